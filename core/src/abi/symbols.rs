@@ -1,0 +1,137 @@
+//! The one list of `rt_*` symbols. Exports, the symbol table and the header are made from it, so an
+//! adapter can't leave one out or declare it differently.
+
+/// Hands the list to another macro: `for_each_symbol!(callback!(arguments))` becomes
+/// `callback! { (arguments) declarations… }`, each `/// docs` `fn name(arguments) -> result, else failure;`.
+/// Arguments and results have their C types; `failure` is what the register holds when the call failed.
+#[macro_export]
+macro_rules! for_each_symbol {
+    ($($callback:ident)::+ ! $arguments:tt) => { $($callback)::+! { $arguments
+        /// Maps a file, or anonymous memory.
+        ///
+        /// `path` is any byte string; `prot` `RT_PROT_*` bits, WRITE with EXEC only under policy `rwx`; `flags`
+        /// exactly one of `RT_MAP_SHARED`, `RT_MAP_PRIVATE`; `offset` in bytes, page-aligned and inside the
+        /// file; `length` in bytes, 0 for all up to the file's end. With `RT_MAP_ANONYMOUS`, `path` is NULL,
+        /// `offset` 0 and `length` positive. Gives `{0, 0}` on failure.
+        fn rt_mmap_file(path: *const c_char, prot: i32, flags: i32, offset: i64, length: i64) -> RtMapping,
+            else RtMapping::NONE;
+        /// Unmaps the exact pair that `rt_mmap_file` returned.
+        fn rt_munmap(address: i64, size: i64) -> bool, else false;
+        /// A byte-array value with a copy of `length` bytes at `address + offset`, inside one live region. An
+        /// empty array on failure.
+        fn rt_mmap_read_bytes(address: i64, offset: i64, length: i64) -> RtValue;
+        /// A string value with a copy of the text at `address + offset`. `max_length` above 0: exactly that
+        /// many bytes, fewer where the region ends, NULs included; 0: up to the first NUL or the region's end.
+        /// What isn't UTF-8 becomes U+FFFD. An empty string on failure.
+        fn rt_mmap_read_string(address: i64, offset: i64, max_length: i64) -> RtValue;
+        /// The size of a regular file in bytes; -1 on failure.
+        fn rt_file_size_for_mmap(path: *const c_char) -> i64, else -1;
+        /// Bytes in a page of the running system. Never fails.
+        fn rt_get_page_size() -> i64;
+        /// Writes changes in the pages that the range touches back to the file, and waits for it unless
+        /// `is_async`.
+        fn rt_msync(address: i64, size: i64, is_async: bool) -> bool, else false;
+        /// Keeps the pages that the range touches in memory.
+        fn rt_mlock(address: i64, size: i64) -> bool, else false;
+        /// No longer keeps the pages that the range touches in memory.
+        fn rt_munlock(address: i64, size: i64) -> bool, else false;
+        /// Tells the system how the pages that the range touches will be used: `RT_ADVICE_*`.
+        fn rt_madvise(address: i64, size: i64, advice: i32) -> bool, else false;
+
+        /// Zeroed memory of `size` bytes that can be written through this library and executed, as the policy
+        /// provides it. Its address; 0 on failure.
+        fn rt_alloc_exec_memory(size: i64) -> i64, else 0;
+        /// Zeroed read-write memory of `size` bytes, to be made executable later. Its address; 0 on failure.
+        fn rt_alloc_rw_memory(size: i64) -> i64, else 0;
+        /// Frees memory of either kind: `address` is its base, `size` what was requested, or that rounded up to
+        /// pages. If the system can't unmap it, it stays as it was.
+        fn rt_free_exec_memory(address: i64, size: i64) -> bool, else false;
+        /// Copies the bytes of the byte-array value `code` to `address + offset`, `address` being anywhere in a
+        /// live region. All or nothing. The number of bytes; -1 on failure.
+        fn rt_write_exec_memory(address: i64, code: RtValue, offset: i64) -> i64, else -1;
+        /// Makes the pages that the range touches read-execute, with coherent caches: no `rt_flush_icache` is
+        /// needed.
+        fn rt_make_executable(address: i64, size: i64) -> bool, else false;
+        /// After it every core executes what was written to the range. The register holds 0, or -1 on a range
+        /// that isn't readable pages of one live region.
+        fn rt_flush_icache(address: i64, size: i64) -> (), else -1i64;
+        /// The address itself; 0 for one that isn't positive.
+        fn rt_get_function_pointer(address: i64) -> i64, else 0;
+        /// Calls the function at `fn` in the C convention. -1, without any jump, if the address isn't
+        /// executable.
+        fn rt_call_function_0(r#fn: i64) -> i64, else -1;
+        /// As `rt_call_function_0`, with one argument.
+        fn rt_call_function_1(r#fn: i64, a: i64) -> i64, else -1;
+        /// As `rt_call_function_0`, with two arguments.
+        fn rt_call_function_2(r#fn: i64, a: i64, b: i64) -> i64, else -1;
+        /// Whether the page at any address can be executed. Takes no lock.
+        fn rt_is_executable(address: i64) -> bool, else false;
+        /// The `RT_PROT_*` bits of the page at any address; -1 if nothing is mapped there. Takes no lock.
+        fn rt_get_protection(address: i64) -> i32, else -1;
+        /// Sets the protection of exactly the pages that the range touches. EXEC makes caches coherent; WRITE
+        /// with EXEC only under policy `rwx`.
+        fn rt_set_protection(address: i64, size: i64, prot: i32) -> bool, else false;
+        /// Requested bytes of all live memory of `rt_alloc_exec_memory` and `rt_alloc_rw_memory`. Never fails.
+        fn rt_exec_memory_total() -> i64;
+        /// How many such allocations are live. Never fails.
+        fn rt_exec_memory_count() -> i64;
+        /// Prints policy, number and bytes of the live allocations, and a line for each in address order, to
+        /// stderr or the console. Allocates nothing.
+        fn rt_exec_memory_dump_stats() -> ();
+
+        /// Registers the operations on the runtime's own values. The table is copied. NULL, a size below
+        /// `sizeof(RtValueOps)` or a missing operation is an invalid argument.
+        fn rt_set_value_ops(ops: *const RtValueOps) -> bool, else false;
+        /// Makes a byte-array value of `length` bytes at `data`, with the registered operations or in the
+        /// built-in store. The built-in nil, 0x3, on failure.
+        fn rt_value_bytes(data: *const u8, length: i64) -> RtValue, else RT_VALUE_NIL;
+        /// The bytes of a value of the built-in store, until it is freed; NULL if it is no such value.
+        fn rt_value_data(value: RtValue) -> *const u8, else core::ptr::null();
+        /// The length in bytes of a value of the built-in store; -1 if it is no such value.
+        fn rt_value_len(value: RtValue) -> i64, else -1;
+        /// Releases a value of the built-in store; false if it is no such value, or no more.
+        fn rt_value_free(value: RtValue) -> bool, else false;
+        /// As `rt_write_exec_memory`, with `length` bytes at `src`.
+        fn rt_write_exec_bytes(address: i64, src: *const u8, length: i64, offset: i64) -> i64, else -1;
+        /// Copies `length` bytes at `address + offset`, inside one live region, to `dst`. The number of bytes;
+        /// -1 on failure.
+        fn rt_mmap_read_into(address: i64, offset: i64, dst: *mut u8, length: i64) -> i64, else -1;
+
+        /// The version of this interface: 1.
+        fn rt_abi_version() -> i32;
+        /// The address of an `rt_*` function by its name; 0 if there is none.
+        fn rt_symbol_lookup(name: *const c_char) -> i64, else 0;
+        /// Calls `each` with every `rt_*` name and address. How many there are; 0 if `each` is NULL.
+        fn rt_register_symbols(each: RtEachSymbol, ctx: *mut c_void) -> i64, else 0;
+        /// Makes the pages that the range touches read-write.
+        fn rt_make_writable(address: i64, size: i64) -> bool, else false;
+        /// As `rt_call_function_0`, with three arguments.
+        fn rt_call_function_3(r#fn: i64, a: i64, b: i64, c: i64) -> i64, else -1;
+        /// As `rt_call_function_0`, with four arguments.
+        fn rt_call_function_4(r#fn: i64, a: i64, b: i64, c: i64, d: i64) -> i64, else -1;
+        /// As `rt_call_function_0`, with five arguments.
+        fn rt_call_function_5(r#fn: i64, a: i64, b: i64, c: i64, d: i64, e: i64) -> i64, else -1;
+        /// As `rt_call_function_0`, with six arguments.
+        fn rt_call_function_6(r#fn: i64, a: i64, b: i64, c: i64, d: i64, e: i64, f: i64) -> i64, else -1;
+        /// Calls `fn` with `count` arguments (at most 6) and stores what it returns in `result`, which may be
+        /// NULL. False, with nothing called or stored, if that can't be done.
+        fn rt_try_call(r#fn: i64, args: *const i64, count: i64, result: *mut i64) -> bool, else false;
+        /// As `rt_alloc_exec_memory`, with every byte within `max_distance` bytes of `target`; 0 if there is no
+        /// room.
+        fn rt_alloc_exec_memory_near(size: i64, target: i64, max_distance: i64) -> i64, else 0;
+        /// The policy in force (`RT_POLICY_*`), or the one wished for while nothing was allocated; -1 if
+        /// `EXECMEM_POLICY` names none.
+        fn rt_exec_memory_policy() -> i32, else -1;
+        /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Refused once another one is in force.
+        fn rt_exec_memory_set_policy(policy: i32) -> bool, else false;
+        /// Sets the limit for a single allocation in bytes, above 0. Physical memory is the default.
+        fn rt_exec_memory_set_limit(bytes: i64) -> bool, else false;
+        /// Fills in the first `out->size` bytes of the figures, at least the first three fields.
+        fn rt_exec_memory_stats(out: *mut RtExecMemoryStats) -> bool, else false;
+        /// `RT_ERROR_*` of this thread's last failed call; `RT_ERROR_NONE` if none has failed. Calls that
+        /// succeed leave it alone. Never fails.
+        fn rt_last_error() -> i32;
+        /// A sentence for an error code; never NULL.
+        fn rt_error_message(code: i32) -> *const c_char;
+    } };
+}

@@ -1,0 +1,79 @@
+//! Calling code by its address, and questions about any address.
+
+use crate::error::Error;
+use crate::icache::INSTRUCTION_ALIGNMENT;
+use crate::platform::Platform;
+use crate::protection::Protection;
+use crate::runtime::Runtime;
+use core::mem::transmute;
+use core::ops::ControlFlow;
+
+/// The most arguments that a call can have: so many go in registers on every supported architecture.
+pub(crate) const MAX_ARGUMENTS: i64 = 6;
+
+impl<P: Platform> Runtime<P> {
+    /// The protection of the page at any address: from the registry if it is ours, else from the system.
+    /// `None`: nothing is mapped there. Takes no lock.
+    pub fn protection_at(&self, address: i64) -> Result<Option<Protection>, Error> {
+        if address <= 0 {
+            return Err(Error::InvalidArgument);
+        }
+        let address = address as usize;
+        if let Some(page) = self.registry.page(address) {
+            return Ok(Some(page.protection));
+        }
+        let mut found = None;
+        self.platform.mappings(address, &mut |mapping| {
+            if mapping.start <= address {
+                found = Some(mapping.protection);
+            }
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
+    /// Whether the page at an address can be executed. Takes no lock.
+    pub fn is_executable(&self, address: i64) -> Result<bool, Error> {
+        match self.protection_at(address) {
+            Ok(found) => Ok(found.is_some_and(|protection| protection.contains(Protection::EXEC))),
+            Err(Error::InvalidArgument) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Calls the function at an address in the C convention, with up to [`MAX_ARGUMENTS`] integers.
+    /// An address that isn't executable, or not a multiple of the instruction alignment, fails with
+    /// *not executable* before anything is jumped to.
+    ///
+    /// # Safety
+    /// If the address is executable there is a function of so many integer arguments, which returns.
+    pub unsafe fn call(&self, function: i64, arguments: &[i64]) -> Result<i64, Error> {
+        if !function.is_positive()
+            || !(function as usize).is_multiple_of(INSTRUCTION_ALIGNMENT)
+            || !self.is_executable(function)?
+        {
+            return Err(Error::NotExecutable);
+        }
+        let code = core::ptr::with_exposed_provenance::<()>(function as usize);
+        // SAFETY: the caller says that there is such a function; the pages can be executed.
+        unsafe {
+            Ok(match *arguments {
+                [] => transmute::<*const (), extern "C" fn() -> i64>(code)(),
+                [a] => transmute::<*const (), extern "C" fn(i64) -> i64>(code)(a),
+                [a, b] => transmute::<*const (), extern "C" fn(i64, i64) -> i64>(code)(a, b),
+                [a, b, c] => transmute::<*const (), extern "C" fn(i64, i64, i64) -> i64>(code)(a, b, c),
+                [a, b, c, d] => {
+                    transmute::<*const (), extern "C" fn(i64, i64, i64, i64) -> i64>(code)(a, b, c, d)
+                }
+                [a, b, c, d, e] => {
+                    transmute::<*const (), extern "C" fn(i64, i64, i64, i64, i64) -> i64>(code)(a, b, c, d, e)
+                }
+                [a, b, c, d, e, f] => {
+                    let code: extern "C" fn(i64, i64, i64, i64, i64, i64) -> i64 = transmute(code);
+                    code(a, b, c, d, e, f)
+                }
+                _ => return Err(Error::InvalidArgument),
+            })
+        }
+    }
+}

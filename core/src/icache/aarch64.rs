@@ -1,0 +1,37 @@
+//! aarch64: clean data by the written view, invalidate instructions by the executed one.
+//!
+//! The sequence is the one of the Arm ARM (DDI 0487), B2.7.4.2 "Synchronization and coherency issues
+//! between data and instruction accesses".
+
+use super::ctr::{CacheType, lines};
+use core::arch::asm;
+
+pub(super) const INSTRUCTION_ALIGNMENT: usize = 4;
+
+/// See [`super::make_coherent`].
+pub(super) unsafe fn make_coherent(written: usize, executed: usize, length: usize) {
+    let ctr: u64;
+    // SAFETY: the caller says that CTR_EL0 may be read; it has no side effect.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) ctr, options(nomem, nostack, preserves_flags)) };
+    let cache = CacheType::decode(ctr);
+
+    // None of the blocks below has `nomem`: the compiler must not move stores past them.
+    if !cache.skip_clean {
+        for line in lines(written, length, cache.data_line) {
+            // SAFETY: the line holds a byte of the range, which is mapped and readable.
+            unsafe { asm!("dc cvau, {}", in(reg) line, options(nostack, preserves_flags)) };
+        }
+    }
+    // SAFETY: a barrier. The cleaned (or stored) data is at the point of unification before what follows.
+    unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
+    if !cache.skip_invalidate {
+        for line in lines(executed, length, cache.instruction_line) {
+            // SAFETY: the line holds a byte of the range, which is mapped and readable.
+            unsafe { asm!("ic ivau, {}", in(reg) line, options(nostack, preserves_flags)) };
+        }
+        // SAFETY: a barrier: the invalidations are complete, on all cores of the inner shareable domain.
+        unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
+    }
+    // SAFETY: drops what this core has fetched already.
+    unsafe { asm!("isb", options(nostack, preserves_flags)) };
+}

@@ -1,0 +1,26 @@
+//! Making instruction caches coherent with what was written: pure decisions here, one file of
+//! instructions for each architecture.
+
+pub mod ctr;
+
+#[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "riscv64.rs")]
+mod arch;
+
+/// Instructions start at multiples of this many bytes; a call to anything else would fault.
+pub const INSTRUCTION_ALIGNMENT: usize = arch::INSTRUCTION_ALIGNMENT;
+
+/// Makes this core execute what was stored: `length` bytes, stored at `written` and executed at
+/// `executed`. They differ where the memory has two views, and then each address matters: data is
+/// cleaned by the one, instructions are invalidated by the other.
+///
+/// Other cores see the new bytes when they fetch them anew; what they fetched already is
+/// [`synchronize_cores`](crate::Platform::synchronize_cores)' matter.
+///
+/// # Safety
+/// Both ranges are mapped and readable, and reading CTR_EL0 is allowed (not so in a macOS process).
+pub unsafe fn make_coherent(written: usize, executed: usize, length: usize) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { arch::make_coherent(written, executed, length) }
+}

@@ -1,0 +1,168 @@
+//! Memory for the library's own records: pages from the platform, handed out in order, never given back.
+//!
+//! Records are never given back because a reader without a lock may still look at them. Their number
+//! is bounded by the most regions that were ever live at once.
+
+use crate::error::Error;
+use crate::platform::{Memory, Platform};
+use crate::protection::Protection;
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
+
+/// Size and alignment of what the pool hands out are multiples of this.
+pub(crate) const UNIT: usize = 4096;
+
+/// How much the pool takes from the platform at a time, unless more is asked for.
+const CHUNK: usize = 64 * 1024;
+
+/// Zeroed memory in units of 4 KiB, whatever the page size.
+pub(crate) struct Pool {
+    next: usize,
+    end: usize,
+}
+
+impl Pool {
+    pub(crate) const fn new() -> Self {
+        Self { next: 0, end: 0 }
+    }
+
+    /// `length` zeroed bytes, a multiple of [`UNIT`], aligned to it, and ours for ever.
+    pub(crate) fn take(&mut self, platform: impl Platform, length: usize) -> Result<NonNull<u8>, Error> {
+        debug_assert!(length.is_multiple_of(UNIT));
+        if self.end - self.next < length {
+            let chunk = length.max(CHUNK);
+            let data = Memory::Private(Protection::RW);
+            let start = platform.map(chunk, data, None)?.address;
+            (self.next, self.end) = (start, start + chunk);
+        }
+        let taken = NonNull::new(ptr::with_exposed_provenance_mut(self.next));
+        self.next += length;
+        taken.ok_or(Error::NoMemory)
+    }
+}
+
+/// Index of a record in a [`Slots`] table.
+pub(crate) type Index = u32;
+
+/// A growing table of records with stable addresses: chunks of 64, 128, 256 ... records.
+pub(crate) struct Slots<T> {
+    chunks: [*mut Slot<T>; CHUNKS],
+    /// Slots that were ever used; those behind it are fresh.
+    used: Index,
+    /// Head of the list of free slots, as index + 1.
+    free: Index,
+}
+
+struct Slot<T> {
+    /// Counts the records that lived here, so that a handle to an earlier one can be told apart.
+    generation: u32,
+    /// `OCCUPIED`, or the next free slot as index + 1.
+    next: u32,
+    record: MaybeUninit<T>,
+}
+
+const FIRST: Index = 64;
+const CHUNKS: usize = 26;
+const OCCUPIED: u32 = u32::MAX;
+
+// SAFETY: the chunks are owned by the table alone; `T` decides whether its records may move between threads.
+unsafe impl<T: Send> Send for Slots<T> {}
+
+/// Which chunk holds a slot, and where in it. Chunk `n` holds `FIRST << n` slots.
+fn place(index: Index) -> (usize, usize) {
+    let position = index as usize / FIRST as usize + 1;
+    let chunk = position.ilog2() as usize;
+    (chunk, index as usize - FIRST as usize * ((1 << chunk) - 1))
+}
+
+impl<T: Copy> Slots<T> {
+    pub(crate) const fn new() -> Self {
+        Self { chunks: [ptr::null_mut(); CHUNKS], used: 0, free: 0 }
+    }
+
+    /// Adds a record. Fails with *no memory* where the table can't grow.
+    pub(crate) fn insert(
+        &mut self,
+        record: T,
+        pool: &mut Pool,
+        platform: impl Platform,
+    ) -> Result<Index, Error> {
+        let index = if self.free != 0 {
+            self.free - 1
+        } else {
+            let (chunk, _) = place(self.used);
+            let start = self.chunks.get_mut(chunk).ok_or(Error::NoMemory)?;
+            if start.is_null() {
+                let bytes = size_of::<Slot<T>>() * ((FIRST as usize) << chunk);
+                *start = pool.take(platform, bytes.next_multiple_of(UNIT))?.as_ptr().cast();
+            }
+            self.used
+        };
+        // SAFETY: the slot lies in a chunk that exists: it is on the free list, or checked just now.
+        let slot = unsafe { &mut *self.pointer(index) };
+        if self.free != 0 {
+            self.free = slot.next;
+        } else {
+            self.used += 1;
+        }
+        slot.next = OCCUPIED;
+        slot.record = MaybeUninit::new(record);
+        Ok(index)
+    }
+
+    pub(crate) fn get(&self, index: Index) -> Option<&T> {
+        // SAFETY: an occupied slot holds a record.
+        Some(unsafe { self.occupied(index)?.record.assume_init_ref() })
+    }
+
+    pub(crate) fn get_mut(&mut self, index: Index) -> Option<&mut T> {
+        self.occupied(index)?;
+        // SAFETY: the slot exists and is occupied; `&mut self` makes the access exclusive.
+        Some(unsafe { (*self.pointer(index)).record.assume_init_mut() })
+    }
+
+    /// How many records lived in this slot before the present one.
+    pub(crate) fn generation(&self, index: Index) -> Option<u32> {
+        Some(self.occupied(index)?.generation)
+    }
+
+    pub(crate) fn remove(&mut self, index: Index) -> Option<T> {
+        let record = *self.get(index)?;
+        // SAFETY: `get` found the slot; `&mut self` makes the access exclusive.
+        let slot = unsafe { &mut *self.pointer(index) };
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.next = self.free;
+        self.free = index + 1;
+        Some(record)
+    }
+
+    fn occupied(&self, index: Index) -> Option<&Slot<T>> {
+        if index >= self.used {
+            return None;
+        }
+        // SAFETY: slots below `used` lie in chunks that exist, zeroed or initialised.
+        let slot = unsafe { &*self.pointer(index) };
+        (slot.next == OCCUPIED).then_some(slot)
+    }
+
+    /// The slot's address; its chunk must exist.
+    fn pointer(&self, index: Index) -> *mut Slot<T> {
+        let (chunk, offset) = place(index);
+        self.chunks[chunk].wrapping_add(offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_double_and_every_slot_has_its_own_place() {
+        assert_eq!(place(0), (0, 0));
+        assert_eq!(place(63), (0, 63));
+        assert_eq!(place(64), (1, 0));
+        assert_eq!(place(191), (1, 127));
+        assert_eq!(place(192), (2, 0));
+        assert!(place(Index::MAX - 64).0 < 27);
+    }
+}

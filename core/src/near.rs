@@ -1,0 +1,128 @@
+//! Placing memory within reach of an address, as direct branches need it.
+
+use crate::error::Error;
+use crate::platform::{Memory, Platform, Views};
+use crate::span::{Span, round_up};
+use core::ops::{ControlFlow, Range};
+
+/// Nothing is placed below: null pointers with an offset should fault, and Linux refuses addresses
+/// below `vm.mmap_min_addr`, which distributions set to 64 KiB.
+const LOWEST: usize = 64 * 1024;
+
+/// A free place can be taken by another thread before we map there: so many times we look again.
+const ATTEMPTS: usize = 8;
+
+/// The bytes whose distance from a target is at most some maximum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    target: usize,
+    low: usize,
+    high: usize,
+}
+
+impl Reach {
+    /// Target and distance are positive.
+    pub(crate) fn new(target: i64, max_distance: i64) -> Result<Self, Error> {
+        if target <= 0 || max_distance <= 0 {
+            return Err(Error::InvalidArgument);
+        }
+        Ok(Self {
+            target: target as usize,
+            low: (target as usize).saturating_sub(max_distance as usize),
+            high: target.saturating_add(max_distance) as usize,
+        })
+    }
+
+    /// Whether `size` bytes at `start` are all within reach.
+    fn holds(self, start: usize, size: usize) -> bool {
+        self.low <= start && start.checked_add(size).is_some_and(|end| end <= self.high)
+    }
+
+    /// Maps pages for `size` bytes within reach, as close to the target as there is room.
+    pub(crate) fn map(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views, Error> {
+        let length = round_up(size, platform.page_size());
+        for _ in 0..ATTEMPTS {
+            let place = self.find_room(platform, size, length)?.ok_or(Error::NoMemory)?;
+            let views = platform.map(length, memory, Some(place))?;
+            if self.holds(views.address, size) {
+                return Ok(views);
+            }
+            for view in [views.address, views.writable].into_iter().filter(|view| *view != 0) {
+                // SAFETY: mapped just now, and nobody has seen it. If it can't be unmapped it is lost.
+                let _ = unsafe { platform.unmap(Span::from_parts(view, length)) };
+            }
+        }
+        Err(Error::NoMemory)
+    }
+
+    /// The free place nearest to the target, going by what is mapped now.
+    fn find_room(self, platform: impl Platform, size: usize, length: usize) -> Result<Option<usize>, Error> {
+        let page_size = platform.page_size();
+        let mut best: Option<usize> = None;
+        let mut consider = |gap: Range<usize>| {
+            if let Some(start) = self.best_in(gap, size, length, page_size) {
+                let nearer = |other: usize| start.abs_diff(self.target) < other.abs_diff(self.target);
+                if best.is_none_or(nearer) {
+                    best = Some(start);
+                }
+            }
+        };
+        let first = self.low.max(LOWEST) & !(page_size - 1);
+        let mut free_from = first;
+        platform.mappings(first, &mut |mapping| {
+            if mapping.start > free_from {
+                consider(free_from..mapping.start);
+            }
+            free_from = free_from.max(mapping.end);
+            match mapping.start > self.high {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        if free_from < self.high {
+            consider(free_from..usize::MAX & !(page_size - 1));
+        }
+        Ok(best)
+    }
+
+    /// The start in a free gap that is nearest to the target.
+    fn best_in(self, gap: Range<usize>, size: usize, length: usize, page_size: usize) -> Option<usize> {
+        let first = round_up(gap.start.max(self.low), page_size);
+        let last_in_gap = gap.end.checked_sub(length)?;
+        let last_in_reach = self.high.checked_sub(size)?;
+        let last = last_in_gap.min(last_in_reach) & !(page_size - 1);
+        (first <= last).then(|| (self.target & !(page_size - 1)).clamp(first, last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn best(gap: Range<usize>, size: usize) -> Option<usize> {
+        let reach = Reach::new(64 * MIB as i64, 2 * MIB as i64).unwrap();
+        reach.best_in(gap, size, round_up(size, 4096), 4096)
+    }
+
+    #[test]
+    fn the_place_nearest_to_the_target_is_chosen() {
+        assert_eq!(best(MIB..100 * MIB, 4096), Some(64 * MIB));
+        assert_eq!(best(65 * MIB..100 * MIB, 4096), Some(65 * MIB));
+        assert_eq!(best(MIB..63 * MIB, 4096), Some(63 * MIB - 4096));
+    }
+
+    #[test]
+    fn the_last_byte_is_within_reach_too() {
+        assert_eq!(best(66 * MIB - 4096..100 * MIB, 4096), Some(66 * MIB - 4096));
+        assert_eq!(best(66 * MIB - 4096..100 * MIB, 4097), None);
+        assert_eq!(best(0..62 * MIB + 4096, 4096), Some(62 * MIB));
+        assert_eq!(best(0..62 * MIB, 4096), None);
+    }
+
+    #[test]
+    fn a_gap_that_is_too_small_is_passed_over() {
+        assert_eq!(best(64 * MIB..64 * MIB + 4096, 4097), None);
+    }
+}

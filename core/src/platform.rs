@@ -1,0 +1,175 @@
+//! The seam: what a system has to supply. Pages in, pages out, and little else.
+//!
+//! An adapter does what it is told. Rounding, checks, policy and bookkeeping are done by the core,
+//! so that a port is one small `impl`.
+
+use crate::error::Error;
+use crate::icache;
+use crate::protection::{Advice, Protection};
+use crate::span::Span;
+use core::ffi::CStr;
+use core::ops::ControlFlow;
+
+/// What kind of memory [`Platform::map`] is asked for. All of it is zeroed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Private pages with this protection.
+    Private(Protection),
+    /// Pages with this protection that a forked child shares.
+    Shared(Protection),
+    /// The same pages seen twice: read-execute at [`Views::address`], read-write at [`Views::writable`].
+    Dual,
+    /// Pages behind a write switch of each thread (macOS `MAP_JIT`); see [`Platform::with_jit_writes`].
+    Jit,
+}
+
+/// Where the pages that were asked for are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Views {
+    /// The address that callers use.
+    pub address: usize,
+    /// The read-write view of [`Memory::Dual`]; 0 for other memory.
+    pub writable: usize,
+}
+
+/// One range of mapped addresses and its protection, of whoever mapped it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: usize,
+    /// Address behind the last.
+    pub end: usize,
+    /// What the pages allow.
+    pub protection: Protection,
+}
+
+/// Which part of a file to map, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// Page-aligned offset into the file, in bytes.
+    pub offset: u64,
+    /// Length in bytes, at least 1, inside the file.
+    pub length: usize,
+    /// The pages' protection.
+    pub protection: Protection,
+    /// Whether stores reach the file.
+    pub shared: bool,
+}
+
+/// What to do with pages that are already mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageRequest {
+    /// Write changes back to the file, and wait for it unless asynchronous.
+    Sync {
+        /// Only start it.
+        is_async: bool,
+    },
+    /// Keep the pages in memory.
+    Lock,
+    /// No longer keep them.
+    Unlock,
+    /// A hint.
+    Advise(Advice),
+    /// Bring file pages in, so that the access that follows can't fault; [`Error::Io`] where the file
+    /// has become too short.
+    Populate {
+        /// For a store, not a load.
+        for_write: bool,
+    },
+}
+
+/// A system that supplies pages: a copyable handle, as the core keeps it in several places.
+///
+/// All lengths are in bytes and, unless a method says otherwise, multiples of
+/// [`page_size`](Platform::page_size), as addresses are. Errors are translated to the contract's
+/// [`Error`]; a method that fails has changed nothing.
+///
+/// # Safety
+/// The core hands out memory on this trait's word: `map` and `map_file` give pages that nobody else
+/// uses, zeroed or with the file's bytes, readable and writable as asked for; `protect` does to exactly
+/// the given pages what it says; `page_size` is a power of two of at least 4096 that never changes.
+pub unsafe trait Platform: Copy + Send + Sync + 'static {
+    /// Bytes in a page of the running system.
+    fn page_size(self) -> usize;
+
+    /// Bytes of physical memory: the default limit for a single allocation.
+    fn physical_memory(self) -> usize;
+
+    /// The value of an environment variable, if the system has such a thing.
+    fn environment(self, name: &CStr) -> Option<&'static CStr>;
+
+    /// Maps fresh memory, at `at` if the system can place it there and something wishes it. The address
+    /// may differ from `at`: the caller looks.
+    fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error>;
+
+    /// Unmaps pages.
+    ///
+    /// # Safety
+    /// The pages came from this platform, and nothing uses them any more.
+    unsafe fn unmap(self, pages: Span) -> Result<(), Error>;
+
+    /// Changes the protection of pages. May fail half-way; the core then restores what it knows.
+    ///
+    /// # Safety
+    /// The pages came from this platform, and nothing relies on the access that they lose.
+    unsafe fn protect(self, pages: Span, protection: Protection) -> Result<(), Error>;
+
+    /// Maps the memory of `source`, pages of [`Memory::Dual`], once more with the same protection: over
+    /// the pages at `onto`, or at a free address. This is how pages become executable again where the
+    /// system refuses to add EXEC to a mapping.
+    ///
+    /// # Safety
+    /// `source` came from this platform; the pages at `onto` are of the same memory and of the same length.
+    unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error>;
+
+    /// Visits what is mapped in this process, in address order, from the mapping that contains `from`
+    /// or else the next one, until `visit` breaks.
+    fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error>;
+
+    /// Opens a regular file, asks `choose` which part of its `size` bytes to map, maps that and closes
+    /// the file. `for_write`: stores through the mapping reach the file.
+    fn map_file(
+        self,
+        path: &CStr,
+        for_write: bool,
+        choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
+    ) -> Result<usize, Error>;
+
+    /// The size of a regular file in bytes.
+    fn file_size(self, path: &CStr) -> Result<u64, Error>;
+
+    /// Does something with mapped pages.
+    ///
+    /// # Safety
+    /// The pages came from this platform; for [`Advice::DontNeed`], nothing relies on their contents.
+    unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error>;
+
+    /// Makes this core execute what was written: `length` bytes, written at `written`, executed at
+    /// `executed` (the same address unless there are two views). Need not be page-aligned.
+    ///
+    /// # Safety
+    /// Both ranges are mapped and readable.
+    unsafe fn flush_icache(self, written: usize, executed: usize, length: usize) {
+        // SAFETY: the caller promises readable ranges.
+        unsafe { icache::make_coherent(written, executed, length) }
+    }
+
+    /// Makes every other core that runs this program drop instructions that it has fetched already (a
+    /// context synchronisation event on each).
+    fn synchronize_cores(self) -> Result<(), Error>;
+
+    /// Runs `write` while this thread may write [`Memory::Jit`] pages. Systems without such memory
+    /// just run it.
+    fn with_jit_writes(self, write: &mut dyn FnMut()) {
+        write();
+    }
+
+    /// Shows a line of text to people: stderr, or the console.
+    fn print(self, line: &[u8]);
+
+    /// Sets the calling thread's cell for the last error.
+    fn set_last_error(self, code: i32);
+
+    /// The calling thread's cell; 0 before the first failure.
+    fn last_error(self) -> i32;
+}

@@ -1,0 +1,171 @@
+//! The W^X policy: what the pages of code memory are, chosen once for each process.
+
+use crate::error::Error;
+use crate::platform::{Memory, Platform};
+use crate::protection::Protection;
+use crate::span::Span;
+use core::sync::atomic::{AtomicI32, Ordering};
+
+/// How `rt_alloc_exec_memory` keeps its promise of memory that can be written and executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Policy {
+    /// The first of `rwx`, `jit`, `dual`, `toggle` that the system grants.
+    Auto = 0,
+    /// Pages that are writable and executable at once.
+    Rwx = 1,
+    /// Two views of the same memory: read-execute at the address, read-write elsewhere.
+    Dual = 2,
+    /// Read-execute pages, flipped to read-write around each write by this library.
+    Toggle = 3,
+    /// macOS: `MAP_JIT` pages with a write switch for each thread.
+    Jit = 4,
+}
+
+impl Policy {
+    /// What `auto` tries, in this order.
+    const PREFERENCE: [Self; 4] = [Self::Rwx, Self::Jit, Self::Dual, Self::Toggle];
+
+    /// From the contract's number.
+    pub const fn from_number(number: i32) -> Result<Self, Error> {
+        Ok(match number {
+            0 => Self::Auto,
+            1 => Self::Rwx,
+            2 => Self::Dual,
+            3 => Self::Toggle,
+            4 => Self::Jit,
+            _ => return Err(Error::InvalidArgument),
+        })
+    }
+
+    /// As in the environment variable and the statistics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Rwx => "rwx",
+            Self::Dual => "dual",
+            Self::Toggle => "toggle",
+            Self::Jit => "jit",
+        }
+    }
+
+    fn from_name(name: &[u8]) -> Result<Self, Error> {
+        [Self::Auto, Self::Rwx, Self::Dual, Self::Toggle, Self::Jit]
+            .into_iter()
+            .find(|policy| policy.name().as_bytes() == name)
+            .ok_or(Error::InvalidArgument)
+    }
+
+    /// What the platform is asked for when code memory is allocated.
+    pub(crate) const fn code_memory(self) -> Memory {
+        match self {
+            Self::Auto | Self::Toggle => Memory::Private(Protection::RX),
+            Self::Rwx => Memory::Private(Protection::RWX),
+            Self::Dual => Memory::Dual,
+            Self::Jit => Memory::Jit,
+        }
+    }
+
+    /// What the pages of code memory allow to the caller.
+    pub(crate) const fn code_protection(self) -> Protection {
+        match self {
+            Self::Rwx => Protection::RWX,
+            _ => Protection::RX,
+        }
+    }
+
+    /// Whether the system grants what this policy needs: tried out on one page.
+    fn probe(self, platform: impl Platform) -> Result<(), Error> {
+        let page = platform.page_size();
+        let views = match self {
+            // The flip that every write will need: pages that were writable become executable.
+            Self::Toggle => platform.map(page, Memory::Private(Protection::RW), None)?,
+            _ => platform.map(page, self.code_memory(), None)?,
+        };
+        let pages = Span::from_parts(views.address, page);
+        let granted = match self {
+            // SAFETY: the page was mapped above and nobody uses it.
+            Self::Toggle => unsafe { platform.protect(pages, Protection::RX) },
+            _ => Ok(()),
+        };
+        for view in [views.address, views.writable].into_iter().filter(|view| *view != 0) {
+            // SAFETY: as above. A page that can't be unmapped is lost; the answer stays true.
+            let _ = unsafe { platform.unmap(Span::from_parts(view, page)) };
+        }
+        granted
+    }
+}
+
+/// The process's choice: open until the first allocation, then fixed.
+pub(crate) struct Choice {
+    /// What was asked for with `set`, or [`UNSET`].
+    wish: AtomicI32,
+    /// What it has become, or [`UNSET`].
+    fixed: AtomicI32,
+}
+
+const UNSET: i32 = -1;
+
+impl Choice {
+    pub(crate) const fn new() -> Self {
+        Self { wish: AtomicI32::new(UNSET), fixed: AtomicI32::new(UNSET) }
+    }
+
+    /// The policy in force, or, while that is open, the wish.
+    pub(crate) fn get(&self, platform: impl Platform) -> Result<Policy, Error> {
+        match Policy::from_number(self.fixed.load(Ordering::Acquire)) {
+            Ok(policy) => Ok(policy),
+            Err(_) => self.wish(platform),
+        }
+    }
+
+    /// Sets the wish. Once a policy is in force only that one is accepted.
+    pub(crate) fn set(&self, policy: Policy) -> Result<(), Error> {
+        match Policy::from_number(self.fixed.load(Ordering::Acquire)) {
+            Ok(fixed) if fixed != policy => Err(Error::Refused),
+            Ok(_) => Ok(()),
+            Err(_) => {
+                self.wish.store(policy as i32, Ordering::Release);
+                Ok(())
+            }
+        }
+    }
+
+    /// The policy in force, decided now if it was open. A refused wish leaves it open.
+    pub(crate) fn fix(&self, platform: impl Platform) -> Result<Policy, Error> {
+        if let Ok(policy) = Policy::from_number(self.fixed.load(Ordering::Acquire)) {
+            return Ok(policy);
+        }
+        let policy = match self.wish(platform)? {
+            Policy::Auto => first_granted(platform)?,
+            wish => wish.probe(platform).map(|()| wish)?,
+        };
+        match self.fixed.compare_exchange(UNSET, policy as i32, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(policy),
+            Err(earlier) => Policy::from_number(earlier),
+        }
+    }
+
+    fn wish(&self, platform: impl Platform) -> Result<Policy, Error> {
+        match Policy::from_number(self.wish.load(Ordering::Acquire)) {
+            Ok(policy) => Ok(policy),
+            Err(_) => match platform.environment(c"EXECMEM_POLICY") {
+                Some(name) => Policy::from_name(name.to_bytes()),
+                None => Ok(Policy::Auto),
+            },
+        }
+    }
+}
+
+/// The first policy that the system grants. A shortage is not a refusal: it is reported, and `auto`
+/// stays open.
+fn first_granted(platform: impl Platform) -> Result<Policy, Error> {
+    for policy in Policy::PREFERENCE {
+        match policy.probe(platform) {
+            Ok(()) => return Ok(policy),
+            Err(Error::Refused | Error::Unsupported) => {}
+            Err(shortage) => return Err(shortage),
+        }
+    }
+    Err(Error::Refused)
+}

@@ -1,0 +1,278 @@
+//! The allocation registry: which addresses are ours, what they allow, and who is using them now.
+//!
+//! Lookups of a page are lock-free. Everything else takes one short spin lock, and no system call is
+//! made under it, except to get memory for the registry's own records. An operation on a region
+//! *claims* it, so that a copy can't race with an unmap: shared for copies and hints, exclusive for
+//! changes of protection and release.
+
+mod page_map;
+mod region;
+
+pub use page_map::Page;
+pub use region::{Kind, Region};
+
+use crate::error::Error;
+use crate::memory::{Index, Pool, Slots};
+use crate::platform::Platform;
+use crate::protection::Protection;
+use crate::span::Span;
+use core::ops::Range;
+use page_map::{ADDRESS_END, PageMap};
+use region::EXCLUSIVE;
+
+/// Where a region ends for an operation: rule 4 of the contract.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// With its last page: protection, lock, advice, sync.
+    Pages,
+    /// With its requested size: reads and writes.
+    Requested,
+}
+
+/// Whether others may use the region at the same time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Yes, if they share it too.
+    Shared,
+    /// No.
+    Exclusive,
+}
+
+/// All live regions.
+pub struct Registry {
+    pages: PageMap,
+    records: spin::Mutex<Records>,
+}
+
+struct Records {
+    regions: Slots<Region>,
+    pool: Pool,
+    /// Claims that are held now, of all regions together.
+    claims: usize,
+}
+
+impl Registry {
+    /// An empty registry.
+    #[expect(clippy::new_without_default, reason = "it exists in a static")]
+    pub const fn new() -> Self {
+        Self {
+            pages: PageMap::new(),
+            records: spin::Mutex::new(Records { regions: Slots::new(), pool: Pool::new(), claims: 0 }),
+        }
+    }
+
+    /// What is known of the page at an address, if it is ours. Takes no lock.
+    pub fn page(&self, address: usize) -> Option<Page> {
+        self.pages.get(address)
+    }
+
+    /// Runs of equal pages in a range, in address order. Takes no lock; each run was true when it was read.
+    pub fn runs(&self, range: Range<usize>) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
+        self.pages.runs(range)
+    }
+
+    /// Runs of equal pages of all regions and views, in address order. Takes no lock.
+    pub fn all_runs(&self) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
+        self.pages.runs(0..ADDRESS_END)
+    }
+
+    /// A copy of the record of a page's region.
+    pub fn region_of(&self, page: Page) -> Option<Region> {
+        self.records.lock().regions.get(page.region).copied()
+    }
+
+    /// Adds a region whose pages have `protection`. Where it can't, nothing has changed.
+    pub fn insert(
+        &self,
+        region: Region,
+        protection: Protection,
+        platform: impl Platform,
+    ) -> Result<(), Error> {
+        let page_size = platform.page_size();
+        let mut records = self.records.lock();
+        let Records { regions, pool, .. } = &mut *records;
+        for view in core::iter::once(region.pages(page_size)).chain(region.other_views(page_size)) {
+            self.pages.reserve(view.range(), pool, platform)?;
+        }
+        let index = regions.insert(region, pool, platform)?;
+        self.fill_views(index, &region, page_size);
+        let page = Page { protection, region: index, is_other_view: false };
+        self.pages.fill(region.pages(page_size).range(), page);
+        Ok(())
+    }
+
+    /// Claims the live region that holds `span`, up to `extent`. Waits while others use the region.
+    pub fn claim<P: Platform>(
+        &self,
+        span: Span,
+        extent: Extent,
+        access: Access,
+        platform: P,
+    ) -> Result<Claim<'_, P>, Error> {
+        self.claim_if(span.start(), access, platform, |region| {
+            let inside = match extent {
+                Extent::Pages => region.pages(platform.page_size()),
+                Extent::Requested => region.requested(),
+            };
+            if inside.contains(span) { Ok(()) } else { Err(Error::NotOwned) }
+        })
+    }
+
+    /// Claims the region at `address` if `check` accepts it. Waits while others use the region.
+    pub fn claim_if<P: Platform>(
+        &self,
+        address: usize,
+        access: Access,
+        platform: P,
+        check: impl Fn(&Region) -> Result<(), Error>,
+    ) -> Result<Claim<'_, P>, Error> {
+        loop {
+            let mut records = self.records.lock();
+            let page = self.pages.get(address).filter(|page| !page.is_other_view);
+            let page = page.ok_or(Error::NotOwned)?;
+            let region = records.regions.get_mut(page.region).ok_or(Error::NotOwned)?;
+            check(region)?;
+            let free = match access {
+                Access::Shared => region.users < EXCLUSIVE - 1,
+                Access::Exclusive => region.users == 0,
+            };
+            if free {
+                match access {
+                    Access::Shared => region.users += 1,
+                    Access::Exclusive => region.users = EXCLUSIVE,
+                }
+                let claim = Claim { registry: self, platform, index: page.region, region: *region };
+                records.claims += 1;
+                return Ok(claim);
+            }
+            drop(records);
+            core::hint::spin_loop();
+        }
+    }
+
+    fn fill_views(&self, index: Index, region: &Region, page_size: usize) {
+        let length = region.pages(page_size).length();
+        let views = [(region.writable_view, Protection::RW), (region.executable_view, Protection::RX)];
+        for (view, protection) in views.into_iter().filter(|(view, _)| *view != 0) {
+            let page = Page { protection, region: index, is_other_view: true };
+            self.pages.fill(view..view + length, page);
+        }
+    }
+}
+
+/// The right to use a region for a while; dropping it gives the region back.
+pub struct Claim<'a, P: Platform> {
+    registry: &'a Registry,
+    platform: P,
+    index: Index,
+    region: Region,
+}
+
+impl<P: Platform> Claim<'_, P> {
+    /// The region as it is: nobody else changes it meanwhile.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Runs of equal pages inside the region.
+    pub fn runs(&self, span: Span) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
+        self.registry.runs(span.range())
+    }
+
+    /// Whether every page of `span` has a protection that `accepts` likes.
+    pub fn all_pages(&self, span: Span, accepts: impl Fn(Protection) -> bool) -> bool {
+        let pages = span.pages(self.platform.page_size());
+        self.runs(pages).all(|(_, page)| accepts(page.protection))
+    }
+
+    /// Makes a later [`record_protection`](Self::record_protection) of these pages unable to fail.
+    pub fn prepare(&self, pages: Span) -> Result<(), Error> {
+        let mut records = self.registry.records.lock();
+        self.registry.pages.reserve(pages.range(), &mut records.pool, self.platform)
+    }
+
+    /// Records what the pages allow now. The pages were prepared.
+    pub fn record_protection(&self, pages: Span, protection: Protection) {
+        let _writer = self.registry.records.lock();
+        let page = Page { protection, region: self.index, is_other_view: false };
+        self.registry.pages.fill(pages.range(), page);
+    }
+
+    /// Records that an instruction cache may hold something of the region from now on.
+    pub fn record_published(&mut self) {
+        self.update(|region| region.was_published = true);
+    }
+
+    /// Records a further read-execute view of the whole region.
+    pub fn record_executable_view(&mut self, view: usize) -> Result<(), Error> {
+        let length = self.region.pages(self.platform.page_size()).length();
+        self.prepare(Span::from_parts(view, length))?;
+        self.update(|region| region.executable_view = view);
+        let _writer = self.registry.records.lock();
+        self.registry.fill_views(self.index, &self.region, self.platform.page_size());
+        Ok(())
+    }
+
+    /// Unmaps a view beside the base with `unmap`. If that fails, nothing has changed.
+    pub fn release_view(
+        &mut self,
+        view: Span,
+        unmap: impl FnOnce(Span) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.unmap_hidden(view, unmap)?;
+        self.update(|region| {
+            for other in [&mut region.writable_view, &mut region.executable_view] {
+                if *other == view.start() {
+                    *other = 0;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Unmaps the region's pages with `unmap` and forgets the region. If that fails, nothing has changed.
+    pub fn release(self, unmap: impl FnOnce(Span) -> Result<(), Error>) -> Result<(), Error> {
+        self.unmap_hidden(self.region.pages(self.platform.page_size()), unmap)?;
+        let mut records = self.registry.records.lock();
+        records.regions.remove(self.index);
+        records.claims -= 1;
+        drop(records);
+        core::mem::forget(self);
+        Ok(())
+    }
+
+    /// The pages are hidden before they are unmapped, since another thread's new mapping may get the
+    /// addresses as soon as they are free.
+    fn unmap_hidden(&self, pages: Span, unmap: impl FnOnce(Span) -> Result<(), Error>) -> Result<(), Error> {
+        let map = &self.registry.pages;
+        {
+            let _writer = self.registry.records.lock();
+            map.hide(pages.range());
+        }
+        let result = unmap(pages);
+        let _writer = self.registry.records.lock();
+        match result {
+            Ok(()) => map.remove_hidden(pages.range(), self.index),
+            Err(_) => map.show(pages.range()),
+        }
+        result
+    }
+
+    fn update(&mut self, change: impl FnOnce(&mut Region)) {
+        let mut records = self.registry.records.lock();
+        if let Some(region) = records.regions.get_mut(self.index) {
+            change(region);
+            self.region = *region;
+        }
+    }
+}
+
+impl<P: Platform> Drop for Claim<'_, P> {
+    fn drop(&mut self) {
+        let mut records = self.registry.records.lock();
+        records.claims -= 1;
+        if let Some(region) = records.regions.get_mut(self.index) {
+            region.users = if region.users == EXCLUSIVE { 0 } else { region.users - 1 };
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Mapped files and anonymous mappings.
+
+use super::Runtime;
+use crate::error::Error;
+use crate::platform::{FilePart, Memory, PageRequest, Platform};
+use crate::protection::{Advice, MapFlags, Protection};
+use crate::registry::{Access, Extent, Kind, Region};
+use crate::span::{Span, round_up};
+use core::ffi::CStr;
+
+/// What [`Runtime::map_file`] is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct MapRequest<'a> {
+    /// The file; `None` for anonymous memory.
+    pub path: Option<&'a CStr>,
+    /// The pages' protection.
+    pub protection: Protection,
+    /// Exactly one of SHARED and PRIVATE; ANONYMOUS without a path.
+    pub flags: MapFlags,
+    /// Page-aligned offset into the file, in bytes.
+    pub offset: i64,
+    /// Length in bytes; 0 for all from the offset to the file's end.
+    pub length: i64,
+}
+
+impl<P: Platform> Runtime<P> {
+    /// Maps a file, or anonymous memory. Returns the address and the exact size in bytes.
+    pub fn map_file(&self, request: MapRequest<'_>) -> Result<(usize, usize), Error> {
+        let MapRequest { path, protection, flags, offset, length } = request;
+        let shared = flags.contains(MapFlags::SHARED);
+        let is_anonymous = flags.contains(MapFlags::ANONYMOUS);
+        if shared == flags.contains(MapFlags::PRIVATE)
+            || flags.contains(MapFlags::FIXED)
+            || is_anonymous != path.is_none()
+            || offset < 0
+            || length < 0
+            || offset % self.page_size() as i64 != 0
+        {
+            return Err(Error::InvalidArgument);
+        }
+        self.check_writable_code(protection)?;
+        let region = match path {
+            Some(path) => self.map_part(path, protection, shared, offset, length)?,
+            None => self.map_anonymous(protection, shared, offset, length)?,
+        };
+        let base = self.register(region, protection)?;
+        Ok((base, region.size))
+    }
+
+    fn map_part(
+        &self,
+        path: &CStr,
+        protection: Protection,
+        shared: bool,
+        offset: i64,
+        length: i64,
+    ) -> Result<Region, Error> {
+        let mut size = 0;
+        let for_write = shared && protection.contains(Protection::WRITE);
+        let base = self.platform.map_file(path, for_write, &mut |file_size| {
+            let part = part_of_file(file_size, offset as u64, length as u64)?;
+            size = part;
+            Ok(FilePart { offset: offset as u64, length: part, protection, shared })
+        })?;
+        Ok(Region::new(Kind::File, base, size))
+    }
+
+    /// Anonymous memory. A shared mapping differs from a private one only in what a forked child sees.
+    fn map_anonymous(
+        &self,
+        protection: Protection,
+        shared: bool,
+        offset: i64,
+        length: i64,
+    ) -> Result<Region, Error> {
+        if offset != 0 {
+            return Err(Error::InvalidArgument);
+        }
+        let size = self.allocation_size(length)?;
+        let memory = match shared {
+            true => Memory::Shared(protection),
+            false => Memory::Private(protection),
+        };
+        let views = self.platform.map(round_up(size, self.page_size()), memory, None)?;
+        Ok(Region::new(Kind::Anonymous, views.address, size))
+    }
+
+    /// Unmaps what [`map_file`](Self::map_file) gave: the exact pair.
+    pub fn unmap(&self, address: i64, size: i64) -> Result<(), Error> {
+        self.release(Span::new(address, size)?, |region, given| {
+            if region.kind.is_exec_memory() {
+                Err(Error::NotOwned)
+            } else if given == region.size {
+                Ok(())
+            } else {
+                Err(Error::WrongSize)
+            }
+        })
+    }
+
+    /// The size of a regular file in bytes.
+    pub fn file_size(&self, path: &CStr) -> Result<u64, Error> {
+        self.platform.file_size(path)
+    }
+
+    /// Writes changes in the range's pages back to the file; waits for it unless `is_async`.
+    pub fn sync(&self, address: i64, size: i64, is_async: bool) -> Result<(), Error> {
+        self.request(address, size, PageRequest::Sync { is_async })
+    }
+
+    /// Keeps the range's pages in memory.
+    pub fn lock(&self, address: i64, size: i64) -> Result<(), Error> {
+        self.request(address, size, PageRequest::Lock)
+    }
+
+    /// No longer keeps the range's pages in memory.
+    pub fn unlock(&self, address: i64, size: i64) -> Result<(), Error> {
+        self.request(address, size, PageRequest::Unlock)
+    }
+
+    /// Tells the system how the range's pages will be used.
+    pub fn advise(&self, address: i64, size: i64, advice: Advice) -> Result<(), Error> {
+        self.request(address, size, PageRequest::Advise(advice))
+    }
+
+    fn request(&self, address: i64, size: i64, request: PageRequest) -> Result<(), Error> {
+        let span = Span::new(address, size)?;
+        let _claim = self.registry.claim(span, Extent::Pages, Access::Shared, self.platform)?;
+        // SAFETY: the pages belong to a claimed region; what DontNeed drops, the caller asked to drop.
+        unsafe { self.platform.request(span.pages(self.page_size()), request) }
+    }
+}
+
+/// The number of bytes to map: `length` of them, or all up to the file's end.
+fn part_of_file(file_size: u64, offset: u64, length: u64) -> Result<usize, Error> {
+    if file_size == 0 {
+        return Err(Error::EmptyFile);
+    }
+    let rest = file_size.checked_sub(offset).filter(|rest| *rest > 0).ok_or(Error::OutOfRange)?;
+    match length {
+        0 => Ok(rest as usize),
+        length if length <= rest => Ok(length as usize),
+        _ => Err(Error::OutOfRange),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_lies_inside_the_file_or_is_refused() {
+        assert_eq!(part_of_file(0, 0, 0), Err(Error::EmptyFile));
+        assert_eq!(part_of_file(12, 0, 0), Ok(12));
+        assert_eq!(part_of_file(12, 0, 12), Ok(12));
+        assert_eq!(part_of_file(12, 0, 13), Err(Error::OutOfRange));
+        assert_eq!(part_of_file(4097, 4096, 0), Ok(1));
+        assert_eq!(part_of_file(4096, 4096, 0), Err(Error::OutOfRange));
+        assert_eq!(part_of_file(1, u64::MAX, 1), Err(Error::OutOfRange));
+    }
+}

@@ -1,0 +1,84 @@
+//! The operations of the contract, each a method that reads as its story.
+//!
+//! [`Runtime`] holds a process's regions, its policy and its counters. The C symbols are thin shells
+//! around these methods ([`crate::abi`]); Rust callers use them directly and get a [`Result`].
+
+mod access;
+mod exec_memory;
+mod files;
+mod protect;
+
+pub use files::MapRequest;
+
+use crate::abi::Symbol;
+use crate::error::Error;
+use crate::platform::Platform;
+use crate::policy::{Choice, Policy};
+use crate::registry::Registry;
+use crate::report::Counters;
+use crate::value::Values;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// A process's code memory and mapped files. One lives in a static of each adapter; tests make their own.
+pub struct Runtime<P: Platform> {
+    pub(crate) platform: P,
+    pub(crate) registry: Registry,
+    pub(crate) policy: Choice,
+    /// The most bytes that a single allocation may have; 0 stands for physical memory.
+    limit: AtomicUsize,
+    pub(crate) counters: Counters,
+    pub(crate) values: Values<P>,
+    pub(crate) symbols: &'static [Symbol],
+}
+
+impl<P: Platform> Runtime<P> {
+    /// A runtime without any region. `symbols` is what `rt_symbol_lookup` knows: the adapter's exports.
+    pub const fn new(platform: P, symbols: &'static [Symbol]) -> Self {
+        Self {
+            platform,
+            registry: Registry::new(),
+            policy: Choice::new(),
+            limit: AtomicUsize::new(0),
+            counters: Counters::new(),
+            values: Values::new(platform),
+            symbols,
+        }
+    }
+
+    /// Bytes in a page of the running system.
+    pub fn page_size(&self) -> usize {
+        self.platform.page_size()
+    }
+
+    /// The policy in force, or the one that is wished for as long as nothing was allocated. An unknown
+    /// name in `EXECMEM_POLICY` is an invalid argument.
+    pub fn policy(&self) -> Result<Policy, Error> {
+        self.policy.get(self.platform)
+    }
+
+    /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Once one is in force any other is
+    /// *refused*.
+    pub fn set_policy(&self, policy: Policy) -> Result<(), Error> {
+        self.policy.set(policy)
+    }
+
+    /// Sets the limit for a single allocation in bytes.
+    pub fn set_limit(&self, bytes: usize) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Checks the size of a single allocation against the limit.
+    fn check_limit(&self, size: usize) -> Result<(), Error> {
+        let limit = match self.limit.load(Ordering::Relaxed) {
+            0 => self.platform.physical_memory(),
+            limit => limit,
+        };
+        if size > limit { Err(Error::OverLimit) } else { Ok(()) }
+    }
+
+    /// Notes a failed call: the thread's last error and the count of failures.
+    pub fn note_failure(&self, error: Error) {
+        self.counters.failed_calls.fetch_add(1, Ordering::Relaxed);
+        self.platform.set_last_error(error as i32);
+    }
+}

@@ -1,0 +1,138 @@
+//! Changing protection, and making what was written executable on every core.
+
+use super::Runtime;
+use crate::error::Error;
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::protection::Protection;
+use crate::registry::{Access, Claim, Extent, Kind};
+use crate::span::Span;
+
+impl<P: Platform> Runtime<P> {
+    /// Makes the pages that the range touches read-execute, with coherent caches.
+    pub fn make_executable(&self, address: i64, size: i64) -> Result<(), Error> {
+        self.set_protection(address, size, Protection::RX)
+    }
+
+    /// Makes the pages that the range touches read-write.
+    pub fn make_writable(&self, address: i64, size: i64) -> Result<(), Error> {
+        self.set_protection(address, size, Protection::RW)
+    }
+
+    /// Sets the protection of exactly the pages that the range touches. Adding EXEC makes caches coherent
+    /// first; WRITE together with EXEC is *refused* unless the policy is `rwx`.
+    pub fn set_protection(&self, address: i64, size: i64, wanted: Protection) -> Result<(), Error> {
+        let span = Span::new(address, size)?;
+        self.check_writable_code(wanted)?;
+        let mut claim = self.registry.claim(span, Extent::Pages, Access::Exclusive, self.platform)?;
+        let pages = span.pages(self.page_size());
+        claim.prepare(pages)?;
+        let changed = self.change_pages(&mut claim, pages, wanted);
+        match changed {
+            Ok(()) => claim.record_protection(pages, wanted),
+            Err(_) => self.restore_pages(&claim, pages),
+        }
+        changed
+    }
+
+    /// Refuses WRITE together with EXEC unless the policy allows it.
+    pub(super) fn check_writable_code(&self, wanted: Protection) -> Result<(), Error> {
+        if wanted.is_writable_code() && self.policy.fix(self.platform)? != Policy::Rwx {
+            return Err(Error::Refused);
+        }
+        Ok(())
+    }
+
+    /// The steps of a change. It may stop half-way: the caller restores.
+    fn change_pages(&self, claim: &mut Claim<'_, P>, pages: Span, wanted: Protection) -> Result<(), Error> {
+        self.keep_executable_view(claim, wanted)?;
+        if !wanted.contains(Protection::EXEC) {
+            return self.apply(claim, pages, wanted);
+        }
+        // Cache maintenance reads the pages, so they are readable while it runs.
+        let readable = wanted | Protection::READ;
+        self.apply(claim, pages, readable)?;
+        self.publish(claim, pages)?;
+        if wanted != readable {
+            self.apply(claim, pages, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Code memory with two views is about to lose EXEC for the first time: a read-execute view is kept
+    /// aside, since the system might not let the pages have EXEC again.
+    fn keep_executable_view(&self, claim: &mut Claim<'_, P>, wanted: Protection) -> Result<(), Error> {
+        let region = *claim.region();
+        if region.writable_view == 0 || region.executable_view != 0 || wanted.contains(Protection::EXEC) {
+            return Ok(());
+        }
+        let all = region.pages(self.page_size());
+        // SAFETY: the region has two views, so its memory is of the kind that can be mapped again.
+        let view = unsafe { self.platform.map_again(all, None) }?;
+        if let Err(error) = claim.record_executable_view(view) {
+            // SAFETY: the view was mapped above and nobody has seen it.
+            let _ = unsafe { self.platform.unmap(Span::from_parts(view, all.length())) };
+            return Err(error);
+        }
+        self.counters.mapped(all.length());
+        Ok(())
+    }
+
+    /// Gives pages a protection: by mapping the executable view over them where there is one, else by
+    /// changing the mapping.
+    fn apply(&self, claim: &Claim<'_, P>, pages: Span, protection: Protection) -> Result<(), Error> {
+        let region = claim.region();
+        let mut present = Protection::NONE;
+        if protection.contains(Protection::EXEC) && region.executable_view != 0 {
+            let offset = pages.start() - region.base;
+            let source = Span::from_parts(region.executable_view + offset, pages.length());
+            // SAFETY: both are views of this region's memory, at the same offset; the claim is exclusive.
+            unsafe { self.platform.map_again(source, Some(pages.start())) }?;
+            present = Protection::RX;
+        }
+        if present == protection {
+            return Ok(());
+        }
+        // SAFETY: the pages are the region's, and the claim is exclusive: no copy of ours is under way.
+        unsafe { self.platform.protect(pages, protection) }
+    }
+
+    /// Puts back what the registry says, after a change that stopped half-way. The pages had these
+    /// protections before, so the system has no new ground to refuse them.
+    fn restore_pages(&self, claim: &Claim<'_, P>, pages: Span) {
+        for (run, page) in claim.runs(pages) {
+            let _ = self.apply(claim, Span::from_parts(run.start, run.len()), page.protection);
+        }
+    }
+
+    /// After it, every core executes what was written to the range.
+    pub fn flush_icache(&self, address: i64, size: i64) -> Result<(), Error> {
+        let span = Span::new(address, size)?;
+        let mut claim = self.registry.claim(span, Extent::Pages, Access::Shared, self.platform)?;
+        if !claim.all_pages(span, |page| page.contains(Protection::READ)) {
+            return Err(Error::WrongProtection);
+        }
+        self.publish(&mut claim, span)
+    }
+
+    /// Makes caches coherent for a readable range of a region.
+    ///
+    /// Other cores need a step of their own only if they may have fetched from these addresses before:
+    /// not for the first publication of a region, since until then nothing in it was code.
+    fn publish(&self, claim: &mut Claim<'_, P>, span: Span) -> Result<(), Error> {
+        let region = *claim.region();
+        let written = match region.writable_view {
+            0 => span.start(),
+            view => view + (span.start() - region.base),
+        };
+        // SAFETY: the range is mapped (the claim holds it) and readable through both views.
+        unsafe { self.platform.flush_icache(written, span.start(), span.length()) };
+        // A file's pages may hold code that ran before this mapping existed in the registry's eyes.
+        if region.was_published || region.kind == Kind::File {
+            self.platform.synchronize_cores()?;
+        } else {
+            claim.record_published();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! A valid range of addresses, and its pages: pure arithmetic.
+
+use crate::error::Error;
+use core::ops::Range;
+
+/// A non-empty range of bytes whose end is at most `i64::MAX`: rule 4 of the contract, checked once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    start: usize,
+    length: usize,
+}
+
+impl Span {
+    /// `[address, address + size)`, both in bytes. An address or size below 1, or an end past
+    /// `i64::MAX`, is an invalid argument.
+    pub const fn new(address: i64, size: i64) -> Result<Self, Error> {
+        if address <= 0 || size <= 0 || address.checked_add(size).is_none() {
+            return Err(Error::InvalidArgument);
+        }
+        Ok(Self { start: address as usize, length: size as usize })
+    }
+
+    /// `[address + offset, address + offset + size)`, with an offset of at least 0.
+    pub const fn at_offset(address: i64, offset: i64, size: i64) -> Result<Self, Error> {
+        if address <= 0 || offset < 0 {
+            return Err(Error::InvalidArgument);
+        }
+        match address.checked_add(offset) {
+            Some(start) => Self::new(start, size),
+            None => Err(Error::InvalidArgument),
+        }
+    }
+
+    /// From a range that is known to be valid.
+    pub(crate) const fn from_parts(start: usize, length: usize) -> Self {
+        Self { start, length }
+    }
+
+    /// The first byte's address.
+    pub const fn start(self) -> usize {
+        self.start
+    }
+
+    /// Length in bytes, at least 1.
+    pub const fn length(self) -> usize {
+        self.length
+    }
+
+    /// The address behind the last byte.
+    pub const fn end(self) -> usize {
+        self.start + self.length
+    }
+
+    /// As a standard range.
+    pub const fn range(self) -> Range<usize> {
+        self.start..self.end()
+    }
+
+    /// Exactly the pages that the span touches. `page_size` is a power of two.
+    pub const fn pages(self, page_size: usize) -> Self {
+        let start = self.start & !(page_size - 1);
+        Self { start, length: round_up(self.end() - start, page_size) }
+    }
+
+    /// Whether `inner` lies wholly inside.
+    pub const fn contains(self, inner: Self) -> bool {
+        self.start <= inner.start && inner.end() <= self.end()
+    }
+}
+
+/// `size` rounded up to whole pages. Neither can overflow: a size is at most `i64::MAX`.
+pub const fn round_up(size: usize, page_size: usize) -> usize {
+    (size + page_size - 1) & !(page_size - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_refuses_what_rule_4_refuses() {
+        for (address, size) in [(0, 1), (-1, 1), (1, 0), (1, -1), (i64::MAX, 1), (2, i64::MAX - 1)] {
+            assert_eq!(Span::new(address, size), Err(Error::InvalidArgument), "{address} {size}");
+        }
+        assert!(Span::new(1, i64::MAX - 1).is_ok());
+        assert_eq!(Span::at_offset(i64::MAX, 1, 1), Err(Error::InvalidArgument));
+        assert_eq!(Span::at_offset(1, -1, 1), Err(Error::InvalidArgument));
+    }
+
+    #[test]
+    fn pages_are_exactly_those_that_the_span_touches() {
+        let pages = |address, size| Span::new(address, size).unwrap().pages(4096).range();
+        assert_eq!(pages(4096, 1), 4096..8192);
+        assert_eq!(pages(8191, 1), 4096..8192);
+        assert_eq!(pages(8191, 2), 4096..12288);
+        assert_eq!(pages(4096, 4096), 4096..8192);
+        assert_eq!(pages(4097, 4096), 4096..12288);
+    }
+
+    #[test]
+    fn the_largest_span_rounds_up_without_overflow() {
+        let last = Span::new(1, i64::MAX - 1).unwrap().pages(1 << 16);
+        assert_eq!(last.range(), 0..1 << 63);
+    }
+}

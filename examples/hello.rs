@@ -1,0 +1,16 @@
+//! Writes a function, makes it executable, calls it, frees it.
+
+#[cfg(target_arch = "x86_64")]
+const CODE: &[u8] = &[0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret
+#[cfg(target_arch = "aarch64")]
+const CODE: &[u8] = &[0x40, 0x05, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6]; // mov w0, #42; ret
+
+fn main() -> Result<(), execmem::Error> {
+    let memory = execmem::CodeMemory::new(CODE.len())?;
+    memory.write(0, CODE)?;
+    memory.make_executable()?;
+    // SAFETY: CODE is a function without arguments.
+    let answer = unsafe { memory.call(0, &[]) }?;
+    println!("the code at {:#x} says {answer}", memory.address());
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! What is mapped in this process: asked of the kernel one mapping at a time (`PROCMAP_QUERY`, since 6.11),
+//! or read from the text of `/proc/self/maps`.
+
+use crate::errno::{number, preserved, retried, translate};
+use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicU64, Ordering};
+use execmem_core::platform::Mapping;
+use execmem_core::{Error, Protection};
+use libc::c_int;
+
+type Visit<'a> = &'a mut dyn FnMut(Mapping) -> ControlFlow<()>;
+
+/// Visits the mappings from the one at `from`, or the next one, in address order.
+pub(crate) fn visit(from: usize, visit: Visit<'_>) -> Result<(), Error> {
+    preserved(|| match visit_by_query(from, visit) {
+        Err(Query::Unknown) => visit_text(from, visit),
+        Err(Query::Failed(number)) => Err(translate(number)),
+        Ok(()) => Ok(()),
+    })
+}
+
+/// Why a query gave no answer.
+enum Query {
+    /// The kernel doesn't know this query.
+    Unknown,
+    /// An error number.
+    Failed(i32),
+}
+
+/// `struct procmap_query` of linux/fs.h.
+#[repr(C)]
+#[derive(Default)]
+struct ProcmapQuery {
+    size: u64,
+    query_flags: u64,
+    query_addr: u64,
+    vma_start: u64,
+    vma_end: u64,
+    vma_flags: u64,
+    vma_page_size: u64,
+    vma_offset: u64,
+    inode: u64,
+    dev_major: u32,
+    dev_minor: u32,
+    vma_name_size: u32,
+    build_id_size: u32,
+    vma_name_addr: u64,
+    build_id_addr: u64,
+}
+
+/// `_IOWR('f', 17, struct procmap_query)`.
+const PROCMAP_QUERY: u64 = 0xc068_6611;
+/// PROCMAP_QUERY_COVERING_OR_NEXT_VMA.
+const COVERING_OR_NEXT: u64 = 0x10;
+const _: () = assert!(size_of::<ProcmapQuery>() == 0x68);
+
+fn visit_by_query(from: usize, visit: Visit<'_>) -> Result<(), Query> {
+    let mut from = from as u64;
+    let mut file = maps_file()?;
+    let mut reopened = false;
+    loop {
+        let mut query = ProcmapQuery {
+            size: size_of::<ProcmapQuery>() as u64,
+            query_flags: COVERING_OR_NEXT,
+            query_addr: from,
+            ..Default::default()
+        };
+        // SAFETY: the structure has the size that it says. An `ioctl` number is an int in musl, a long in glibc.
+        if unsafe { libc::ioctl(file, PROCMAP_QUERY as _, &raw mut query) } == 0 {
+            let mapping = Mapping {
+                start: query.vma_start as usize,
+                end: query.vma_end as usize,
+                protection: Protection::from_bits_truncate(query.vma_flags as u8 & 7),
+            };
+            if visit(mapping).is_break() {
+                return Ok(());
+            }
+            from = query.vma_end;
+            continue;
+        }
+        match number() {
+            libc::ENOENT => return Ok(()),
+            libc::EINTR => {}
+            // Not our file: the program closed it (as daemons close all they don't know), and the
+            // number may be somebody else's now. Once more, with a file of our own.
+            libc::EBADF | libc::ENOTTY | libc::EINVAL if !reopened => {
+                forget_maps_file(file);
+                file = maps_file()?;
+                reopened = true;
+            }
+            libc::ENOTTY | libc::EINVAL | libc::ENOSYS => {
+                QUERY_IS_UNKNOWN.store(1, Ordering::Relaxed);
+                return Err(Query::Unknown);
+            }
+            number => return Err(Query::Failed(number)),
+        }
+    }
+}
+
+/// The open `/proc/self/maps`: process number in the upper half, file number in the lower; 0: none.
+/// A forked child must not ask about its parent, so a file belongs to the process that opened it.
+static MAPS_FILE: AtomicU64 = AtomicU64::new(0);
+static QUERY_IS_UNKNOWN: AtomicU64 = AtomicU64::new(0);
+
+fn maps_file() -> Result<c_int, Query> {
+    if QUERY_IS_UNKNOWN.load(Ordering::Relaxed) != 0 {
+        return Err(Query::Unknown);
+    }
+    // SAFETY: asks for a number.
+    let process = unsafe { libc::getpid() } as u64;
+    let known = MAPS_FILE.load(Ordering::Acquire);
+    if known != 0 && known >> 32 == process {
+        return Ok(known as c_int);
+    }
+    let file = open_maps().map_err(Query::Failed)?;
+    let fresh = process << 32 | file as u64;
+    match MAPS_FILE.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Ok(file),
+        Err(earlier) => {
+            // SAFETY: opened above, and nobody has seen it.
+            unsafe { libc::close(file) };
+            Ok(earlier as c_int)
+        }
+    }
+}
+
+fn forget_maps_file(file: c_int) {
+    let known = MAPS_FILE.load(Ordering::Acquire);
+    if known as c_int == file {
+        let _ = MAPS_FILE.compare_exchange(known, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+fn open_maps() -> Result<c_int, i32> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: the path is a C string.
+    let file = retried(|| unsafe { libc::open(c"/proc/self/maps".as_ptr(), flags) } as isize)?;
+    Ok(file as c_int)
+}
+
+fn visit_text(from: usize, visit: Visit<'_>) -> Result<(), Error> {
+    let file = open_maps().map_err(translate)?;
+    let mut parser = Parser::new();
+    let mut buffer = [0u8; 4096];
+    let result = 'file: loop {
+        // SAFETY: the buffer is ours.
+        match retried(|| unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) }) {
+            Ok(0) => break Ok(()),
+            Ok(count) => {
+                for byte in &buffer[..count.min(buffer.len())] {
+                    if let Some(mapping) = parser.push(*byte)
+                        && mapping.end > from
+                        && visit(mapping).is_break()
+                    {
+                        break 'file Ok(());
+                    }
+                }
+            }
+            Err(number) => break Err(translate(number)),
+        }
+    };
+    // SAFETY: opened above.
+    unsafe { libc::close(file) };
+    result
+}
+
+/// Reads `start-end perms …` lines byte by byte: file names may be long and hold any bytes.
+struct Parser {
+    field: Field,
+    mapping: Mapping,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Start,
+    End,
+    Permissions,
+    Rest,
+}
+
+impl Parser {
+    const EMPTY: Mapping = Mapping { start: 0, end: 0, protection: Protection::NONE };
+
+    fn new() -> Self {
+        Self { field: Field::Start, mapping: Self::EMPTY }
+    }
+
+    /// Takes the next byte. Gives a mapping when its permissions are complete.
+    fn push(&mut self, byte: u8) -> Option<Mapping> {
+        match (self.field, byte) {
+            (_, b'\n') => *self = Self::new(),
+            (Field::Start, b'-') => self.field = Field::End,
+            (Field::Start, digit) => self.mapping.start = append(self.mapping.start, digit),
+            (Field::End, b' ') => self.field = Field::Permissions,
+            (Field::End, digit) => self.mapping.end = append(self.mapping.end, digit),
+            (Field::Permissions, b'r') => self.mapping.protection |= Protection::READ,
+            (Field::Permissions, b'w') => self.mapping.protection |= Protection::WRITE,
+            (Field::Permissions, b'x') => self.mapping.protection |= Protection::EXEC,
+            (Field::Permissions, b' ') => {
+                self.field = Field::Rest;
+                return Some(self.mapping);
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+fn append(number: usize, digit: u8) -> usize {
+    number << 4 | (digit as char).to_digit(16).unwrap_or(0) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &[u8]) -> ([Mapping; 4], usize) {
+        let mut parser = Parser::new();
+        let mut all = [Parser::EMPTY; 4];
+        let mut count = 0;
+        for mapping in text.iter().filter_map(|byte| parser.push(*byte)) {
+            all[count] = mapping;
+            count += 1;
+        }
+        (all, count)
+    }
+
+    #[test]
+    fn lines_of_maps_are_read_whatever_the_file_name() {
+        let text = b"55d0c8a00000-55d0c8a21000 r-xp 00002000 fe:00 1234   /usr/bin/\xff\xfe - rwxp\n\
+            7f0000000000-7f0000001000 rw-s 00000000 00:01 5\n\
+            7f0000002000-7f0000003000 ---p 00000000 00:00 0 \n\
+            ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0  [vsyscall]\n";
+        let (all, count) = parse(text);
+        assert_eq!(count, 4);
+        let expected = [
+            (0x55d0_c8a0_0000, 0x55d0_c8a2_1000, Protection::RX),
+            (0x7f00_0000_0000, 0x7f00_0000_1000, Protection::RW),
+            (0x7f00_0000_2000, 0x7f00_0000_3000, Protection::NONE),
+            (0xffff_ffff_ff60_0000, 0xffff_ffff_ff60_1000, Protection::EXEC),
+        ];
+        for (mapping, (start, end, protection)) in all.iter().zip(expected) {
+            assert_eq!((mapping.start, mapping.end, mapping.protection), (start, end, protection));
+        }
+    }
+
+    #[test]
+    fn the_text_and_the_query_say_the_same() {
+        let here = &raw const MAPS_FILE as usize;
+        let mut answers = [None; 2];
+        let by_text: fn(usize, Visit<'_>) -> Result<(), Error> = visit_text;
+        for (answer, way) in answers.iter_mut().zip([by_text, visit]) {
+            let mut take = |mapping| {
+                *answer = Some(mapping);
+                ControlFlow::Break(())
+            };
+            way(here, &mut take).unwrap();
+        }
+        assert!(answers[0].is_some_and(|mapping| mapping.start <= here && here < mapping.end));
+        assert_eq!(answers[0], answers[1]);
+    }
+}
