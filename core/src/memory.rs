@@ -136,6 +136,11 @@ impl<T: Copy> Slots<T> {
         Some(record)
     }
 
+    /// All records.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        (0..self.used).filter_map(|index| self.get(index))
+    }
+
     fn occupied(&self, index: Index) -> Option<&Slot<T>> {
         if index >= self.used {
             return None;

@@ -43,6 +43,17 @@ pub struct Mapping {
     pub protection: Protection,
 }
 
+/// Pages that show some of a region's memory, for [`Platform::unshare`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Where they are.
+    pub pages: Span,
+    /// Which part of the memory they show: bytes from its start.
+    pub offset: usize,
+    /// What they allow.
+    pub protection: Protection,
+}
+
 /// Which part of a file to map, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilePart {
@@ -121,6 +132,17 @@ pub unsafe trait Platform: Copy + Send + Sync + 'static {
     /// # Safety
     /// `source` came from this platform; the pages at `onto` are of the same memory and of the same length.
     unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error>;
+
+    /// Puts a copy of dual memory behind its views: called in a forked child, which must no longer share
+    /// it with its parent. `source` shows all of the memory and is readable. Systems that can't fork have
+    /// nothing to do.
+    ///
+    /// # Safety
+    /// The views show the memory of one [`Memory::Dual`] mapping, and no other thread runs.
+    unsafe fn unshare(self, source: Span, views: &mut dyn Iterator<Item = View>) -> Result<(), Error> {
+        let _ = (source, views);
+        Ok(())
+    }
 
     /// Visits what is mapped in this process, in address order, from the mapping that contains `from`
     /// or else the next one, until `visit` breaks.

@@ -127,6 +127,21 @@ impl<P: Platform> Values<P> {
         *self.operations.lock() = Some(operations);
     }
 
+    /// Takes both locks until [`unlock_after_fork`](Self::unlock_after_fork).
+    pub(crate) fn lock_for_fork(&self) {
+        core::mem::forget((self.operations.lock(), self.store.lock()));
+    }
+
+    /// # Safety
+    /// This thread took the locks with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did.
+    pub(crate) unsafe fn unlock_after_fork(&self) {
+        // SAFETY: the caller says that the locks are its own.
+        unsafe {
+            self.store.force_unlock();
+            self.operations.force_unlock();
+        }
+    }
+
     fn operations(&self) -> Option<ValueOperations> {
         *self.operations.lock()
     }

@@ -12,6 +12,7 @@ mod cores;
 mod errno;
 mod exports;
 mod files;
+mod fork;
 mod mappings;
 mod pages;
 mod thread;
@@ -23,7 +24,7 @@ pub use exports::*;
 
 use core::ffi::CStr;
 use core::ops::ControlFlow;
-use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, Views};
+use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, View, Views};
 use execmem_core::{Error, Protection, Runtime, Span};
 
 static RUNTIME: Runtime<Linux> = Runtime::new(Linux, SYMBOLS);
@@ -53,6 +54,7 @@ unsafe impl Platform for Linux {
     }
 
     fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
+        fork::watch();
         pages::map(length, memory, at)
     }
 
@@ -69,6 +71,11 @@ unsafe impl Platform for Linux {
     unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { pages::map_again(source, onto) }
+    }
+
+    unsafe fn unshare(self, source: Span, views: &mut dyn Iterator<Item = View>) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pages::unshare(source, views) }
     }
 
     fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use crate::errno::{check, last, number};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use execmem_core::platform::{Memory, PageRequest, Views};
+use execmem_core::platform::{Memory, PageRequest, View, Views};
 use execmem_core::{Advice, Error, Protection, Span};
 use libc::c_int;
 
@@ -79,10 +79,8 @@ fn mmap(
 /// Two views of a memory file. Each is mapped with its final protection, so that a system which refuses
 /// to add EXEC to a mapping still grants it.
 fn map_dual(length: usize, at: Option<usize>) -> Result<Views, Error> {
-    let file = memory_file()?;
+    let file = memory_file(length)?;
     let views = (|| {
-        // SAFETY: the file is ours.
-        check(unsafe { libc::ftruncate(file, length as libc::off_t) })?;
         let address = mmap(length, Protection::RX, libc::MAP_SHARED, file, at)?;
         match mmap(length, Protection::RW, libc::MAP_SHARED, file, None) {
             Ok(writable) => Ok(Views { address, writable }),
@@ -98,9 +96,9 @@ fn map_dual(length: usize, at: Option<usize>) -> Result<Views, Error> {
     views
 }
 
-/// A memory file that may be executed. `MFD_EXEC` says so to kernels that know it (6.3); others need no
-/// saying and refuse the flag.
-fn memory_file() -> Result<c_int, Error> {
+/// A memory file of this length that may be executed. `MFD_EXEC` says so to kernels that know it (6.3);
+/// others need no saying and refuse the flag.
+fn memory_file(length: usize) -> Result<c_int, Error> {
     let create = |flags: libc::c_uint| {
         // SAFETY: the name is a C string. Called directly: old C libraries lack the function.
         unsafe { libc::syscall(libc::SYS_memfd_create, c"execmem".as_ptr(), flags) as c_int }
@@ -109,7 +107,45 @@ fn memory_file() -> Result<c_int, Error> {
     if file < 0 && number() == libc::EINVAL {
         file = create(libc::MFD_CLOEXEC);
     }
-    if file < 0 { Err(last()) } else { Ok(file) }
+    if file < 0 {
+        return Err(last());
+    }
+    // SAFETY: the file is ours.
+    if unsafe { libc::ftruncate(file, length as libc::off_t) } != 0 {
+        let error = last();
+        // SAFETY: the file is ours.
+        unsafe { libc::close(file) };
+        return Err(error);
+    }
+    Ok(file)
+}
+
+/// # Safety
+/// As [`Platform::unshare`](execmem_core::Platform::unshare).
+pub(crate) unsafe fn unshare(source: Span, views: &mut dyn Iterator<Item = View>) -> Result<(), Error> {
+    let file = memory_file(source.length())?;
+    let copied = (|| {
+        let copy = mmap(source.length(), Protection::RW, libc::MAP_SHARED, file, None)?;
+        // SAFETY: the source is readable; the copy is as long, fresh and ours.
+        unsafe {
+            let target = ptr::with_exposed_provenance_mut::<u8>(copy);
+            ptr::copy_nonoverlapping(ptr::with_exposed_provenance(source.start()), target, source.length());
+            libc::munmap(target.cast(), source.length());
+        }
+        for View { pages, offset, protection } in views {
+            let (protection, flags) = (native(protection), libc::MAP_SHARED | libc::MAP_FIXED);
+            // SAFETY: replaces pages that are ours, by the caller's word, with the same contents.
+            let view =
+                unsafe { libc::mmap(pointer(pages), pages.length(), protection, flags, file, offset as _) };
+            if view == libc::MAP_FAILED {
+                return Err(last());
+            }
+        }
+        Ok(())
+    })();
+    // SAFETY: the file is ours; the mappings keep the memory.
+    unsafe { libc::close(file) };
+    copied
 }
 
 /// # Safety

@@ -91,7 +91,7 @@ impl Registry {
         let page_size = platform.page_size();
         let mut records = self.records.lock();
         let Records { regions, pool, .. } = &mut *records;
-        for view in core::iter::once(region.pages(page_size)).chain(region.other_views(page_size)) {
+        for view in region.all_views(page_size) {
             self.pages.reserve(view.range(), pool, platform)?;
         }
         let index = regions.insert(region, pool, platform)?;
@@ -151,11 +151,50 @@ impl Registry {
     }
 
     fn fill_views(&self, index: Index, region: &Region, page_size: usize) {
-        let length = region.pages(page_size).length();
-        let views = [(region.writable_view, Protection::RW), (region.executable_view, Protection::RX)];
-        for (view, protection) in views.into_iter().filter(|(view, _)| *view != 0) {
+        for (view, protection) in region.other_views(page_size) {
             let page = Page { protection, region: index, is_other_view: true };
-            self.pages.fill(view..view + length, page);
+            self.pages.fill(view.range(), page);
+        }
+    }
+
+    /// Takes the lock while no claim is held, until [`unlock_after_fork`](Self::unlock_after_fork). Whether
+    /// any region has several views.
+    pub(crate) fn lock_for_fork(&self) -> bool {
+        loop {
+            let records = self.records.lock();
+            if records.claims == 0 {
+                let has_views = records.regions.iter().any(Region::has_several_views);
+                core::mem::forget(records);
+                return has_views;
+            }
+            drop(records);
+            core::hint::spin_loop();
+        }
+    }
+
+    /// # Safety
+    /// This thread took the lock with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did.
+    pub(crate) unsafe fn unlock_after_fork(&self) {
+        // SAFETY: the caller says that the lock is its own.
+        unsafe { self.records.force_unlock() };
+    }
+
+    /// Shows every region with several views to `revise`. Where that fails the records say that no view has
+    /// any access left.
+    pub(crate) fn revise_views(
+        &self,
+        page_size: usize,
+        mut revise: impl FnMut(&Region) -> Result<(), Error>,
+    ) {
+        let records = self.records.lock();
+        for region in records.regions.iter().filter(|region| region.has_several_views()) {
+            if revise(region).is_err() {
+                for view in region.all_views(page_size) {
+                    for (run, page) in self.pages.runs(view.range()) {
+                        self.pages.fill(run, Page { protection: Protection::NONE, ..page });
+                    }
+                }
+            }
         }
     }
 }

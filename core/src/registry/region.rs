@@ -1,5 +1,6 @@
 //! A region: one allocation or mapping that a caller was given.
 
+use crate::protection::Protection;
 use crate::span::{Span, round_up};
 
 /// What a region was made for.
@@ -64,12 +65,23 @@ impl Region {
         Span::from_parts(self.base, round_up(self.size, page_size))
     }
 
-    /// The pages of the views beside the one at the base.
-    pub fn other_views(&self, page_size: usize) -> impl Iterator<Item = Span> + use<> {
+    /// The pages of the views beside the one at the base, and what they allow.
+    pub fn other_views(&self, page_size: usize) -> impl Iterator<Item = (Span, Protection)> + use<> {
         let length = round_up(self.size, page_size);
-        [self.writable_view, self.executable_view]
+        [(self.writable_view, Protection::RW), (self.executable_view, Protection::RX)]
             .into_iter()
-            .filter(|view| *view != 0)
-            .map(move |view| Span::from_parts(view, length))
+            .filter(|(view, _)| *view != 0)
+            .map(move |(view, protection)| (Span::from_parts(view, length), protection))
+    }
+
+    /// The pages of all views, the one at the base first.
+    pub fn all_views(&self, page_size: usize) -> impl Iterator<Item = Span> + use<> {
+        let others = self.other_views(page_size).map(|(view, _)| view);
+        core::iter::once(self.pages(page_size)).chain(others)
+    }
+
+    /// Whether there is any view beside the one at the base.
+    pub const fn has_several_views(&self) -> bool {
+        self.writable_view != 0 || self.executable_view != 0
     }
 }

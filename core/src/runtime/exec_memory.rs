@@ -79,7 +79,7 @@ impl<P: Platform> Runtime<P> {
         let page_size = self.page_size();
         let region = *claim.region();
         // The base goes last: as long as it is there the caller can try again.
-        for view in region.other_views(page_size) {
+        for (view, _) in region.other_views(page_size) {
             claim.release_view(view, unmap)?;
             self.counters.unmapped(view.length());
         }
@@ -94,16 +94,14 @@ impl<P: Platform> Runtime<P> {
     /// Enters a freshly mapped region. If there is no memory for that, its pages are unmapped again.
     pub(super) fn register(&self, region: Region, protection: Protection) -> Result<usize, Error> {
         let page_size = self.page_size();
-        let pages = region.pages(page_size);
         if let Err(error) = self.registry.insert(region, protection, self.platform) {
-            for view in core::iter::once(pages).chain(region.other_views(page_size)) {
+            for view in region.all_views(page_size) {
                 // SAFETY: nobody has seen these pages. If even this fails they are lost, and nothing else is.
                 let _ = unsafe { self.platform.unmap(view) };
             }
             return Err(error);
         }
-        let views = 1 + region.other_views(page_size).count();
-        self.counters.mapped(views * pages.length());
+        self.counters.mapped(region.all_views(page_size).map(Span::length).sum());
         if region.kind.is_exec_memory() {
             self.counters.allocated(region.size);
         }

@@ -6,6 +6,7 @@
 mod access;
 mod exec_memory;
 mod files;
+mod fork;
 mod protect;
 
 pub use files::MapRequest;

@@ -1,0 +1,72 @@
+//! Forking: a child gets locks that nobody holds, and dual memory of its own.
+//!
+//! The memory behind two views is shared memory, which a fork shares instead of copying. Left so, what
+//! the child writes would run in its parent. An adapter on a system with `fork` calls the three methods
+//! around each one.
+
+use super::Runtime;
+use crate::error::Error;
+use crate::platform::{Platform, View};
+use crate::protection::Protection;
+use crate::registry::Region;
+use crate::span::Span;
+
+impl<P: Platform> Runtime<P> {
+    /// Waits until no thread is in the middle of an operation, and keeps it so. Whether a child will have
+    /// memory to copy: its parent must not write to that before it is done.
+    ///
+    /// Whoever forks inside a value operation that this library has called waits for itself.
+    pub fn before_fork(&self) -> bool {
+        self.values.lock_for_fork();
+        self.registry.lock_for_fork()
+    }
+
+    /// Lets other threads go on.
+    ///
+    /// # Safety
+    /// This thread called [`before_fork`](Self::before_fork), or is the copy of the one that did.
+    pub unsafe fn after_fork_in_parent(&self) {
+        // SAFETY: the locks are held since `before_fork`.
+        unsafe {
+            self.registry.unlock_after_fork();
+            self.values.unlock_after_fork();
+        }
+    }
+
+    /// Gives the child memory of its own. Where there is none left, a region loses all access: code that
+    /// fails to run is better than code that another process can change.
+    ///
+    /// # Safety
+    /// As for [`after_fork_in_parent`](Self::after_fork_in_parent); no other thread runs yet.
+    pub unsafe fn after_fork_in_child(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.after_fork_in_parent() };
+        let page_size = self.page_size();
+        self.registry.revise_views(page_size, |region| {
+            self.copy_memory(region, page_size).inspect_err(|_| {
+                for view in region.all_views(page_size) {
+                    // SAFETY: the pages are this region's. If even this fails, nothing is left to try.
+                    let _ = unsafe { self.platform.protect(view, Protection::NONE) };
+                }
+            })
+        });
+    }
+
+    fn copy_memory(&self, region: &Region, page_size: usize) -> Result<(), Error> {
+        let pages = region.pages(page_size);
+        let source = match region.writable_view {
+            0 => region.executable_view,
+            view => view,
+        };
+        let source = Span::from_parts(source, pages.length());
+        let base = self.registry.runs(pages.range()).map(|(run, page)| View {
+            offset: run.start - pages.start(),
+            pages: Span::from_parts(run.start, run.len()),
+            protection: page.protection,
+        });
+        let others =
+            region.other_views(page_size).map(|(pages, protection)| View { offset: 0, pages, protection });
+        // SAFETY: the views are this region's, and this is the process's only thread.
+        unsafe { self.platform.unshare(source, &mut base.chain(others)) }
+    }
+}
