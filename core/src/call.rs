@@ -41,7 +41,7 @@ impl<P: Platform> Runtime<P> {
         }
     }
 
-    /// Calls the function at an address in the C convention, with up to [`MAX_ARGUMENTS`] integers.
+    /// Calls the function at an address in the C convention, with up to six integers.
     /// An address that isn't executable, or not a multiple of the instruction alignment, fails with
     /// *not executable* before anything is jumped to.
     ///

@@ -19,11 +19,17 @@ const CHUNK: usize = 64 * 1024;
 pub(crate) struct Pool {
     next: usize,
     end: usize,
+    mapped: usize,
 }
 
 impl Pool {
     pub(crate) const fn new() -> Self {
-        Self { next: 0, end: 0 }
+        Self { next: 0, end: 0, mapped: 0 }
+    }
+
+    /// Bytes that the pool has mapped so far.
+    pub(crate) fn mapped(&self) -> usize {
+        self.mapped
     }
 
     /// `length` zeroed bytes, a multiple of [`UNIT`], aligned to it, and ours for ever.
@@ -34,6 +40,7 @@ impl Pool {
             let data = Memory::Private(Protection::RW);
             let start = platform.map(chunk, data, None)?.address;
             (self.next, self.end) = (start, start + chunk);
+            self.mapped += chunk;
         }
         let taken = NonNull::new(ptr::with_exposed_provenance_mut(self.next));
         self.next += length;

@@ -102,13 +102,15 @@ pub(crate) struct Choice {
     wish: AtomicI32,
     /// What it has become, or [`UNSET`].
     fixed: AtomicI32,
+    /// Whether the system lets pages that were writable become executable: 0, 1 or [`UNSET`].
+    adds_exec: AtomicI32,
 }
 
 const UNSET: i32 = -1;
 
 impl Choice {
     pub(crate) const fn new() -> Self {
-        Self { wish: AtomicI32::new(UNSET), fixed: AtomicI32::new(UNSET) }
+        Self { wish: AtomicI32::new(UNSET), fixed: AtomicI32::new(UNSET), adds_exec: AtomicI32::new(UNSET) }
     }
 
     /// The policy in force, or, while that is open, the wish.
@@ -143,6 +145,23 @@ impl Choice {
         match self.fixed.compare_exchange(UNSET, policy as i32, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(policy),
             Err(earlier) => Policy::from_number(earlier),
+        }
+    }
+
+    /// Whether the system lets pages that were writable become executable. Under policy `dual` it may not
+    /// (SELinux, `prctl(PR_SET_MDWE)`), and a read-execute view has to be kept for that.
+    pub(crate) fn can_add_exec(&self, platform: impl Platform) -> Result<bool, Error> {
+        match self.adds_exec.load(Ordering::Relaxed) {
+            UNSET => {
+                let granted = match Policy::Toggle.probe(platform) {
+                    Ok(()) => true,
+                    Err(Error::Refused | Error::Unsupported) => false,
+                    Err(shortage) => return Err(shortage),
+                };
+                self.adds_exec.store(granted.into(), Ordering::Relaxed);
+                Ok(granted)
+            }
+            known => Ok(known != 0),
         }
     }
 

@@ -69,6 +69,8 @@ pub struct Statistics {
     pub peak_mapped_bytes: i64,
     /// Calls that failed.
     pub failed_calls: i64,
+    /// Bytes that the library's own records of regions take.
+    pub record_bytes: i64,
 }
 
 /// A line of text on the stack: the dump must not allocate.
@@ -98,8 +100,7 @@ impl<P: Platform> Runtime<P> {
         self.counters.requested.load(Ordering::Relaxed)
     }
 
-    /// Figures of this moment. Takes no lock: while other threads allocate, figures of one call need not
-    /// add up to the byte.
+    /// Figures of this moment. While other threads allocate, figures of one call need not add up to the byte.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = Statistics {
             regions: self.region_count(),
@@ -107,6 +108,7 @@ impl<P: Platform> Runtime<P> {
             mapped_bytes: self.counters.mapped.load(Ordering::Relaxed),
             peak_mapped_bytes: self.counters.peak_mapped.load(Ordering::Relaxed),
             failed_calls: self.counters.failed_calls.load(Ordering::Relaxed),
+            record_bytes: self.registry.record_bytes() as i64,
             ..Statistics::default()
         };
         let mut previous = None;

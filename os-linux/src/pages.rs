@@ -7,24 +7,47 @@ use execmem_core::platform::{Memory, PageRequest, View, Views};
 use execmem_core::{Advice, Error, Protection, Span};
 use libc::c_int;
 
-pub(crate) fn page_size() -> usize {
-    // Asked once: a query in the registry should not cost a call into libc.
-    static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
-    match PAGE_SIZE.load(Ordering::Relaxed) {
-        0 => {
-            // SAFETY: asks for a number.
-            let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-            PAGE_SIZE.store(size, Ordering::Relaxed);
-            size
+/// A number of the system that never changes, asked for once: `sysconf` may cost a system call.
+struct Constant {
+    value: AtomicUsize,
+    ask: fn() -> usize,
+}
+
+impl Constant {
+    const fn new(ask: fn() -> usize) -> Self {
+        Self { value: AtomicUsize::new(0), ask }
+    }
+
+    #[inline]
+    fn get(&self) -> usize {
+        match self.value.load(Ordering::Relaxed) {
+            0 => {
+                let value = (self.ask)();
+                self.value.store(value, Ordering::Relaxed);
+                value
+            }
+            value => value,
         }
-        size => size,
     }
 }
 
-pub(crate) fn physical_memory() -> usize {
+static PAGE_SIZE: Constant = Constant::new(|| {
+    // SAFETY: asks for a number.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+});
+
+static PHYSICAL_MEMORY: Constant = Constant::new(|| {
     // SAFETY: asks for a number.
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
     (pages.max(1) as usize).saturating_mul(page_size())
+});
+
+pub(crate) fn page_size() -> usize {
+    PAGE_SIZE.get()
+}
+
+pub(crate) fn physical_memory() -> usize {
+    PHYSICAL_MEMORY.get()
 }
 
 /// The contract's protection bits in Linux's numbers.

@@ -379,6 +379,7 @@ pub unsafe fn rt_exec_memory_stats<P: Platform>(
         peak_mapped_bytes: statistics.peak_mapped_bytes,
         failed_calls: statistics.failed_calls,
         policy: runtime.policy().map_or(-1, |policy| policy as i64),
+        record_bytes: statistics.record_bytes,
     };
     let known = size_of::<RtExecMemoryStats>().min(size as usize);
     // SAFETY: the caller's structure has at least `known` bytes, and so has ours.

@@ -63,6 +63,8 @@ pub struct RtExecMemoryStats {
     pub failed_calls: i64,
     /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated.
     pub policy: i64,
+    /// Bytes that the library's own records of regions take.
+    pub record_bytes: i64,
 }
 
 /// No access.

@@ -62,6 +62,7 @@ impl Registry {
     }
 
     /// What is known of the page at an address, if it is ours. Takes no lock.
+    #[inline]
     pub fn page(&self, address: usize) -> Option<Page> {
         self.pages.get(address)
     }
@@ -79,6 +80,11 @@ impl Registry {
     /// A copy of the record of a page's region.
     pub fn region_of(&self, page: Page) -> Option<Region> {
         self.records.lock().regions.get(page.region).copied()
+    }
+
+    /// Bytes of memory that the registry's own records take.
+    pub fn record_bytes(&self) -> usize {
+        self.records.lock().pool.mapped()
     }
 
     /// Adds a region whose pages have `protection`. Where it can't, nothing has changed.

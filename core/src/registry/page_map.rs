@@ -48,6 +48,7 @@ impl Page {
         ptr::without_provenance_mut(word)
     }
 
+    #[inline]
     fn decode(entry: *mut Node) -> Option<Self> {
         let word = entry.addr();
         (word & (PAGE | HIDDEN) == PAGE).then(|| Self {
@@ -90,6 +91,7 @@ impl PageMap {
     }
 
     /// The page at an address.
+    #[inline]
     pub(crate) fn get(&self, address: usize) -> Option<Page> {
         if address >= ADDRESS_END {
             return None;
@@ -142,32 +144,50 @@ impl PageMap {
 
     /// Sets all pages of a range that was reserved.
     pub(crate) fn fill(&self, range: Range<usize>, page: Page) {
-        Self::rewrite(&self.root, TOP, range, &|_| page.encode());
+        self.rewrite(range, |_| page.encode());
     }
 
     /// Hides the pages of a reserved range from lookups until [`show`](Self::show) or
     /// [`remove_hidden`](Self::remove_hidden).
     pub(crate) fn hide(&self, range: Range<usize>) {
-        Self::rewrite(&self.root, TOP, range, &|entry| {
-            if entry.is_null() { entry } else { entry.map_addr(|word| word | HIDDEN) }
-        });
+        self.rewrite(
+            range,
+            |entry| {
+                if entry.is_null() { entry } else { entry.map_addr(|word| word | HIDDEN) }
+            },
+        );
     }
 
     /// Undoes [`hide`](Self::hide).
     pub(crate) fn show(&self, range: Range<usize>) {
-        Self::rewrite(&self.root, TOP, range, &|entry| entry.map_addr(|word| word & !HIDDEN));
+        self.rewrite(range, |entry| entry.map_addr(|word| word & !HIDDEN));
     }
 
     /// Clears the hidden pages of `region`, and no others: somebody else's may be there already.
     pub(crate) fn remove_hidden(&self, range: Range<usize>, region: Index) {
-        Self::rewrite(&self.root, TOP, range, &|entry| {
+        self.rewrite(range, |entry| {
             let is_hidden = entry.addr() & HIDDEN != 0;
             if is_hidden && (entry.addr() >> 32) as Index == region { ptr::null_mut() } else { entry }
         });
     }
 
     /// Replaces every entry that is not a node, in a reserved range.
-    fn rewrite(node: &Node, level: u32, range: Range<usize>, change: &dyn Fn(*mut Node) -> *mut Node) {
+    fn rewrite(&self, range: Range<usize>, change: impl Fn(*mut Node) -> *mut Node) {
+        // Most ranges are a few pages in one lowest node: go straight to the node that holds it all.
+        let (mut node, mut level) = (&self.root, TOP);
+        while index(range.start, level) == index(range.end - 1, level) {
+            let entry = node.entries[index(range.start, level)].load(Ordering::Relaxed);
+            if !is_node(entry) {
+                break;
+            }
+            // SAFETY: a node in the tree is initialised and lives for ever.
+            node = unsafe { &*entry };
+            level -= 1;
+        }
+        Self::rewrite_node(node, level, range, &change);
+    }
+
+    fn rewrite_node(node: &Node, level: u32, range: Range<usize>, change: &impl Fn(*mut Node) -> *mut Node) {
         let mut at = range.start;
         while at < range.end {
             let next = (at & !(reach(level) - 1)) + reach(level);
@@ -176,7 +196,7 @@ impl PageMap {
             if is_node(entry) {
                 // SAFETY: a node in the tree is initialised and lives for ever.
                 let child = unsafe { &*entry };
-                Self::rewrite(child, level - 1, at..next.min(range.end), change);
+                Self::rewrite_node(child, level - 1, at..next.min(range.end), change);
             } else {
                 debug_assert!(at.is_multiple_of(reach(level)) && next <= range.end, "not reserved");
                 slot.store(change(entry), Ordering::Release);
@@ -209,6 +229,7 @@ impl PageMap {
     }
 
     /// The entry that decides about an address below [`ADDRESS_END`], and its level.
+    #[inline]
     fn entry(&self, address: usize) -> (*mut Node, u32) {
         let mut node = &self.root;
         let mut level = TOP;

@@ -33,17 +33,14 @@ impl<P: Platform> Runtime<P> {
     /// Read-write memory of `size` bytes, to be made executable later. Returns its address.
     pub fn alloc_rw(&self, size: i64) -> Result<usize, Error> {
         let size = self.allocation_size(size)?;
-        let region = match self.policy.fix(self.platform)? {
-            // Where policy `dual` is needed the system may refuse to add EXEC to a mapping: the caller
-            // gets the writable view, and the executable one is kept for later.
-            Policy::Dual => {
-                let views = self.map(size, Memory::Dual, None)?;
-                Region { executable_view: views.address, ..Region::new(Kind::Data, views.writable, size) }
-            }
-            _ => {
-                let views = self.map(size, Memory::Private(Protection::RW), None)?;
-                Region::new(Kind::Data, views.address, size)
-            }
+        let policy = self.policy.fix(self.platform)?;
+        let region = if policy == Policy::Dual && !self.policy.can_add_exec(self.platform)? {
+            // The caller gets the writable view; the executable one is kept for later.
+            let views = self.map(size, Memory::Dual, None)?;
+            Region { executable_view: views.address, ..Region::new(Kind::Data, views.writable, size) }
+        } else {
+            let views = self.map(size, Memory::Private(Protection::RW), None)?;
+            Region::new(Kind::Data, views.address, size)
         };
         self.register(region, Protection::RW)
     }

@@ -59,11 +59,15 @@ impl<P: Platform> Runtime<P> {
         Ok(())
     }
 
-    /// Code memory with two views is about to lose EXEC for the first time: a read-execute view is kept
-    /// aside, since the system might not let the pages have EXEC again.
+    /// Code memory with two views is about to lose EXEC for the first time: where the system won't let the
+    /// pages have it again, a read-execute view is kept aside.
     fn keep_executable_view(&self, claim: &mut Claim<'_, P>, wanted: Protection) -> Result<(), Error> {
         let region = *claim.region();
-        if region.writable_view == 0 || region.executable_view != 0 || wanted.contains(Protection::EXEC) {
+        if region.writable_view == 0
+            || region.executable_view != 0
+            || wanted.contains(Protection::EXEC)
+            || self.policy.can_add_exec(self.platform)?
+        {
             return Ok(());
         }
         let all = region.pages(self.page_size());

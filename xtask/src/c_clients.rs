@@ -1,0 +1,117 @@
+//! Programs that use the libraries of a `dist` folder as their users would.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Result;
+use crate::dist::Dist;
+use crate::process::{capture, watch};
+use crate::project::{Project, make_folder, write};
+use crate::tally::Tally;
+use crate::toolchain::Toolchain;
+
+/// The C program that goes through the contract.
+const SOURCES: [&str; 5] = ["client", "mapping", "executable", "further", "calling"];
+
+/// It goes through it once for each policy that Linux has.
+const POLICIES: [&str; 3] = ["auto", "dual", "toggle"];
+
+const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+
+/// The header alone, in the two languages that it promises.
+pub fn check_header(project: &Project, dist: &Dist, tally: &mut Tally) {
+    for (name, compiler, language, standard) in [
+        ("the header is C11 without a warning", "cc", "c", "-std=c11"),
+        ("the header is C++17 without a warning", "c++", "c++", "-std=c++17"),
+    ] {
+        tally.check(name, || {
+            let source = project.built(&format!("clients/header.{language}"));
+            // Twice, because its guard is part of what is promised.
+            write(&source, "#include <execmem.h>\n#include <execmem.h>\nint unused;\n")?;
+            let mut compile = Command::new(compiler);
+            compile.args([standard, "-fsyntax-only", "-x", language]).args(WARNINGS);
+            capture(compile.arg("-I").arg(dist.include()).arg(source)).map(drop)
+        });
+    }
+}
+
+/// The C program with the static and with the shared library.
+pub fn run_c_client(project: &Project, dist: &Dist, tally: &mut Tally) {
+    let shared = || {
+        let mut flags = pkg_config(dist, &["--cflags", "--libs"])?;
+        flags.push(format!("-Wl,-rpath,{}", dist.lib().display()));
+        Ok(flags)
+    };
+    let archive = || {
+        let mut flags = pkg_config(dist, &["--cflags"])?;
+        flags.push(dist.static_library().display().to_string());
+        Ok(flags)
+    };
+    let flags: [(&str, Result<Vec<String>>); 2] = [("static", archive()), ("shared", shared())];
+    for (kind, flags) in flags {
+        let program = match flags.and_then(|flags| compile_client(project, kind, &flags)) {
+            Ok(program) => program,
+            Err(reason) => {
+                tally.fail(&reason);
+                continue;
+            }
+        };
+        for policy in POLICIES {
+            println!("the C client with the {kind} library, policy {policy}:");
+            tally.client(Command::new(&program).env("EXECMEM_POLICY", policy));
+        }
+    }
+}
+
+fn compile_client(project: &Project, kind: &str, flags: &[String]) -> Result<PathBuf> {
+    let program = project.built(&format!("clients/client-{kind}"));
+    make_folder(&project.built("clients"))?;
+    let mut compile = Command::new("cc");
+    compile.args(["-std=c11", "-O1", "-pthread"]).args(WARNINGS).arg("-o").arg(&program);
+    compile.args(SOURCES.map(|name| project.file(&format!("tests/c/{name}.c"))));
+    capture(compile.args(flags))?;
+    Ok(program)
+}
+
+/// The flags that this package's own file asks for, wherever the folder lies.
+fn pkg_config(dist: &Dist, questions: &[&str]) -> Result<Vec<String>> {
+    let mut command = Command::new("pkg-config");
+    command.env("PKG_CONFIG_PATH", dist.pkg_config_folder()).args(questions).arg("execmem");
+    Ok(capture(&mut command)?.split_whitespace().map(str::to_owned).collect())
+}
+
+/// A Rust program, whose own standard library must get along with ours in one link.
+/// `runner` is what runs programs for that target.
+pub fn check_rust_client(
+    project: &Project,
+    toolchain: &Toolchain,
+    dist: &Dist,
+    target: &str,
+    runner: Option<&str>,
+) -> Result<()> {
+    let program = project.built(&format!("clients/with_std-{target}"));
+    make_folder(&project.built("clients"))?;
+    let mut compile = toolchain.rustc();
+    compile.args(["--edition", "2024", "-O", "--target", target, "-l", "static=execmem"]);
+    if target != toolchain.host {
+        compile.args(["-C", "linker=rust-lld"]);
+    }
+    compile.arg("-L").arg(dist.lib()).arg("-o").arg(&program);
+    capture(compile.arg(project.file("tests/c/with_std.rs")))?;
+    succeed(&mut command_for(&program, runner))
+}
+
+fn command_for(program: &Path, runner: Option<&str>) -> Command {
+    let Some(runner) = runner else {
+        return Command::new(program);
+    };
+    let mut words = runner.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).arg(program);
+    command
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let status = watch(command, |_| {})?;
+    if status.success() { Ok(()) } else { Err(format!("it failed ({status})")) }
+}

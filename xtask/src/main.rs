@@ -1,0 +1,62 @@
+//! `cargo xtask`: the project's chores. It finds or installs what it needs, then does it.
+
+mod apt_sources;
+mod c_clients;
+mod debian;
+mod dist;
+mod header;
+mod process;
+mod project;
+mod setup;
+mod symbols;
+mod tally;
+mod tests;
+mod toolchain;
+mod version;
+
+use std::process::ExitCode;
+
+use dist::Dist;
+use project::Project;
+use toolchain::Toolchain;
+
+/// Failures are sentences for the person in front of the terminal.
+pub type Result<T> = std::result::Result<T, String>;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+  test [PART]             run the tests of one part (host, aarch64) or of all
+  dist [--target TARGET]  lay out the C header and libraries in target/dist/TARGET
+  header [--check]        write include/execmem.h, or tell whether it is up to date
+  setup                   install what the tests need";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        ["test"] => tests::run(None),
+        ["test", part] => tests::run(Some(part)),
+        ["dist"] => done(dist(None)),
+        ["dist", "--target", target] => done(dist(Some(target))),
+        ["header"] => done(Project::find().and_then(|project| header::update(&project))),
+        ["header", "--check"] => done(Project::find().and_then(|project| header::check(&project))),
+        ["setup"] => done(setup::everything()),
+        _ => Err(USAGE.to_owned()),
+    };
+    outcome.unwrap_or_else(|sentence| {
+        eprintln!("{sentence}");
+        ExitCode::FAILURE
+    })
+}
+
+fn done(outcome: Result<()>) -> Result<ExitCode> {
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+fn dist(target: Option<&str>) -> Result<()> {
+    let toolchain = Toolchain::find()?;
+    let target = target.unwrap_or(&toolchain.host);
+    let dist = Dist::build(&Project::find()?, &toolchain, target)?;
+    println!("wrote {}", dist.root().display());
+    Ok(())
+}

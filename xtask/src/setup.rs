@@ -1,0 +1,63 @@
+//! What the tests need on this machine. Each function finds a tool or installs it, naming in one
+//! line what it did, or says in one sentence what a person has to install.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::Result;
+use crate::debian;
+use crate::process::{capture, find_program};
+use crate::toolchain::Toolchain;
+use crate::version::Version;
+
+/// The target that stands for aarch64 Linux: it links without a cross compiler.
+pub const AARCH64_LINUX: &str = "aarch64-unknown-linux-musl";
+
+/// QEMU before this version runs stale code even where the cache maintenance is right: its user
+/// mode forgets `ic ivau` on one of two views of the same memory.
+const OLDEST_QEMU: Version = Version(8, 1);
+
+const QEMU_PACKAGES: [&str; 3] = ["qemu-user-static", "qemu-user", "qemu-system-arm"];
+
+/// All that any part of the tests needs, so that it can be there before they start.
+pub fn everything() -> Result<()> {
+    let toolchain = Toolchain::find()?;
+    toolchain.llvm_tool("llvm-objcopy")?;
+    toolchain.require_target(AARCH64_LINUX)?;
+    c_compilers()?;
+    let qemu = qemu_aarch64()?;
+    println!("set-up: complete, with {}", qemu.display());
+    Ok(())
+}
+
+/// A QEMU that runs aarch64 Linux programs and is new enough to be believed.
+pub fn qemu_aarch64() -> Result<PathBuf> {
+    if let Some(qemu) = installed_qemu() {
+        return Ok(qemu);
+    }
+    let missing = format!("qemu-aarch64 {OLDEST_QEMU} or newer is missing: please install it");
+    debian::install_at_least(&QEMU_PACKAGES, OLDEST_QEMU)
+        .map_err(|reason| format!("{missing} ({reason})"))?;
+    installed_qemu().ok_or(missing)
+}
+
+fn installed_qemu() -> Option<PathBuf> {
+    let candidates = ["qemu-aarch64", "qemu-aarch64-static"].into_iter().filter_map(find_program);
+    candidates.into_iter().find(|qemu| {
+        let printed = capture(Command::new(qemu).arg("--version"));
+        printed.ok().and_then(|text| Version::of_qemu(&text)) >= Some(OLDEST_QEMU)
+    })
+}
+
+/// A C and a C++ compiler, and the tool that reads the library's own build flags.
+pub fn c_compilers() -> Result<()> {
+    for (program, package) in [("cc", "gcc"), ("c++", "g++"), ("pkg-config", "pkg-config")] {
+        if find_program(program).is_some() {
+            continue;
+        }
+        let missing = format!("`{program}` is missing: please install {package}");
+        debian::install(&[package]).map_err(|reason| format!("{missing} ({reason})"))?;
+        find_program(program).ok_or(missing)?;
+    }
+    Ok(())
+}

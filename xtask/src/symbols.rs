@@ -1,0 +1,114 @@
+//! What a built library shows to the world, compared with the one list of symbols.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use execmem_core::abi::SYMBOL_NAMES;
+use object::read::archive::ArchiveFile;
+use object::{Object, ObjectSymbol};
+
+use crate::Result;
+
+/// A static library must define the listed symbols and no other global one, not even a weak or a
+/// hidden one, since all of those take part in somebody else's link.
+pub fn check_static(library: &Path) -> Result<()> {
+    let data = contents(library)?;
+    let unreadable = |error: object::Error| format!("{}: {error}", library.display());
+    let archive = ArchiveFile::parse(&*data).map_err(unreadable)?;
+    let mut defined = BTreeSet::new();
+    for member in archive.members() {
+        let member = member.map_err(unreadable)?.data(&*data).map_err(unreadable)?;
+        let file = object::File::parse(member).map_err(unreadable)?;
+        defined.extend(global_names(file.symbols()));
+    }
+    compare(&defined)
+}
+
+/// A shared library must export the listed symbols and nothing else.
+pub fn check_shared(library: &Path) -> Result<()> {
+    let data = contents(library)?;
+    let file = parse(library, &data)?;
+    compare(&global_names(file.dynamic_symbols()).collect())
+}
+
+/// A shared library must ask for nothing but libc, and load without patching its own code: a system
+/// that forbids pages that are written and executed would refuse to load it otherwise.
+pub fn check_loading(library: &Path) -> Result<()> {
+    let data = contents(library)?;
+    let file = parse(library, &data)?;
+    let unreadable = |error: object::Error| format!("{}: {error}", library.display());
+    for needed in file.import_libraries().map_err(unreadable)? {
+        let needed = needed.map_err(unreadable)?;
+        let name = String::from_utf8_lossy(needed.name());
+        if !name.starts_with("libc.so") {
+            return Err(format!("the shared library asks for {name}, which is not libc"));
+        }
+    }
+    if has_text_relocations(&file)? {
+        return Err("the shared library must be patched by the loader: it has DT_TEXTREL".into());
+    }
+    Ok(())
+}
+
+fn has_text_relocations(file: &object::File<'_>) -> Result<bool> {
+    use object::elf::{DF_TEXTREL, DT_FLAGS, DT_TEXTREL};
+    let object::File::Elf64(elf) = file else {
+        return Err("the shared library is not a 64-bit ELF file".into());
+    };
+    let table = elf.elf_dynamic_table().map_err(|error| error.to_string())?;
+    Ok(table
+        .iter()
+        .any(|entry| entry.tag == DT_TEXTREL || entry.tag == DT_FLAGS && entry.val & DF_TEXTREL.0 != 0))
+}
+
+fn contents(library: &Path) -> Result<Vec<u8>> {
+    std::fs::read(library).map_err(|error| format!("{} can't be read: {error}", library.display()))
+}
+
+fn parse<'data>(library: &Path, data: &'data [u8]) -> Result<object::File<'data>> {
+    object::File::parse(data).map_err(|error| format!("{}: {error}", library.display()))
+}
+
+fn global_names<'data, S: ObjectSymbol<'data>>(
+    symbols: impl Iterator<Item = S>,
+) -> impl Iterator<Item = String> {
+    let global = symbols.filter(|symbol| !symbol.is_undefined() && !symbol.is_local());
+    global.map(|symbol| String::from_utf8_lossy(symbol.name_bytes().unwrap_or(b"?")).into_owned())
+}
+
+fn compare(found: &BTreeSet<String>) -> Result<()> {
+    let listed = SYMBOL_NAMES.iter().map(|name| String::from(*name)).collect();
+    let missing: Vec<_> = found_only_in(&listed, found);
+    let unlisted: Vec<_> = found_only_in(found, &listed);
+    if missing.is_empty() && unlisted.is_empty() {
+        return Ok(());
+    }
+    Err(format!("missing: [{}]; not in the list: [{}]", missing.join(", "), unlisted.join(", ")))
+}
+
+fn found_only_in(these: &BTreeSet<String>, those: &BTreeSet<String>) -> Vec<String> {
+    these.difference(those).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_symbol_and_one_too_many_are_both_named() {
+        let mut found: BTreeSet<String> = SYMBOL_NAMES.iter().map(|name| String::from(*name)).collect();
+        assert_eq!(compare(&found), Ok(()));
+        found.remove("rt_mmap_file");
+        found.insert("memcpy".to_owned());
+        let difference = compare(&found).expect_err("the sets differ");
+        assert!(difference.contains("missing: [rt_mmap_file]"), "{difference}");
+        assert!(difference.contains("not in the list: [memcpy]"), "{difference}");
+    }
+
+    #[test]
+    fn a_program_of_this_system_is_no_library_of_ours() {
+        let program = std::env::current_exe().expect("a test knows its own program");
+        assert!(check_shared(&program).is_err());
+        assert!(check_static(&program).is_err(), "it is not even an archive");
+    }
+}
