@@ -18,12 +18,12 @@ macro_rules! errors {
             /// The sentence for people, as C wants it.
             pub const fn message(self) -> &'static CStr {
                 match self {
-                    $(Error::$name => {
+                    $(Error::$name => const {
                         match CStr::from_bytes_with_nul(concat!($sentence, "\0").as_bytes()) {
                             Ok(text) => text,
                             Err(_) => panic!("a sentence has no NUL inside"),
                         }
-                    })*
+                    },)*
                 }
             }
         }

@@ -33,5 +33,6 @@ pub use error::Error;
 pub use platform::Platform;
 pub use policy::Policy;
 pub use protection::{Advice, MapFlags, Protection};
+pub use report::Statistics;
 pub use runtime::Runtime;
 pub use span::Span;

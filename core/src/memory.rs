@@ -69,7 +69,8 @@ struct Slot<T> {
 }
 
 const FIRST: Index = 64;
-const CHUNKS: usize = 26;
+/// Enough for every index: there is no slot that a chunk is missing for.
+const CHUNKS: usize = 27;
 const OCCUPIED: u32 = u32::MAX;
 
 // SAFETY: the chunks are owned by the table alone; `T` decides whether its records may move between threads.

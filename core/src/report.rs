@@ -113,7 +113,7 @@ impl<P: Platform> Runtime<P> {
         };
         let mut previous = None;
         for (run, page) in self.base_runs() {
-            let index = page.protection.bits() as usize;
+            let index = usize::from(page.protection.bits() & 7);
             statistics.bytes_by_protection[index] += run.len() as i64;
             if previous != Some(page.region) {
                 statistics.regions_by_protection[index] += 1;
@@ -159,8 +159,10 @@ impl<P: Platform> Runtime<P> {
 
     fn print(&self, text: core::fmt::Arguments<'_>) {
         let mut line = Line { text: [0; 128], length: 0 };
-        if line.write_fmt(text).is_ok() {
-            self.platform.print(&line.text[..line.length]);
+        if line.write_fmt(text).is_ok()
+            && let Some(text) = line.text.get(..line.length)
+        {
+            self.platform.print(text);
         }
     }
 }

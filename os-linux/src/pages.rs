@@ -22,7 +22,7 @@ impl Constant {
     fn get(&self) -> usize {
         match self.value.load(Ordering::Relaxed) {
             0 => {
-                let value = (self.ask)();
+                let value = (self.ask)().max(1);
                 self.value.store(value, Ordering::Relaxed);
                 value
             }
@@ -256,13 +256,15 @@ unsafe fn populate(pages: Span, for_write: bool) -> Result<(), Error> {
 fn read_each_page(pages: Span) -> Result<(), Error> {
     let mut byte = 0u8;
     let local = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    for page in pages.range().step_by(page_size()) {
+    let mut page = pages.start();
+    while page < pages.end() {
         let remote = libc::iovec { iov_base: ptr::with_exposed_provenance_mut(page), iov_len: 1 };
         // SAFETY: reads one byte of this process into `byte`, or fails.
         let read = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
         if read != 1 {
             return Err(last());
         }
+        page += page_size();
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::platform::{FilePart, Memory, PageRequest, Platform};
 use crate::protection::{Advice, MapFlags, Protection};
 use crate::registry::{Access, Extent, Kind, Region};
-use crate::span::{Span, round_up};
+use crate::span::{Span, is_aligned, round_up};
 use core::ffi::CStr;
 
 /// What [`Runtime::map_file`] is asked for.
@@ -34,7 +34,7 @@ impl<P: Platform> Runtime<P> {
             || is_anonymous != path.is_none()
             || offset < 0
             || length < 0
-            || offset % self.page_size() as i64 != 0
+            || !is_aligned(offset as usize, self.page_size())
         {
             return Err(Error::InvalidArgument);
         }

@@ -1,0 +1,134 @@
+//! What the tests share: systems to run on, and what a moment of one looks like.
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use core::ffi::CStr;
+use execmem_core::Statistics;
+use execmem_core::{Policy, Protection, Runtime};
+use execmem_fake::{Fake, FakePlatform};
+
+pub const POLICIES: [Policy; 4] = [Policy::Rwx, Policy::Dual, Policy::Toggle, Policy::Jit];
+pub const PAGE_SIZES: [usize; 2] = [4096, 16384];
+
+/// The registry and the value store take their own memory in multiples of this. No test asks for as much.
+pub const POOL: usize = 64 << 10;
+
+/// A platform and a runtime on it.
+pub struct System {
+    pub runtime: Runtime<FakePlatform>,
+    pub fake: Fake,
+    pub policy: Policy,
+    pub page: usize,
+}
+
+impl System {
+    /// A system on which nothing but `policy` works, where the platform can see to that.
+    pub fn new(policy: Policy, page_size: usize) -> Self {
+        let fake = Fake::with_page_size(page_size);
+        fake.switch(|switches| {
+            switches.forbid_writable_code = policy != Policy::Rwx;
+            switches.refuse_writable_code = policy != Policy::Rwx;
+            // What `dual` is for. `toggle` needs the flip, and so does RW memory under `jit`.
+            switches.refuse_exec_gain = policy == Policy::Dual;
+            switches.refuse_dual = policy != Policy::Dual;
+            switches.has_jit = policy == Policy::Jit;
+        });
+        let runtime = Runtime::new(fake.platform(), &[]);
+        runtime.set_policy(policy).unwrap();
+        Self { runtime, fake, policy, page: page_size }
+    }
+
+    /// Runs a test under each policy with each page size.
+    pub fn each(test: impl Fn(System)) {
+        for policy in POLICIES {
+            for page_size in PAGE_SIZES {
+                let system = Self::new(policy, page_size);
+                println!("policy {}, {page_size} bytes a page", policy.name());
+                test(system);
+            }
+        }
+    }
+
+    /// Code memory's protection under the policy.
+    pub fn code(&self) -> Protection {
+        if self.policy == Policy::Rwx { Protection::RWX } else { Protection::RX }
+    }
+
+    pub fn write(&self, address: usize, bytes: &[u8]) -> Result<usize, execmem_core::Error> {
+        // SAFETY: a slice is readable.
+        unsafe { self.runtime.write(address as i64, bytes.as_ptr(), bytes.len() as i64, 0) }
+    }
+
+    pub fn read(&self, address: usize, length: usize) -> Result<Vec<u8>, execmem_core::Error> {
+        let mut bytes = vec![0; length];
+        // SAFETY: the vector has so many bytes.
+        unsafe { self.runtime.read_into(address as i64, 0, bytes.as_mut_ptr(), length as i64) }?;
+        Ok(bytes)
+    }
+
+    /// Writes code and flushes it.
+    pub fn publish(&self, address: usize, bytes: &[u8]) {
+        assert_eq!(self.write(address, bytes), Ok(bytes.len()));
+        self.runtime.flush_icache(address as i64, bytes.len() as i64).unwrap();
+    }
+
+    /// What is mapped for regions: everything but the core's own records.
+    pub fn mapped(&self) -> Vec<(usize, usize, Protection)> {
+        let is_pool = |length: usize, protection| protection == Protection::RW && length.is_multiple_of(POOL);
+        let mut areas = self.fake.areas();
+        areas.retain(|(_, length, protection)| !is_pool(*length, *protection));
+        areas
+    }
+
+    /// All that a failing call must not change.
+    pub fn moment(&self) -> Moment {
+        let regions = self.mapped();
+        self.fake.take_text();
+        self.runtime.dump();
+        let known = regions.iter().map(|(start, ..)| self.runtime.protection_at(*start as i64).unwrap());
+        Moment {
+            statistics: Statistics { peak_mapped_bytes: 0, ..self.runtime.statistics() },
+            dump: self.fake.take_text(),
+            known: known.collect(),
+            bytes: regions.iter().map(|(start, length, _)| self.raw(*start, *length)).collect(),
+            regions,
+        }
+    }
+
+    /// The bytes at an address, whoever has them.
+    pub fn raw(&self, start: usize, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        // SAFETY: the platform's memory is always there.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                core::ptr::with_exposed_provenance(start),
+                bytes.as_mut_ptr(),
+                length,
+            );
+        }
+        bytes
+    }
+
+    /// Stores without asking anybody, as a program with a pointer does.
+    pub fn poke(&self, start: usize, bytes: &[u8]) {
+        // SAFETY: the platform's memory is always there.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                core::ptr::with_exposed_provenance_mut(start),
+                bytes.len(),
+            );
+        }
+    }
+}
+
+/// What callers can see of a system, and what it has mapped.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Moment {
+    pub statistics: Statistics,
+    pub dump: String,
+    pub regions: Vec<(usize, usize, Protection)>,
+    pub known: Vec<Option<Protection>>,
+    pub bytes: Vec<Vec<u8>>,
+}
+
+pub const FILE: &CStr = c"file";
