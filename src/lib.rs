@@ -23,6 +23,9 @@ pub use execmem_core::{Advice, Error, MapFlags, Policy, Protection, Runtime, Spa
 #[cfg(target_os = "linux")]
 pub use execmem_os_linux as os;
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("execmem has no adapter for this system yet: implement execmem_core::Platform for it");
+
 pub use os::runtime;
 
 use core::ffi::CStr;
