@@ -231,7 +231,8 @@ int64_t rt_alloc_rw_memory(int64_t size);
 bool rt_free_exec_memory(int64_t address, int64_t size);
 
 /// Copies the bytes of the byte-array value `code` to `address + offset`, `address` being anywhere in a
-/// live region. All or nothing. The number of bytes; -1 on failure.
+/// live region. All or nothing. The number of bytes; -1 on failure. The one exception: if the system won't
+/// make `toggle` pages executable again, the bytes are written and the pages stay read-write.
 int64_t rt_write_exec_memory(int64_t address, RtValue code, int64_t offset);
 
 /// Makes the pages that the range touches read-execute, with coherent caches: no `rt_flush_icache` is

@@ -32,13 +32,14 @@ impl<P: Platform> Runtime<P> {
         Ok(found)
     }
 
-    /// Whether the page at an address can be executed. Takes no lock.
+    /// Whether the page at an address can be executed, and is not a further view that only the library
+    /// uses. Takes no lock.
     pub fn is_executable(&self, address: i64) -> Result<bool, Error> {
-        match self.protection_at(address) {
-            Ok(found) => Ok(found.is_some_and(|protection| protection.contains(Protection::EXEC))),
-            Err(Error::InvalidArgument) => Ok(false),
-            Err(error) => Err(error),
+        if address <= 0 || self.registry.page(address as usize).is_some_and(|page| page.is_other_view) {
+            return Ok(false);
         }
+        let found = self.protection_at(address)?;
+        Ok(found.is_some_and(|protection| protection.contains(Protection::EXEC)))
     }
 
     /// Calls the function at an address in the C convention, with up to six integers.

@@ -9,8 +9,12 @@ use core::ops::{ControlFlow, Range};
 /// below `vm.mmap_min_addr`, which distributions set to 64 KiB.
 const LOWEST: usize = 64 * 1024;
 
-/// A free place can be taken by another thread before we map there: so many times we look again.
-const ATTEMPTS: usize = 8;
+/// A place that looks free may not be had: another thread is faster, or the system hides what is there.
+/// So many times we look again.
+const ATTEMPTS: usize = 16;
+
+/// After the first miss so many bytes around the place are passed over; after each further one twice as many.
+const FIRST_DETOUR: usize = 64 * 1024;
 
 /// The bytes whose distance from a target is at most some maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +45,9 @@ impl Reach {
     /// Maps pages for `size` bytes within reach, as close to the target as there is room.
     pub(crate) fn map(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views, Error> {
         let length = round_up(size, platform.page_size());
-        for _ in 0..ATTEMPTS {
-            let place = self.find_room(platform, size, length)?.ok_or(Error::NoMemory)?;
+        let mut missed = [const { 0..0 }; ATTEMPTS];
+        for attempt in 0..ATTEMPTS {
+            let place = self.find_room(platform, size, length, &missed)?.ok_or(Error::NoMemory)?;
             let views = platform.map(length, memory, Some(place))?;
             if self.holds(views.address, size) {
                 return Ok(views);
@@ -51,21 +56,27 @@ impl Reach {
                 // SAFETY: mapped just now, and nobody has seen it. If it can't be unmapped it is lost.
                 let _ = unsafe { platform.unmap(Span::from_parts(view, length)) };
             }
+            let detour = FIRST_DETOUR << attempt;
+            if let Some(missed) = missed.get_mut(attempt) {
+                *missed = place.saturating_sub(detour)..place.saturating_add(length).saturating_add(detour);
+            }
         }
         Err(Error::NoMemory)
     }
 
-    /// The free place nearest to the target, going by what is mapped now.
-    fn find_room(self, platform: impl Platform, size: usize, length: usize) -> Result<Option<usize>, Error> {
+    /// The free place nearest to the target, going by what is mapped now and what was missed.
+    fn find_room(
+        self,
+        platform: impl Platform,
+        size: usize,
+        length: usize,
+        missed: &[Range<usize>],
+    ) -> Result<Option<usize>, Error> {
         let page_size = platform.page_size();
         let mut best: Option<usize> = None;
         let mut consider = |gap: Range<usize>| {
-            if let Some(start) = self.best_in(gap, size, length, page_size) {
-                let nearer = |other: usize| start.abs_diff(self.target) < other.abs_diff(self.target);
-                if best.is_none_or(nearer) {
-                    best = Some(start);
-                }
-            }
+            let place = self.best_beside(gap, missed, size, length, page_size);
+            best = self.nearer(best, place);
         };
         let first = self.low.max(LOWEST) & !(page_size - 1);
         let mut free_from = first;
@@ -83,6 +94,30 @@ impl Reach {
             consider(free_from..usize::MAX & !(page_size - 1));
         }
         Ok(best)
+    }
+
+    /// Which of two places is nearer to the target.
+    fn nearer(self, one: Option<usize>, other: Option<usize>) -> Option<usize> {
+        [one, other].into_iter().flatten().min_by_key(|place| place.abs_diff(self.target))
+    }
+
+    /// The best start in a free gap beside the ranges that were missed.
+    fn best_beside(
+        self,
+        gap: Range<usize>,
+        missed: &[Range<usize>],
+        size: usize,
+        length: usize,
+        page_size: usize,
+    ) -> Option<usize> {
+        let Some((hole, rest)) = missed.split_first() else {
+            return self.best_in(gap, size, length, page_size);
+        };
+        let side = |part: Range<usize>| self.best_beside(part, rest, size, length, page_size);
+        if hole.start.max(gap.start) >= hole.end.min(gap.end) {
+            return side(gap);
+        }
+        self.nearer(side(gap.start..hole.start), side(hole.end..gap.end))
     }
 
     /// The start in a free gap that is nearest to the target.

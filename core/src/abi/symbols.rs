@@ -47,7 +47,8 @@ macro_rules! for_each_symbol {
         /// pages. If the system can't unmap it, it stays as it was.
         fn rt_free_exec_memory(address: i64, size: i64) -> bool, else false;
         /// Copies the bytes of the byte-array value `code` to `address + offset`, `address` being anywhere in a
-        /// live region. All or nothing. The number of bytes; -1 on failure.
+        /// live region. All or nothing. The number of bytes; -1 on failure. The one exception: if the system won't
+        /// make `toggle` pages executable again, the bytes are written and the pages stay read-write.
         fn rt_write_exec_memory(address: i64, code: RtValue, offset: i64) -> i64, else -1;
         /// Makes the pages that the range touches read-execute, with coherent caches: no `rt_flush_icache` is
         /// needed.

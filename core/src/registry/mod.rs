@@ -124,6 +124,20 @@ impl Registry {
         })
     }
 
+    /// Claims the live region that holds `address`, if `span` lies inside its requested size too.
+    pub fn claim_at<P: Platform>(
+        &self,
+        address: usize,
+        span: Span,
+        access: Access,
+        platform: P,
+    ) -> Result<Claim<'_, P>, Error> {
+        self.claim_if(address, access, platform, |region| match region.requested() {
+            requested if requested.contains(span) && requested.range().contains(&address) => Ok(()),
+            _ => Err(Error::NotOwned),
+        })
+    }
+
     /// Claims the region at `address` if `check` accepts it. Waits while others use the region.
     pub fn claim_if<P: Platform>(
         &self,
@@ -249,41 +263,51 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Records a further read-execute view of the whole region.
-    pub fn record_executable_view(&mut self, view: usize) -> Result<(), Error> {
-        let length = self.region.pages(self.platform.page_size()).length();
-        self.prepare(Span::from_parts(view, length))?;
-        self.update(|region| region.executable_view = view);
+    pub fn record_executable_view(&mut self, view: Span) -> Result<(), Error> {
+        self.prepare(view)?;
+        self.update(|region| region.executable_view = view.start());
         let _writer = self.registry.records.lock();
         self.registry.fill_views(self.index, &self.region, self.platform.page_size());
         Ok(())
     }
 
-    /// Unmaps a view beside the base with `unmap`. If that fails, nothing has changed.
+    /// Unmaps the read-execute view with `unmap`. If that fails, nothing has changed.
     pub fn release_view(
         &mut self,
         view: Span,
         unmap: impl FnOnce(Span) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.unmap_hidden(view, unmap)?;
-        self.update(|region| {
-            for other in [&mut region.writable_view, &mut region.executable_view] {
-                if *other == view.start() {
-                    *other = 0;
-                }
-            }
-        });
+        self.update(|region| region.executable_view = 0);
         Ok(())
     }
 
     /// Unmaps the region's pages with `unmap` and forgets the region. If that fails, nothing has changed.
-    pub fn release(self, unmap: impl FnOnce(Span) -> Result<(), Error>) -> Result<(), Error> {
-        self.unmap_hidden(self.region.pages(self.platform.page_size()), unmap)?;
+    /// Returns how many bytes were unmapped: a further view that can't be is lost, since without its
+    /// base nobody could ask for it again.
+    pub fn release(self, unmap: impl Fn(Span) -> Result<(), Error>) -> Result<usize, Error> {
+        let page_size = self.platform.page_size();
+        let pages = self.region.pages(page_size);
+        self.unmap_hidden(pages, &unmap)?;
+        let mut unmapped = pages.length();
+        for (view, _) in self.region.other_views(page_size) {
+            match self.unmap_hidden(view, &unmap) {
+                Ok(()) => unmapped += view.length(),
+                Err(_) => self.forget(view),
+            }
+        }
         let mut records = self.registry.records.lock();
         records.regions.remove(self.index);
         records.claims -= 1;
         drop(records);
         core::mem::forget(self);
-        Ok(())
+        Ok(unmapped)
+    }
+
+    fn forget(&self, pages: Span) {
+        let _writer = self.registry.records.lock();
+        self.registry.pages.hide(pages.range());
+        self.registry.pages.remove_hidden(pages.range(), self.index);
     }
 
     /// The pages are hidden before they are unmapped, since another thread's new mapping may get the

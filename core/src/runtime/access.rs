@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::platform::{PageRequest, Platform};
 use crate::policy::Policy;
 use crate::protection::Protection;
-use crate::registry::{Access, Claim, Extent, Kind};
+use crate::registry::{Access, Claim, Kind};
 use crate::span::Span;
 use crate::value::RtValue;
 use core::ptr;
@@ -51,7 +51,7 @@ impl<P: Platform> Runtime<P> {
             Ok(Policy::Toggle) => Access::Exclusive,
             _ => Access::Shared,
         };
-        let claim = self.registry.claim(span, Extent::Requested, access, self.platform)?;
+        let claim = self.registry.claim_at(address as usize, span, access, self.platform)?;
         let region = *claim.region();
         // SAFETY: `source` by the caller; the destination is inside the claimed region, and each way
         // below makes it writable first. `copy` allows that the two overlap.
@@ -81,15 +81,21 @@ impl<P: Platform> Runtime<P> {
 
     /// An empty range is fine at every offset of a live region, its end included.
     fn check_empty(&self, address: i64, offset: i64) -> Result<(), Error> {
+        self.claim_rest(address, offset).map(|_| ())
+    }
+
+    /// Claims the region that holds `address`, and gives what is left of it from `offset` on: `None` at
+    /// its end.
+    fn claim_rest(&self, address: i64, offset: i64) -> Result<(Claim<'_, P>, Option<Span>), Error> {
         let first = Span::new(address, 1)?;
-        if offset < 0 {
-            return Err(Error::InvalidArgument);
+        let offset = usize::try_from(offset).map_err(|_| Error::InvalidArgument)?;
+        let claim = self.registry.claim_at(first.start(), first, Access::Shared, self.platform)?;
+        let left = claim.region().requested().end() - first.start();
+        match left.checked_sub(offset) {
+            None => Err(Error::NotOwned),
+            Some(0) => Ok((claim, None)),
+            Some(rest) => Ok((claim, Some(Span::from_parts(first.start() + offset, rest)))),
         }
-        let claim = self.registry.claim(first, Extent::Requested, Access::Shared, self.platform)?;
-        if offset as usize > claim.region().requested().end() - first.start() {
-            return Err(Error::NotOwned);
-        }
-        Ok(())
     }
 
     fn way_to_write(&self, claim: &Claim<'_, P>, span: Span) -> Result<Way, Error> {
@@ -126,7 +132,9 @@ impl<P: Platform> Runtime<P> {
         let mut result = Ok(());
         for (run, page) in claim.runs(pages) {
             let run = Span::from_parts(run.start, run.len());
-            if let Err(error) = protect(run, page.protection) {
+            // The bytes can't be taken back any more, so a momentary shortage gets a second chance.
+            let again = |_| protect(run, page.protection);
+            if let Err(error) = protect(run, page.protection).or_else(again) {
                 claim.record_protection(run, Protection::RW);
                 result = Err(error);
             }
@@ -152,7 +160,7 @@ impl<P: Platform> Runtime<P> {
         if target.is_null() {
             return Err(Error::InvalidArgument);
         }
-        let claim = self.claim_to_read(span)?;
+        let claim = self.claim_to_read(address, span)?;
         let is_file = claim.region().kind == Kind::File;
         let mut done = 0;
         while done < span.length() {
@@ -176,7 +184,7 @@ impl<P: Platform> Runtime<P> {
             return Ok(self.values.empty_bytes());
         }
         let span = Span::at_offset(address, offset, length)?;
-        let claim = self.claim_to_read(span)?;
+        let claim = self.claim_to_read(address, span)?;
         if claim.region().kind == Kind::File {
             self.populate(span, false)?;
         }
@@ -190,12 +198,9 @@ impl<P: Platform> Runtime<P> {
         if max_length < 0 {
             return Err(Error::InvalidArgument);
         }
-        self.check_empty(address, offset)?;
-        let start = address + offset;
-        let Ok(first) = Span::new(start, 1).and_then(|first| self.claim_to_end(first)) else {
+        let (claim, Some(rest)) = self.claim_rest(address, offset)? else {
             return Ok(self.values.empty_string());
         };
-        let (claim, rest) = first;
         let length = match max_length {
             0 => self.text_length(&claim, rest)?,
             most => rest.length().min(most as usize),
@@ -234,17 +239,10 @@ impl<P: Platform> Runtime<P> {
         Ok(rest.length())
     }
 
-    fn claim_to_read(&self, span: Span) -> Result<Claim<'_, P>, Error> {
-        let claim = self.registry.claim(span, Extent::Requested, Access::Shared, self.platform)?;
+    fn claim_to_read(&self, address: i64, span: Span) -> Result<Claim<'_, P>, Error> {
+        let claim = self.registry.claim_at(address as usize, span, Access::Shared, self.platform)?;
         self.check_readable(&claim, span)?;
         Ok(claim)
-    }
-
-    /// Claims the region that holds `first`, and gives what is left of it from there.
-    fn claim_to_end(&self, first: Span) -> Result<(Claim<'_, P>, Span), Error> {
-        let claim = self.registry.claim(first, Extent::Requested, Access::Shared, self.platform)?;
-        let rest = Span::from_parts(first.start(), claim.region().requested().end() - first.start());
-        Ok((claim, rest))
     }
 
     fn check_readable(&self, claim: &Claim<'_, P>, span: Span) -> Result<(), Error> {

@@ -70,18 +70,11 @@ impl<P: Platform> Runtime<P> {
             true => check(region, span.length()),
             false => Err(Error::NotOwned),
         };
-        let mut claim = self.registry.claim_if(span.start(), Access::Exclusive, self.platform, check)?;
-        // SAFETY: the claim is exclusive and the pages are the region's own, hidden from lookups.
-        let unmap = |pages: Span| unsafe { self.platform.unmap(pages) };
-        let page_size = self.page_size();
+        let claim = self.registry.claim_if(span.start(), Access::Exclusive, self.platform, check)?;
         let region = *claim.region();
-        // The base goes last: as long as it is there the caller can try again.
-        for (view, _) in region.other_views(page_size) {
-            claim.release_view(view, unmap)?;
-            self.counters.unmapped(view.length());
-        }
-        claim.release(unmap)?;
-        self.counters.unmapped(region.pages(page_size).length());
+        // SAFETY: the claim is exclusive and the pages are the region's own, hidden from lookups.
+        let unmapped = claim.release(|pages| unsafe { self.platform.unmap(pages) })?;
+        self.counters.unmapped(unmapped);
         if region.kind.is_exec_memory() {
             self.counters.freed(region.size);
         }

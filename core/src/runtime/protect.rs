@@ -27,10 +27,16 @@ impl<P: Platform> Runtime<P> {
         let mut claim = self.registry.claim(span, Extent::Pages, Access::Exclusive, self.platform)?;
         let pages = span.pages(self.page_size());
         claim.prepare(pages)?;
+        let new_view = self.keep_executable_view(&mut claim, wanted)?;
         let changed = self.change_pages(&mut claim, pages, wanted);
         match changed {
             Ok(()) => claim.record_protection(pages, wanted),
-            Err(_) => self.restore_pages(&claim, pages),
+            Err(_) => {
+                self.restore_pages(&claim, pages);
+                if let Some(view) = new_view {
+                    self.drop_view(&mut claim, view);
+                }
+            }
         }
         changed
     }
@@ -45,13 +51,17 @@ impl<P: Platform> Runtime<P> {
 
     /// The steps of a change. It may stop half-way: the caller restores.
     fn change_pages(&self, claim: &mut Claim<'_, P>, pages: Span, wanted: Protection) -> Result<(), Error> {
-        self.keep_executable_view(claim, wanted)?;
         if !wanted.contains(Protection::EXEC) {
             return self.apply(claim, pages, wanted);
         }
         // Cache maintenance reads the pages, so they are readable while it runs.
         let readable = wanted | Protection::READ;
-        self.apply(claim, pages, readable)?;
+        for (run, page) in claim.runs(pages) {
+            // A system may refuse EXEC even to pages that have it.
+            if page.protection != readable {
+                self.apply(claim, Span::from_parts(run.start, run.len()), readable)?;
+            }
+        }
         self.publish(claim, pages)?;
         if wanted != readable {
             self.apply(claim, pages, wanted)?;
@@ -60,42 +70,59 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Code memory with two views is about to lose EXEC for the first time: where the system won't let the
-    /// pages have it again, a read-execute view is kept aside.
-    fn keep_executable_view(&self, claim: &mut Claim<'_, P>, wanted: Protection) -> Result<(), Error> {
+    /// pages have it again, a read-execute view is kept aside. Returns that view if it is new.
+    fn keep_executable_view(
+        &self,
+        claim: &mut Claim<'_, P>,
+        wanted: Protection,
+    ) -> Result<Option<Span>, Error> {
         let region = *claim.region();
         if region.writable_view == 0
             || region.executable_view != 0
             || wanted.contains(Protection::EXEC)
             || self.policy.can_add_exec(self.platform)?
         {
-            return Ok(());
+            return Ok(None);
         }
         let all = region.pages(self.page_size());
         // SAFETY: the region has two views, so its memory is of the kind that can be mapped again.
         let view = unsafe { self.platform.map_again(all, None) }?;
-        if let Err(error) = claim.record_executable_view(view) {
+        let view = Span::from_parts(view, all.length());
+        // The view has the first page's protection, which may be EXEC alone.
+        let readable = match claim.all_pages(all, |page| page == Protection::RX) {
+            true => Ok(()),
             // SAFETY: the view was mapped above and nobody has seen it.
-            let _ = unsafe { self.platform.unmap(Span::from_parts(view, all.length())) };
+            false => unsafe { self.platform.protect(view, Protection::RX) },
+        };
+        if let Err(error) = readable.and_then(|()| claim.record_executable_view(view)) {
+            // SAFETY: as above.
+            let _ = unsafe { self.platform.unmap(view) };
             return Err(error);
         }
         self.counters.mapped(all.length());
-        Ok(())
+        Ok(Some(view))
+    }
+
+    /// Unmaps a view of a claimed region. If the system can't, it stays and is unmapped with the region.
+    fn drop_view(&self, claim: &mut Claim<'_, P>, view: Span) {
+        // SAFETY: the view is the region's own, hidden from lookups, and the claim is exclusive.
+        if claim.release_view(view, |pages| unsafe { self.platform.unmap(pages) }).is_ok() {
+            self.counters.unmapped(view.length());
+        }
     }
 
     /// Gives pages a protection: by mapping the executable view over them where there is one, else by
     /// changing the mapping.
     fn apply(&self, claim: &Claim<'_, P>, pages: Span, protection: Protection) -> Result<(), Error> {
         let region = claim.region();
-        let mut present = Protection::NONE;
         if protection.contains(Protection::EXEC) && region.executable_view != 0 {
             let offset = pages.start() - region.base;
             let source = Span::from_parts(region.executable_view + offset, pages.length());
             // SAFETY: both are views of this region's memory, at the same offset; the claim is exclusive.
             unsafe { self.platform.map_again(source, Some(pages.start())) }?;
-            present = Protection::RX;
-        }
-        if present == protection {
-            return Ok(());
+            if protection == Protection::RX {
+                return Ok(());
+            }
         }
         // SAFETY: the pages are the region's, and the claim is exclusive: no copy of ours is under way.
         unsafe { self.platform.protect(pages, protection) }
