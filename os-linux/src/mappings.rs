@@ -57,7 +57,6 @@ const _: () = assert!(size_of::<ProcmapQuery>() == 0x68);
 fn visit_by_query(from: usize, visit: Visit<'_>) -> Result<(), Query> {
     let mut from = from as u64;
     let mut file = maps_file()?;
-    let mut reopened = false;
     loop {
         let mut query = ProcmapQuery {
             size: size_of::<ProcmapQuery>() as u64,
@@ -66,7 +65,7 @@ fn visit_by_query(from: usize, visit: Visit<'_>) -> Result<(), Query> {
             ..Default::default()
         };
         // SAFETY: the structure has the size that it says. An `ioctl` number is an int in musl, a long in glibc.
-        if unsafe { libc::ioctl(file, PROCMAP_QUERY as _, &raw mut query) } == 0 {
+        if unsafe { libc::ioctl(file.number, PROCMAP_QUERY as _, &raw mut query) } == 0 {
             let mapping = Mapping {
                 start: query.vma_start as usize,
                 end: query.vma_end as usize,
@@ -81,15 +80,17 @@ fn visit_by_query(from: usize, visit: Visit<'_>) -> Result<(), Query> {
         match number() {
             libc::ENOENT => return Ok(()),
             libc::EINTR => {}
-            // Not our file: the program closed it (as daemons close all they don't know), and the
+            // Not our file any more: the program closed it (as daemons close all they don't know), and the
             // number may be somebody else's now. Once more, with a file of our own.
-            libc::EBADF | libc::ENOTTY | libc::EINVAL if !reopened => {
-                forget_maps_file(file);
+            libc::EBADF | libc::ENOTTY | libc::EINVAL if !file.is_fresh => {
+                forget_maps_file(file.number);
                 file = maps_file()?;
-                reopened = true;
             }
             libc::ENOTTY | libc::EINVAL | libc::ENOSYS => {
                 QUERY_IS_UNKNOWN.store(1, Ordering::Relaxed);
+                forget_maps_file(file.number);
+                // SAFETY: opened by this very call; threads that use it already are told EBADF.
+                unsafe { libc::close(file.number) };
                 return Err(Query::Unknown);
             }
             number => return Err(Query::Failed(number)),
@@ -102,7 +103,13 @@ fn visit_by_query(from: usize, visit: Visit<'_>) -> Result<(), Query> {
 static MAPS_FILE: AtomicU64 = AtomicU64::new(0);
 static QUERY_IS_UNKNOWN: AtomicU64 = AtomicU64::new(0);
 
-fn maps_file() -> Result<c_int, Query> {
+struct MapsFile {
+    number: c_int,
+    /// Opened just now, so certainly ours.
+    is_fresh: bool,
+}
+
+fn maps_file() -> Result<MapsFile, Query> {
     if QUERY_IS_UNKNOWN.load(Ordering::Relaxed) != 0 {
         return Err(Query::Unknown);
     }
@@ -110,16 +117,16 @@ fn maps_file() -> Result<c_int, Query> {
     let process = unsafe { libc::getpid() } as u64;
     let known = MAPS_FILE.load(Ordering::Acquire);
     if known != 0 && known >> 32 == process {
-        return Ok(known as c_int);
+        return Ok(MapsFile { number: known as c_int, is_fresh: false });
     }
-    let file = open_maps().map_err(Query::Failed)?;
-    let fresh = process << 32 | file as u64;
+    let number = open_maps().map_err(Query::Failed)?;
+    let fresh = process << 32 | number as u64;
     match MAPS_FILE.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Ok(file),
+        Ok(_) => Ok(MapsFile { number, is_fresh: true }),
         Err(earlier) => {
             // SAFETY: opened above, and nobody has seen it.
-            unsafe { libc::close(file) };
-            Ok(earlier as c_int)
+            unsafe { libc::close(number) };
+            Ok(MapsFile { number: earlier as c_int, is_fresh: false })
         }
     }
 }

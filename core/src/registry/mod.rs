@@ -291,7 +291,8 @@ impl<P: Platform> Claim<'_, P> {
         self.unmap_hidden(pages, &unmap)?;
         let mut unmapped = pages.length();
         for (view, _) in self.region.other_views(page_size) {
-            match self.unmap_hidden(view, &unmap) {
+            // The base is gone already, so a momentary shortage gets a second chance.
+            match self.unmap_hidden(view, &unmap).or_else(|_| self.unmap_hidden(view, &unmap)) {
                 Ok(()) => unmapped += view.length(),
                 Err(_) => self.forget(view),
             }

@@ -8,6 +8,14 @@ use crate::protection::Protection;
 use crate::registry::{Access, Claim, Extent, Kind};
 use crate::span::Span;
 
+/// A change of protection that stopped half-way.
+struct Stopped {
+    error: Error,
+    /// Pages before this address have `protection` now; the run of pages that starts here may have it in part.
+    at: usize,
+    protection: Protection,
+}
+
 impl<P: Platform> Runtime<P> {
     /// Makes the pages that the range touches read-execute, with coherent caches.
     pub fn make_executable(&self, address: i64, size: i64) -> Result<(), Error> {
@@ -28,17 +36,17 @@ impl<P: Platform> Runtime<P> {
         let pages = span.pages(self.page_size());
         claim.prepare(pages)?;
         let new_view = self.keep_executable_view(&mut claim, wanted)?;
-        let changed = self.change_pages(&mut claim, pages, wanted);
-        match changed {
+        match self.change_pages(&mut claim, pages, wanted) {
             Ok(()) => claim.record_protection(pages, wanted),
-            Err(_) => {
-                self.restore_pages(&claim, pages);
+            Err(stopped) => {
+                self.restore_pages(&claim, pages, &stopped);
                 if let Some(view) = new_view {
                     self.drop_view(&mut claim, view);
                 }
+                return Err(stopped.error);
             }
         }
-        changed
+        Ok(())
     }
 
     /// Refuses WRITE together with EXEC unless the policy allows it.
@@ -49,22 +57,26 @@ impl<P: Platform> Runtime<P> {
         Ok(())
     }
 
-    /// The steps of a change. It may stop half-way: the caller restores.
-    fn change_pages(&self, claim: &mut Claim<'_, P>, pages: Span, wanted: Protection) -> Result<(), Error> {
-        if !wanted.contains(Protection::EXEC) {
-            return self.apply(claim, pages, wanted);
-        }
+    /// The steps of a change.
+    fn change_pages(&self, claim: &mut Claim<'_, P>, pages: Span, wanted: Protection) -> Result<(), Stopped> {
         // Cache maintenance reads the pages, so they are readable while it runs.
-        let readable = wanted | Protection::READ;
+        let step = match wanted.contains(Protection::EXEC) {
+            true => wanted | Protection::READ,
+            false => wanted,
+        };
+        let stopped = |at| move |error| Stopped { error, at, protection: step };
         for (run, page) in claim.runs(pages) {
             // A system may refuse EXEC even to pages that have it.
-            if page.protection != readable {
-                self.apply(claim, Span::from_parts(run.start, run.len()), readable)?;
+            if page.protection != step {
+                let pages = Span::from_parts(run.start, run.len());
+                self.apply(claim, pages, step).map_err(stopped(run.start))?;
             }
         }
-        self.publish(claim, pages)?;
-        if wanted != readable {
-            self.apply(claim, pages, wanted)?;
+        if wanted.contains(Protection::EXEC) {
+            self.publish(claim, pages).map_err(stopped(pages.end()))?;
+        }
+        if wanted != step {
+            self.apply(claim, pages, wanted).map_err(stopped(pages.end()))?;
         }
         Ok(())
     }
@@ -129,10 +141,14 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Puts back what the registry says, after a change that stopped half-way. The pages had these
-    /// protections before, so the system has no new ground to refuse them.
-    fn restore_pages(&self, claim: &Claim<'_, P>, pages: Span) {
-        for (run, page) in claim.runs(pages) {
-            let _ = self.apply(claim, Span::from_parts(run.start, run.len()), page.protection);
+    /// protections before, so the system has no new ground to refuse them; if it does all the same, the
+    /// registry learns what they are left with.
+    fn restore_pages(&self, claim: &Claim<'_, P>, pages: Span, stopped: &Stopped) {
+        for (run, page) in claim.runs(pages).take_while(|(run, _)| run.start <= stopped.at) {
+            let run = Span::from_parts(run.start, run.len());
+            if self.apply(claim, run, page.protection).is_err() && run.start() < stopped.at {
+                claim.record_protection(run, stopped.protection);
+            }
         }
     }
 
