@@ -18,6 +18,9 @@ type Part = fn(&Project, &mut Tally) -> Result<()>;
 
 const PARTS: [(&str, Part); 2] = [("host", host), ("aarch64", aarch64)];
 
+/// What the bundled object of run_object computes.
+const SAMPLE_RESULT: &str = "sample(10) = 2848";
+
 /// Runs the part of that name, or all of them.
 pub fn run(name: Option<&str>) -> Result<ExitCode> {
     let parts: Vec<_> = PARTS.into_iter().filter(|(part, _)| name.is_none_or(|name| name == *part)).collect();
@@ -61,7 +64,9 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
 
     let example = |name| project.cargo(&["run", "--release", "--example", name]);
     tally.check("the example hello prints 42", || prints(&mut example("hello"), "42"));
-    tally.check("the example run_object runs its sample", || prints(&mut example("run_object"), ""));
+    tally.check("the example run_object runs its sample", || {
+        prints(&mut example("run_object"), SAMPLE_RESULT)
+    });
     Ok(())
 }
 
@@ -82,7 +87,7 @@ fn aarch64(project: &Project, tally: &mut Tally) -> Result<()> {
         cargo
     };
     let mut tests = emulated(&["test", "--no-fail-fast"]);
-    for package in ["execmem-core", "execmem-os-linux", "execmem-tests-linux"] {
+    for package in ["execmem-core", "execmem-os-linux", "execmem-tests-linux", "execmem-tests-objects"] {
         tests.args(["--package", package]);
     }
     tally.cargo_test(&mut tests);
@@ -95,6 +100,9 @@ fn aarch64(project: &Project, tally: &mut Tally) -> Result<()> {
     });
     tally.check("the example hello prints 42", || {
         prints(&mut emulated(&["run", "--release", "--example", "hello"]), "42")
+    });
+    tally.check("the example run_object runs its sample", || {
+        prints(&mut emulated(&["run", "--release", "--example", "run_object"]), SAMPLE_RESULT)
     });
     Ok(())
 }

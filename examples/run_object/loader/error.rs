@@ -1,0 +1,147 @@
+//! What can be wrong with an object file, each with its sentence.
+
+use super::relocate::{Architecture, Misfit};
+use object::elf;
+use std::fmt;
+
+/// Why an object can't be loaded or a function in it can't be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The file does not begin as an ELF file.
+    NotElf,
+    /// A 32-bit or a big-endian file.
+    WrongClass,
+    /// An ELF file, but a program, a shared library or a core dump.
+    NotRelocatable,
+    /// Code for a machine that no relocations are known for: its ELF number.
+    UnknownMachine(u16),
+    /// Code for another machine than this one.
+    WrongArchitecture(Architecture),
+    /// An offset, size or index leads nowhere.
+    Damaged(String),
+    /// A section that wants to be writable and executable.
+    WritableCode(String),
+    /// A symbol or a section of thread-local storage.
+    ThreadLocal(String),
+    /// A symbol whose address a function of the object would have to choose.
+    IndirectFunction(String),
+    /// A section or common symbol that wants more than page alignment.
+    Alignment(String),
+    /// Sections that add up to more than the address space.
+    TooLarge,
+    /// A relocation that this loader does not know.
+    UnknownRelocation {
+        /// Whose numbering.
+        architecture: Architecture,
+        /// The ELF number.
+        kind: elf::RelocationType,
+        /// The section that it is in.
+        section: String,
+    },
+    /// A relocation whose value does not fit.
+    Misfit {
+        /// How it does not fit.
+        misfit: Misfit,
+        /// Whose numbering.
+        architecture: Architecture,
+        /// The ELF number.
+        kind: elf::RelocationType,
+        /// `section+offset`.
+        place: String,
+        /// What it refers to.
+        symbol: String,
+    },
+    /// A symbol that neither the object nor the process defines.
+    MissingSymbol(String),
+    /// A function that the object does not define.
+    MissingFunction {
+        /// The one that was asked for.
+        name: String,
+        /// Those that it does define.
+        defined: Vec<String>,
+    },
+    /// The memory library refuses.
+    Memory(execmem::Error),
+}
+
+impl From<execmem::Error> for Error {
+    fn from(error: execmem::Error) -> Self {
+        Self::Memory(error)
+    }
+}
+
+impl From<object::Error> for Error {
+    fn from(error: object::Error) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotElf => write!(out, "not an ELF object file"),
+            Self::WrongClass => write!(out, "not a 64-bit little-endian object"),
+            Self::NotRelocatable => {
+                write!(out, "a linked program or library, not a relocatable object as `cc -c` makes it")
+            }
+            Self::UnknownMachine(machine) => {
+                write!(out, "code for an unknown machine (ELF number {machine})")
+            }
+            Self::WrongArchitecture(architecture) => {
+                write!(out, "code for {architecture}, but this machine is {}", std::env::consts::ARCH)
+            }
+            Self::Damaged(what) => write!(out, "the file is damaged or truncated: {what}"),
+            Self::WritableCode(section) => {
+                write!(out, "section {section} is writable and executable, which is never granted")
+            }
+            Self::ThreadLocal(name) => {
+                write!(out, "{name} is thread-local storage, which this loader does not provide")
+            }
+            Self::IndirectFunction(name) => {
+                write!(out, "{name} is an indirect function, which this loader does not resolve")
+            }
+            Self::Alignment(name) => write!(out, "{name} asks for more than page alignment"),
+            Self::TooLarge => write!(out, "the sections are larger than the address space"),
+            Self::UnknownRelocation { architecture, kind, section } => {
+                let kind = Kind(*architecture, *kind);
+                write!(out, "unknown relocation {kind} in {section}")
+            }
+            Self::Misfit { misfit, architecture, kind, place, symbol } => {
+                let kind = Kind(*architecture, *kind);
+                match misfit {
+                    Misfit::OutOfRange => write!(
+                        out,
+                        "{symbol} is out of range of the relocation {kind} at {place}; compiling with -fPIC may help"
+                    ),
+                    Misfit::Misaligned => {
+                        write!(out, "{symbol} is misaligned for the relocation {kind} at {place}")
+                    }
+                }
+            }
+            Self::MissingSymbol(name) => {
+                write!(out, "the symbol {name} is defined neither in the object nor in this process")
+            }
+            Self::MissingFunction { name, defined } if defined.is_empty() => {
+                write!(out, "there is no function {name}, nor any other")
+            }
+            Self::MissingFunction { name, defined } => {
+                write!(out, "there is no function {name}; there are: {}", defined.join(", "))
+            }
+            Self::Memory(error) => write!(out, "the memory: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A relocation's name in the psABI, or its number.
+struct Kind(Architecture, elf::RelocationType);
+
+impl fmt::Display for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match elf::machine_names(self.0.machine()).r.name(self.1) {
+            Some(name) => write!(out, "{name}"),
+            None => write!(out, "number {}", self.1.0),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! An object in memory: one mapping of this library, each part with its own protection.
+
+use super::error::Error;
+use super::imports::{self, Imports};
+use super::layout::Layout;
+use super::link::link;
+use super::object_file::{Definition, ObjectFile, SectionKind};
+use execmem::runtime;
+use std::collections::BTreeMap;
+
+/// A loaded object. Its memory is freed when it is dropped.
+#[derive(Debug)]
+pub struct Image {
+    mapping: Mapping,
+    groups: Vec<Group>,
+    functions: BTreeMap<String, i64>,
+    constructors: Vec<i64>,
+    destructors: Vec<i64>,
+}
+
+/// A part of the mapping with one protection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// First address.
+    pub address: usize,
+    /// Bytes, whole pages.
+    pub size: usize,
+    /// What they allow.
+    pub protection: execmem::Protection,
+}
+
+impl Image {
+    /// Loads an object that was compiled for this machine. No code of it runs yet.
+    pub fn load(file: &[u8]) -> Result<Self, Error> {
+        let object = ObjectFile::parse(file)?;
+        if !object.architecture.is_host() {
+            return Err(Error::WrongArchitecture(object.architecture));
+        }
+        let imports = imports::resolve(&object, imports::find)?;
+        let layout = Layout::new(&object, &imports, runtime().page_size() as u64)?;
+        Self::place(&object, &layout, &imports)
+    }
+
+    fn place(object: &ObjectFile<'_>, layout: &Layout, imports: &Imports) -> Result<Self, Error> {
+        // Read-write until the last relocation is done; only then does a page become executable.
+        let mapping = Mapping::new(layout.size())?;
+        let bytes = link(object, layout, imports, mapping.address as u64)?;
+        mapping.write(&bytes)?;
+        let mut groups = Vec::new();
+        for (range, protection) in layout.groups.iter().filter(|(range, _)| !range.is_empty()) {
+            let address = mapping.address + range.start as i64;
+            let size = (range.end - range.start) as i64;
+            runtime().set_protection(address, size, *protection)?;
+            groups.push(Group { address: address as usize, size: size as usize, protection: *protection });
+        }
+        let functions = functions(object, layout, mapping.address);
+        let constructors = addresses(object, layout, &bytes, SectionKind::Constructors);
+        let mut destructors = addresses(object, layout, &bytes, SectionKind::Destructors);
+        destructors.reverse();
+        Ok(Self { mapping, groups, functions, constructors, destructors })
+    }
+
+    /// The parts of the mapping, in address order.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The address of a function by its name.
+    pub fn function(&self, name: &str) -> Result<i64, Error> {
+        self.functions.get(name).copied().ok_or_else(|| Error::MissingFunction {
+            name: name.into(),
+            defined: self.functions.keys().cloned().collect(),
+        })
+    }
+
+    /// Calls the constructors (`.init_array`), as a program's start does.
+    ///
+    /// # Safety
+    /// The object is one that a compiler made: its constructors return, and touch what they may.
+    pub unsafe fn construct(&self) -> Result<(), Error> {
+        for constructor in &self.constructors {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { runtime().call(*constructor, &[]) }?;
+        }
+        Ok(())
+    }
+
+    /// Calls a function with up to six integers.
+    ///
+    /// # Safety
+    /// The function takes so many integers, returns, and touches what it may.
+    pub unsafe fn call(&self, function: i64, arguments: &[i64]) -> Result<i64, Error> {
+        // SAFETY: the caller's promise, passed on.
+        Ok(unsafe { runtime().call(function, arguments) }?)
+    }
+
+    /// Calls the destructors (`.fini_array`), as a program's end does.
+    ///
+    /// # Safety
+    /// As for [`construct`](Self::construct).
+    pub unsafe fn destroy(&self) -> Result<(), Error> {
+        for destructor in &self.destructors {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { runtime().call(*destructor, &[]) }?;
+        }
+        Ok(())
+    }
+
+    /// Where the mapping begins.
+    pub fn address(&self) -> usize {
+        self.mapping.address as usize
+    }
+
+    /// The mapping's bytes, as they were asked for.
+    pub fn size(&self) -> usize {
+        self.mapping.size as usize
+    }
+}
+
+/// The functions of an object and where they are now. A local one is found too unless a global one has
+/// its name.
+fn functions(object: &ObjectFile<'_>, layout: &Layout, base: i64) -> BTreeMap<String, i64> {
+    let mut functions = BTreeMap::new();
+    let named = |symbol: &&super::object_file::Symbol<'_>| {
+        // `$x` and `.L5` mark places in the code.
+        symbol.may_be_function && !symbol.name.is_empty() && !symbol.name.starts_with(['$', '.'])
+    };
+    for is_global in [false, true] {
+        for symbol in object.symbols.iter().filter(named).filter(|symbol| symbol.is_global == is_global) {
+            let Definition::InSection { section, offset } = symbol.definition else { continue };
+            let home = &object.sections[section];
+            let start =
+                layout.sections[section].filter(|_| home.kind == SectionKind::Code && offset < home.size);
+            if let Some(start) = start {
+                functions.insert(symbol.name.to_string(), base + (start + offset) as i64);
+            }
+        }
+    }
+    functions
+}
+
+/// The relocated contents of all sections of one kind, in the order in which a linker sorts them: by the
+/// number at the end of their names (`.init_array.100`), those without last.
+fn addresses(object: &ObjectFile<'_>, layout: &Layout, image: &[u8], kind: SectionKind) -> Vec<i64> {
+    let mut sections: Vec<_> = object.loaded().filter(|(_, section)| section.kind == kind).collect();
+    sections.sort_by_key(|(_, section)| {
+        section.name.rsplit('.').next().and_then(|end| end.parse().ok()).unwrap_or(u32::MAX)
+    });
+    let bytes = sections.iter().flat_map(|(index, section)| {
+        let start = layout.sections[*index].unwrap_or(0) as usize;
+        image[start..][..section.data.len()].chunks_exact(8)
+    });
+    let words = bytes.map(|word| i64::from_le_bytes(word.try_into().unwrap_or_default()));
+    // Linkers write 0 and -1 for "none".
+    words.filter(|address| !matches!(address, 0 | -1)).collect()
+}
+
+/// Memory of the library that is freed when it is dropped.
+#[derive(Debug)]
+struct Mapping {
+    address: i64,
+    size: i64,
+}
+
+impl Mapping {
+    fn new(size: u64) -> Result<Self, Error> {
+        let size = i64::try_from(size).map_err(|_| Error::TooLarge)?;
+        Ok(Self { address: runtime().alloc_rw(size)? as i64, size })
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Error> {
+        // SAFETY: the slice is readable.
+        unsafe { runtime().write(self.address, bytes.as_ptr(), bytes.len() as i64, 0) }?;
+        Ok(())
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // The pair is right; if the system can't unmap it there is nobody to tell.
+        let _ = runtime().free_exec(self.address, self.size);
+    }
+}

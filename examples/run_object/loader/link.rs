@@ -1,0 +1,147 @@
+//! From an object, its layout and its imports to the bytes that run at one base address.
+
+use super::error::Error;
+use super::imports::Imports;
+use super::layout::{Layout, needs_stub};
+use super::object_file::{Definition, ObjectFile, Relocation, Section};
+use super::relocate::{Field, Form, Misfit, Origin, STUB, Target};
+
+/// The bytes of the whole range up to its zeroed end, relocated for `base`.
+pub fn link(
+    object: &ObjectFile<'_>,
+    layout: &Layout,
+    imports: &Imports,
+    base: u64,
+) -> Result<Vec<u8>, Error> {
+    Linker { object, layout, imports, base }.link()
+}
+
+struct Linker<'a> {
+    object: &'a ObjectFile<'a>,
+    layout: &'a Layout,
+    imports: &'a Imports,
+    base: u64,
+}
+
+impl Linker<'_> {
+    fn link(&self) -> Result<Vec<u8>, Error> {
+        let mut image = Vec::new();
+        let length = self.layout.initialised as usize;
+        // A damaged file may claim more sections than there is memory for.
+        image.try_reserve_exact(length).map_err(|_| Error::Memory(execmem::Error::NoMemory))?;
+        image.resize(length, 0);
+
+        self.write_slots(&mut image)?;
+        self.write_stubs(&mut image)?;
+        for (index, section) in self.object.loaded() {
+            let Some(start) = self.layout.sections[index] else { continue };
+            // A section without bytes may lie behind the image's end.
+            let bytes = image.get_mut(start as usize..).unwrap_or_default();
+            let bytes = &mut bytes[..section.data.len()];
+            bytes.copy_from_slice(section.data);
+            for relocation in &section.relocations {
+                self.relocate(section, self.base + start, bytes, relocation)?;
+            }
+        }
+        Ok(image)
+    }
+
+    fn write_slots(&self, image: &mut [u8]) -> Result<(), Error> {
+        for (symbol, slot) in self.layout.slots.iter().enumerate() {
+            if let Some(slot) = *slot {
+                let address = self.symbol(symbol)?;
+                image[slot as usize..][..8].copy_from_slice(&address.to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    fn write_stubs(&self, image: &mut [u8]) -> Result<(), Error> {
+        for (stub, slot) in self.layout.stubs.iter().zip(&self.layout.slots) {
+            if let (Some(stub), Some(slot)) = (*stub, *slot) {
+                // Only code of more than 2 GiB would put a slot out of its stub's reach.
+                let code = self.object.architecture.stub(self.base + stub, self.base + slot);
+                let code = code.map_err(|_| Error::TooLarge)?;
+                image[stub as usize..][..STUB as usize].copy_from_slice(&code);
+            }
+        }
+        Ok(())
+    }
+
+    fn relocate(
+        &self,
+        section: &Section<'_>,
+        start: u64,
+        bytes: &mut [u8],
+        relocation: &Relocation,
+    ) -> Result<(), Error> {
+        // The layout has refused unknown ones already.
+        let Some(form) = self.object.architecture.form(relocation.kind) else { return Ok(()) };
+        let outside = || Error::Damaged(format!("a relocation is outside of its section {}", section.name));
+        let offset = usize::try_from(relocation.offset).map_err(|_| outside())?;
+        let place = start.wrapping_add(relocation.offset);
+        let target = self.target(form, relocation)?.wrapping_add_signed(relocation.addend);
+        let origin = match form.origin {
+            Origin::Place => place,
+            Origin::Table => self.base + self.layout.slot_table,
+        };
+        let misfit = |misfit| self.misfit(misfit, section, relocation);
+        let bytes = bytes.get_mut(offset..).ok_or_else(outside)?;
+        match form.field {
+            Field::Word(write) => {
+                let bytes: &mut [u8; 4] = bytes.first_chunk_mut().ok_or_else(outside)?;
+                *bytes = write(u32::from_le_bytes(*bytes), target, origin).map_err(misfit)?.to_le_bytes();
+            }
+            Field::Quad(write) => {
+                let bytes: &mut [u8; 8] = bytes.first_chunk_mut().ok_or_else(outside)?;
+                *bytes = write(target, origin).to_le_bytes();
+            }
+        }
+        Ok(())
+    }
+
+    /// The address that a relocation points to, without its addend.
+    fn target(&self, form: Form, relocation: &Relocation) -> Result<u64, Error> {
+        let symbol = relocation.symbol;
+        let part = |offset: Option<u64>| match offset {
+            Some(offset) => Ok(self.base + offset),
+            None => Err(Error::Damaged("a relocation without its slot".into())),
+        };
+        match form.target {
+            Target::Table => Ok(self.base + self.layout.slot_table),
+            Target::Slot if relocation.addend != 0 && !self.object.architecture.allows_slot_addend() => {
+                Err(Error::Damaged("a slot with an addend".into()))
+            }
+            Target::Slot => part(self.layout.slots[symbol]),
+            target if needs_stub(target, self.imports[symbol]) => part(self.layout.stubs[symbol]),
+            _ => self.symbol(symbol),
+        }
+    }
+
+    /// The address of a symbol.
+    fn symbol(&self, index: usize) -> Result<u64, Error> {
+        match self.object.symbols[index].definition {
+            Definition::Undefined { .. } => Ok(self.imports[index].map_or(0, |import| import.address)),
+            Definition::Absolute(value) => Ok(value),
+            Definition::Common { .. } => Ok(self.base + self.layout.commons[index].unwrap_or(0)),
+            Definition::SlotTable => Ok(self.base + self.layout.slot_table),
+            Definition::InSection { section, offset } => match self.layout.sections[section] {
+                Some(start) => Ok(self.base + start + offset),
+                None => {
+                    let name = &self.object.sections[section].name;
+                    Err(Error::Damaged(format!("code or data refers to {name}, which is not loaded")))
+                }
+            },
+        }
+    }
+
+    fn misfit(&self, misfit: Misfit, section: &Section<'_>, relocation: &Relocation) -> Error {
+        Error::Misfit {
+            misfit,
+            architecture: self.object.architecture,
+            kind: relocation.kind,
+            place: format!("{}+{:#x}", section.name, relocation.offset),
+            symbol: self.object.symbols[relocation.symbol].name.to_string(),
+        }
+    }
+}

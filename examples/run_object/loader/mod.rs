@@ -1,0 +1,17 @@
+//! A loader for relocatable ELF objects, in the order in which it works:
+//!
+//! 1. [`object_file`] reads the file and checks every number in it.
+//! 2. [`imports`] finds in this process what the object does not define.
+//! 3. [`layout`] decides where everything goes.
+//! 4. [`link`] computes the bytes; [`relocate`] says what each relocation means.
+//! 5. [`image`] puts them into one mapping of this library, protects it and calls functions in it.
+//!
+//! A file may be damaged in any way: up to the first call, all that follows is an [`error`].
+
+pub mod error;
+pub mod image;
+pub mod imports;
+pub mod layout;
+pub mod link;
+pub mod object_file;
+pub mod relocate;

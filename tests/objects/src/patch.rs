@@ -1,0 +1,78 @@
+//! Preparing objects for an address that nobody maps, and changing single fields of their files.
+
+use crate::loader::error::Error;
+use crate::loader::imports::{Import, resolve};
+use crate::loader::layout::Layout;
+use crate::loader::link::link;
+use crate::loader::object_file::ObjectFile;
+use object::LittleEndian;
+use object::elf::{self, FileHeader64};
+use object::read::elf::{FileHeader, SectionHeader};
+
+/// Does all that loading does before memory is asked for, with functions for all imports far away: so it
+/// works for any architecture on any machine.
+pub fn prepare(file: &[u8]) -> Result<Vec<u8>, Error> {
+    prepare_with(file, |_| Some(Import { address: 0x7fff_f7de_1230, is_code: true }))
+}
+
+/// As [`prepare`], with imports that `find` knows.
+pub fn prepare_with(file: &[u8], find: impl Fn(&str) -> Option<Import>) -> Result<Vec<u8>, Error> {
+    let object = ObjectFile::parse(file)?;
+    let imports = resolve(&object, find)?;
+    let layout = Layout::new(&object, &imports, 4096)?;
+    link(&object, &layout, &imports, 0x5555_5555_4000)
+}
+
+/// An object's file, to be changed.
+pub struct Patch(pub Vec<u8>);
+
+impl Patch {
+    /// A copy of a sound file.
+    pub fn new(file: &[u8]) -> Self {
+        Self(file.to_vec())
+    }
+
+    /// Writes bytes at an offset in the file.
+    pub fn put(mut self, at: usize, bytes: &[u8]) -> Self {
+        self.0[at..][..bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    /// The index of a section.
+    pub fn section(&self, name: &str) -> usize {
+        let (header, data) = (header(&self.0), self.0.as_slice());
+        let sections = header.sections(LittleEndian, data).expect("a sound file");
+        let (index, _) = sections.section_by_name(LittleEndian, name.as_bytes()).expect("it has the section");
+        index.0
+    }
+
+    /// Where a section's header is.
+    pub fn section_header(&self, name: &str) -> usize {
+        let start = header(&self.0).e_shoff(LittleEndian) as usize;
+        start + self.section(name) * size_of::<elf::SectionHeader64<LittleEndian>>()
+    }
+
+    /// Where a section's bytes are.
+    pub fn contents(&self, name: &str) -> usize {
+        let (header, data) = (header(&self.0), self.0.as_slice());
+        let sections = header.sections(LittleEndian, data).expect("a sound file");
+        let section = sections.section(object::SectionIndex(self.section(name))).expect("it has it");
+        section.sh_offset(LittleEndian) as usize
+    }
+
+    /// Where the symbol table's entry of a name is.
+    pub fn symbol(&self, name: &str) -> usize {
+        let (header, data) = (header(&self.0), self.0.as_slice());
+        let sections = header.sections(LittleEndian, data).expect("a sound file");
+        let symbols = sections.symbols(LittleEndian, data, elf::SHT_SYMTAB).expect("a sound file");
+        let index = symbols
+            .iter()
+            .position(|symbol| symbols.symbol_name(LittleEndian, symbol) == Ok(name.as_bytes()))
+            .expect("it has the symbol");
+        self.contents(".symtab") + index * size_of::<elf::Sym64<LittleEndian>>()
+    }
+}
+
+fn header(file: &[u8]) -> &FileHeader64<LittleEndian> {
+    FileHeader64::parse(file).expect("a sound file")
+}

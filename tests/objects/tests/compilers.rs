@@ -1,0 +1,162 @@
+//! Objects that the machine's own compilers make now, in the forms that people ask them for.
+//!
+//! Not in QEMU's user mode (the musl target), where no compiler can be started: there the objects that
+//! are checked in serve.
+#![cfg(not(target_env = "musl"))]
+
+use execmem_tests_objects::cases;
+use execmem_tests_objects::loader::error::Error;
+use execmem_tests_objects::loader::image::Image;
+use execmem_tests_objects::loader::imports::Import;
+use execmem_tests_objects::loader::relocate::Misfit;
+use execmem_tests_objects::patch::prepare_with;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
+
+/// Runs a compiler, which writes `object`, and gives the object's bytes.
+fn compile(object: &str, compiler: &mut Command) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(object);
+    let output = compiler.arg("-o").arg(&path).output();
+    let output = output.unwrap_or_else(|error| {
+        panic!("these tests compile C and Rust: {:?} can't be started: {error}", compiler.get_program())
+    });
+    assert!(output.status.success(), "{compiler:?}: {}", String::from_utf8_lossy(&output.stderr));
+    std::fs::read(path).unwrap()
+}
+
+fn cc(object: &str, source: &Path, flags: &[&str]) -> Vec<u8> {
+    compile(object, Command::new("cc").arg("-c").args(flags).arg(source))
+}
+
+fn features(language: &str) -> PathBuf {
+    Path::new(SAMPLES).join("features").with_extension(language)
+}
+
+#[test]
+fn c_objects_of_every_usual_form_run() {
+    let forms: &[&[&str]] = &[
+        // As the distribution sets its compiler up; on most it is -fPIE.
+        &["-O0"],
+        &["-O1"],
+        &["-O2"],
+        &["-O3", "-g"],
+        &["-Os", "-fcommon"],
+        &["-O2", "-fPIE", "-ffunction-sections", "-fdata-sections"],
+        &["-O0", "-fPIC"],
+        &["-O2", "-fPIC"],
+        &["-O2", "-fPIC", "-fno-plt"],
+        &["-O2", "-fpic", "-fno-jump-tables"],
+        &["-O2", "-fPIC", "-fno-asynchronous-unwind-tables"],
+    ];
+    let models: &[&[&str]] = match std::env::consts::ARCH {
+        "x86_64" => &[
+            &["-O2", "-fPIC", "-mcmodel=medium"],
+            &["-O2", "-fPIC", "-mcmodel=large"],
+            &["-O0", "-fPIC", "-mcmodel=large"],
+            &["-O2", "-fno-pie", "-mcmodel=large"],
+            &["-O2", "-fPIC", "-fcf-protection=full"],
+        ],
+        _ => &[
+            &["-O2", "-fno-pie"],
+            &["-O2", "-fno-pie", "-mcmodel=large"],
+            &["-O2", "-fno-pie", "-mcmodel=tiny"],
+        ],
+    };
+    for (number, flags) in forms.iter().chain(models).enumerate() {
+        let object = cc(&format!("features-{number}.o"), &features("c"), flags);
+        cases::check_c(&format!("cc {}", flags.join(" ")), &object);
+    }
+}
+
+#[test]
+fn rust_objects_of_every_usual_form_run() {
+    let forms: &[&[&str]] = &[
+        &["-C", "opt-level=1"],
+        &["-O"],
+        &["-O", "-C", "relocation-model=pic", "-C", "debuginfo=2"],
+        &["-C", "opt-level=s", "-C", "relocation-model=pie", "-C", "codegen-units=1"],
+        &["-C", "opt-level=2", "-C", "code-model=large", "-C", "relocation-model=static"],
+    ];
+    for (number, flags) in forms.iter().enumerate() {
+        let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
+        rustc.args(["--edition", "2024", "--emit", "obj", "-C", "panic=abort"]).args(*flags);
+        let object = compile(&format!("features-rust-{number}.o"), rustc.arg(features("rs")));
+        cases::check_rust(&format!("rustc {}", flags.join(" ")), &object);
+    }
+}
+
+/// Compiles a few lines of C.
+fn lines(name: &str, flags: &[&str], source: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("c");
+    std::fs::write(&path, source).unwrap();
+    cc(&format!("{name}.o"), &path, flags)
+}
+
+#[test]
+fn data_of_the_c_library_is_reached_through_a_slot() {
+    let source = "extern char **environ; long is_set(void) { return environ != 0; }";
+    let is_set = |image: Image| {
+        let function = image.function("is_set").unwrap();
+        // SAFETY: the function is the one above.
+        unsafe { image.call(function, &[]) }
+    };
+    let object = lines("environ", &["-O2", "-fPIC"], source);
+    assert_eq!(is_set(Image::load(&object).unwrap()), Ok(1));
+
+    // Without -fPIC it must be near, which only the system decides; by luck it is.
+    let object = lines("environ-near", &["-O2", "-fPIE"], source);
+    match Image::load(&object) {
+        Ok(image) => assert_eq!(is_set(image), Ok(1)),
+        Err(error) => assert_eq!(out_of_range(error), "environ"),
+    }
+    if cfg!(target_arch = "x86_64") {
+        let far = |_: &str| Some(Import { address: 0x1000, is_code: false });
+        assert_eq!(out_of_range(prepare_with(&object, far).unwrap_err()), "environ");
+    }
+}
+
+/// The symbol that is.
+fn out_of_range(error: Error) -> String {
+    match error {
+        Error::Misfit { misfit: Misfit::OutOfRange, symbol, .. } => symbol,
+        error => panic!("{error}"),
+    }
+}
+
+/// Linkers would place it low. Memory of this library is where the system puts it: far above 4 GiB.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn code_for_the_lowest_2_gib_is_out_of_range_not_truncated() {
+    let error = Image::load(&cc("low.o", &features("c"), &["-O2", "-fno-pie"])).unwrap_err();
+    assert!(matches!(error, Error::Misfit { kind: object::elf::R_X86_64_32, .. }), "{error}");
+    assert!(error.to_string().contains("-fPIC"), "{error}");
+}
+
+#[test]
+fn thread_local_variables_are_refused() {
+    let source = "__thread long counter; long count(void) { return ++counter; }";
+    let error = Image::load(&lines("thread", &["-O2"], source)).unwrap_err();
+    assert!(matches!(error, Error::ThreadLocal(_)), "{error}");
+}
+
+#[test]
+fn an_empty_object_has_no_function() {
+    let image = Image::load(&lines("empty", &[], "")).unwrap();
+    assert_eq!(image.function("f").unwrap_err().to_string(), "there is no function f, nor any other");
+}
+
+#[test]
+fn two_images_of_one_object_have_data_of_their_own() {
+    let object = cc("twice.o", &features("c"), &["-O2", "-fPIC"]);
+    let images = [Image::load(&object).unwrap(), Image::load(&object).unwrap()];
+    let remember = |image: &Image, more| {
+        let function = image.function("remember").unwrap();
+        // SAFETY: `remember` takes one integer.
+        unsafe { image.call(function, &[more]) }.unwrap()
+    };
+    assert_eq!(remember(&images[0], 1), 41);
+    assert_eq!(remember(&images[1], 5), 45);
+    assert_eq!(remember(&images[0], 1), 42);
+}

@@ -1,0 +1,92 @@
+//! Damaged objects: up to the first call, every damage is an error, never a panic or a crash.
+
+use execmem_tests_objects::loader::image::Image;
+use execmem_tests_objects::patch::prepare;
+use execmem_tests_objects::samples;
+
+/// Every how many bytes: emulated (the musl target), all of them would take minutes and show nothing
+/// new, since nothing here depends on the machine.
+const STRIDE: usize = if cfg!(target_env = "musl") { 17 } else { 1 };
+
+#[test]
+fn the_bundled_objects_are_sound() {
+    for (name, file) in samples::BUNDLED {
+        prepare(file).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn a_file_cut_off_anywhere_is_an_error() {
+    for (name, file) in samples::BUNDLED {
+        for length in 0..file.len() {
+            assert!(prepare(&file[..length]).is_err(), "{name} of {length} bytes");
+        }
+    }
+}
+
+/// The same with memory and this process's symbols. Nothing of a damaged object is ever called.
+#[test]
+fn loading_a_damaged_file_never_panics_and_leaves_no_memory_behind() {
+    let (name, sound) = samples::for_this_machine();
+    for length in (0..sound.len()).step_by(7 * STRIDE) {
+        assert!(Image::load(&sound[..length]).is_err(), "{name} of {length} bytes");
+    }
+    let mut file = sound.to_vec();
+    let mut loaded = 0;
+    for at in (0..file.len()).step_by(STRIDE) {
+        file[at] = sound[at].wrapping_add(0x41);
+        loaded += usize::from(Image::load(&file).is_ok());
+        file[at] = sound[at];
+    }
+    assert!(loaded > 100 / STRIDE, "only {loaded} changed files were loaded");
+    // Other tests of this program allocate nothing.
+    assert_eq!(execmem::runtime().region_count(), 0);
+}
+
+/// Whether it is an error is for each byte to say (a changed instruction is none); that it returns is
+/// what is tested. All values of all bytes would take minutes: these are the ones that turn small
+/// numbers into large ones, and large ones into small ones.
+#[test]
+fn a_changed_byte_anywhere_never_panics() {
+    let mut refused = 0;
+    for (_, file) in samples::BUNDLED {
+        let mut file = file.to_vec();
+        for at in (0..file.len()).step_by(STRIDE) {
+            let sound = file[at];
+            for changed in [sound ^ 1, sound ^ 0x80, 0, 0xff] {
+                file[at] = changed;
+                refused += usize::from(prepare(&file).is_err());
+            }
+            file[at] = sound;
+        }
+    }
+    // Checks that did nothing would refuse nothing.
+    assert!(refused > 1000 / STRIDE, "only {refused} damaged files were refused");
+}
+
+/// Several bytes at once, by a generator (xorshift) that always gives the same numbers.
+#[test]
+fn many_changed_bytes_never_panic() {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 16) as usize % below
+    };
+    let (mut accepted, mut refused) = (0, 0);
+    for (_, sound) in samples::BUNDLED {
+        for _ in 0..5000 / STRIDE {
+            let mut file = sound.to_vec();
+            for _ in 0..1 + random(6) {
+                let at = random(file.len());
+                file[at] = random(256) as u8;
+            }
+            match prepare(&file) {
+                Ok(_) => accepted += 1,
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(accepted.min(refused) > 1000 / STRIDE, "{accepted} accepted, {refused} refused");
+}

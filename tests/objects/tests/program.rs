@@ -1,0 +1,102 @@
+//! The example as a program: what it prints, and one sentence and exit code 1 for all that is wrong.
+//!
+//! Not in QEMU's user mode (the musl target), where a program can't start another of its own kind.
+#![cfg(not(target_env = "musl"))]
+
+use execmem_tests_objects::samples;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+fn run(arguments: &[&str], policy: &str) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_run_object"));
+    program.args(arguments).env("EXECMEM_POLICY", policy).output().unwrap()
+}
+
+/// A file for the program to read; its path.
+fn file(name: &str, bytes: &[u8]) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().into()
+}
+
+/// The bundled sample as a file, written once: several tests read it at the same time.
+fn sample() -> String {
+    static PATH: LazyLock<String> = LazyLock::new(|| file("sample.o", samples::for_this_machine().1));
+    PATH.clone()
+}
+
+#[test]
+fn without_arguments_it_runs_the_bundled_sample_under_every_policy() {
+    for policy in ["auto", "rwx", "dual", "toggle"] {
+        let output = run(&[], policy);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let dumped = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{policy}: {dumped}");
+        assert!(printed.contains(" 9  fibonacci  1597    2764\nsample(10) = 2848\n"), "{policy}: {printed}");
+        assert!(printed.contains("4096 bytes r-x"), "{policy}: {printed}");
+        assert!(printed.contains("       0 bytes rwx"), "{policy}: {printed}");
+        assert!(dumped.contains("allocations: 1\n"), "{policy}: {dumped}");
+        assert!(policy == "auto" || dumped.contains(&format!("policy {policy}\n")), "{dumped}");
+    }
+}
+
+#[test]
+fn it_calls_the_function_that_is_named_with_the_integers_that_are_given() {
+    let printed = |arguments: &[&str]| {
+        let output = run(arguments, "auto");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(printed(&[&sample(), "fibonacci", "20"]).contains("fibonacci(20) = 6765\n"));
+    assert!(printed(&[&sample(), "fibonacci", "0x10"]).contains("fibonacci(16) = 987\n"));
+    assert!(printed(&[&sample(), "fibonacci", "-0x10"]).contains("fibonacci(-16) = -16\n"));
+    assert!(printed(&[&sample(), "sample", "0"]).contains("sample(0) = 1000\n"));
+}
+
+/// Runs into an error: one line on stderr, which it gives.
+fn sentence(arguments: &[&str]) -> String {
+    let output = run(arguments, "auto");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {printed}");
+    let line = printed.strip_suffix('\n').unwrap_or_default();
+    let text = line.strip_prefix("run_object: ").unwrap_or_default();
+    assert!(!text.is_empty() && !text.contains('\n'), "{arguments:?}: not one sentence: {printed}");
+    text.into()
+}
+
+#[test]
+fn a_wrong_command_line_is_one_sentence() {
+    let sample = sample();
+    for arguments in [&[sample.as_str()][..], &[sample.as_str(), "f", "1", "2", "3", "4", "5", "6", "7"]] {
+        assert!(sentence(arguments).starts_with("usage: "), "{arguments:?}");
+    }
+    for word in ["ten", "", "-", "0x", "1.5", "18446744073709551616", "-9223372036854775809"] {
+        let expected = format!("{word} is not a 64-bit integer");
+        assert_eq!(sentence(&[&sample, "fibonacci", word]), expected);
+    }
+}
+
+#[test]
+fn a_wrong_file_is_one_sentence() {
+    assert!(sentence(&["/nonexistent.o", "f"]).starts_with("/nonexistent.o: No such file"));
+    assert!(sentence(&["/", "f"]).starts_with("/: "));
+    let text = file("text.o", b"hello");
+    assert_eq!(sentence(&[&text, "f"]), format!("{text}: not an ELF object file"));
+    let own = env!("CARGO_BIN_EXE_run_object");
+    assert!(sentence(&[own, "main"]).contains("not a relocatable object"));
+    let other = file("other.o", samples::for_another_machine().1);
+    assert!(sentence(&[&other, "sample", "1"]).contains("but this machine is"));
+    let (_, sound) = samples::for_this_machine();
+    let short = file("short.o", &sound[..sound.len() / 2]);
+    assert!(sentence(&[&short, "sample", "1"]).contains("damaged or truncated"));
+    assert!(sentence(&[&sample(), "missing"]).contains("there is no function missing; there are: "));
+}
+
+#[test]
+fn a_policy_that_does_not_exist_is_one_sentence() {
+    let output = run(&[], "wx");
+    assert_eq!(output.status.code(), Some(1));
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.ends_with(": the memory: invalid argument\n"), "{printed}");
+}

@@ -1,0 +1,182 @@
+//! What the loader refuses, each with its own error: single fields of sound objects are changed.
+
+use execmem_tests_objects::loader::error::Error;
+use execmem_tests_objects::loader::image::Image;
+use execmem_tests_objects::loader::imports::Import;
+use execmem_tests_objects::loader::relocate::{Architecture, Misfit};
+use execmem_tests_objects::patch::{Patch, prepare, prepare_with};
+use execmem_tests_objects::samples;
+use object::elf;
+
+const FILE_TYPE: usize = 16;
+const MACHINE: usize = 18;
+/// Fields of a section header.
+const SECTION_FLAGS: usize = 8;
+const SECTION_ALIGNMENT: usize = 48;
+/// Fields of a relocation.
+const RELOCATION_KIND: usize = 8;
+const RELOCATION_ADDEND: usize = 16;
+/// A symbol's type and binding, in one byte.
+const SYMBOL_INFO: usize = 4;
+const SYMBOL_VALUE: usize = 8;
+
+/// Both bundled samples, changed; what preparing them says.
+fn refused(change: impl Fn(Patch) -> Patch) -> [Error; 2] {
+    [0, 1].map(|which| {
+        let patched = change(Patch::new(samples::BUNDLED[which].1));
+        prepare(&patched.0).expect_err("the change is refused")
+    })
+}
+
+#[test]
+fn what_is_no_object_is_named_for_what_it_is() {
+    assert_eq!(prepare(b""), Err(Error::NotElf));
+    assert_eq!(prepare(b"int main(void) { return 0; }"), Err(Error::NotElf));
+    assert_eq!(refused(|file| file.put(4, &[1])), [Error::WrongClass, Error::WrongClass]);
+    assert_eq!(refused(|file| file.put(5, &[2])), [Error::WrongClass, Error::WrongClass]);
+    assert_eq!(refused(|file| file.put(FILE_TYPE, &[3])), [Error::NotRelocatable, Error::NotRelocatable]);
+    let riscv = Error::UnknownMachine(elf::EM_RISCV.0);
+    assert_eq!(refused(|file| file.put(MACHINE, &elf::EM_RISCV.0.to_le_bytes())), [riscv.clone(), riscv]);
+}
+
+#[test]
+fn an_object_for_another_machine_is_not_loaded() {
+    let (_, file) = samples::for_another_machine();
+    let other = if cfg!(target_arch = "x86_64") { Architecture::Aarch64 } else { Architecture::X86_64 };
+    assert_eq!(Image::load(file).unwrap_err(), Error::WrongArchitecture(other));
+}
+
+#[test]
+fn writable_code_is_refused() {
+    let all = (elf::SHF_ALLOC.0 | elf::SHF_WRITE.0 | elf::SHF_EXECINSTR.0).to_le_bytes();
+    let errors = refused(|file| {
+        let at = file.section_header(".text") + SECTION_FLAGS;
+        file.put(at, &all)
+    });
+    assert_eq!(errors, [(); 2].map(|()| Error::WritableCode(".text".into())));
+}
+
+#[test]
+fn thread_local_storage_is_refused_by_section_and_by_symbol() {
+    let flags = (elf::SHF_ALLOC.0 | elf::SHF_WRITE.0 | elf::SHF_TLS.0).to_le_bytes();
+    let errors = refused(|file| {
+        let at = file.section_header(".data") + SECTION_FLAGS;
+        file.put(at, &flags)
+    });
+    assert_eq!(errors, [(); 2].map(|()| Error::ThreadLocal("section .data".into())));
+    let errors = refused(|file| {
+        let at = file.symbol("printf") + SYMBOL_INFO;
+        file.put(at, &[1 << 4 | elf::STT_TLS.0])
+    });
+    assert_eq!(errors, [(); 2].map(|()| Error::ThreadLocal("printf".into())));
+}
+
+#[test]
+fn a_symbol_outside_of_its_section_is_damage() {
+    for value in [1 << 20, i64::MAX as u64, u64::MAX] {
+        let errors = refused(|file| {
+            let at = file.symbol("sample") + SYMBOL_VALUE;
+            file.put(at, &u64::to_le_bytes(value))
+        });
+        assert!(errors.iter().all(|error| matches!(error, Error::Damaged(_))), "{value:#x}: {errors:?}");
+    }
+}
+
+#[test]
+fn indirect_functions_are_refused() {
+    let errors = refused(|file| {
+        let at = file.symbol("sample") + SYMBOL_INFO;
+        file.put(at, &[1 << 4 | elf::STT_GNU_IFUNC.0])
+    });
+    assert_eq!(errors, [(); 2].map(|()| Error::IndirectFunction("sample".into())));
+}
+
+#[test]
+fn more_than_page_alignment_is_refused_and_an_odd_one_is_damage() {
+    let errors = refused(|file| {
+        let at = file.section_header(".rodata") + SECTION_ALIGNMENT;
+        file.put(at, &8192_u64.to_le_bytes())
+    });
+    assert_eq!(errors, [(); 2].map(|()| Error::Alignment(".rodata".into())));
+    let errors = refused(|file| {
+        let at = file.section_header(".rodata") + SECTION_ALIGNMENT;
+        file.put(at, &24_u64.to_le_bytes())
+    });
+    assert!(errors.iter().all(|error| matches!(error, Error::Damaged(_))), "{errors:?}");
+}
+
+#[test]
+fn an_unknown_relocation_is_refused_by_its_name() {
+    // What a linker makes for the dynamic loader is in no object.
+    let kinds = [elf::R_X86_64_TPOFF32, elf::R_AARCH64_RELATIVE];
+    for ((name, file), kind) in samples::BUNDLED.iter().zip(kinds) {
+        let file = Patch::new(file);
+        let at = file.contents(".rela.text") + RELOCATION_KIND;
+        let error = prepare(&file.put(at, &kind.0.to_le_bytes()).0).unwrap_err();
+        assert!(matches!(error, Error::UnknownRelocation { .. }), "{name}: {error}");
+        let text = error.to_string();
+        assert!(text.contains("R_X86_64_TPOFF32") || text.contains("R_AARCH64_RELATIVE"), "{text}");
+    }
+}
+
+#[test]
+fn a_value_that_does_not_fit_is_an_error_not_a_truncation() {
+    // The first relocation of both is relative to its place, and gets an addend of 16 GiB.
+    let errors = refused(|file| {
+        let at = file.contents(".rela.text") + RELOCATION_ADDEND;
+        file.put(at, &(1_u64 << 34).to_le_bytes())
+    });
+    for error in errors {
+        assert!(matches!(error, Error::Misfit { misfit: Misfit::OutOfRange, .. }), "{error}");
+    }
+}
+
+/// This object takes the address of `strcmp` relative to its own.
+#[test]
+fn imported_data_out_of_reach_is_an_error_but_imported_code_has_a_stub() {
+    let far = |is_code| move |_: &str| Some(Import { address: 0x7fff_0000_0000, is_code });
+    let (name, file) = samples::AARCH64_C[4];
+    assert_eq!(name, "aarch64-gcc-O2-no-pie.o");
+    assert!(prepare_with(file, far(true)).is_ok());
+    let error = prepare_with(file, far(false)).unwrap_err();
+    assert!(matches!(&error, Error::Misfit { symbol, .. } if symbol == "strcmp"), "{error}");
+}
+
+#[test]
+fn a_call_reaches_any_import_through_its_stub() {
+    for (name, file) in samples::BUNDLED {
+        for address in [0x1000, 0x5555_5555_8000, 0x7fff_ffff_f000] {
+            let image = prepare_with(file, |_| Some(Import { address, is_code: true })).unwrap();
+            let slot = address.to_le_bytes();
+            let slots = image.windows(8).filter(|bytes| *bytes == slot).count();
+            // memcpy, printf and strlen.
+            assert_eq!(slots, 3, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_symbol_that_nobody_defines_is_named() {
+    for (name, file) in samples::BUNDLED {
+        let find = |symbol: &str| (symbol != "memcpy").then_some(Import { address: 4, is_code: true });
+        assert_eq!(prepare_with(file, find), Err(Error::MissingSymbol("memcpy".into())), "{name}");
+    }
+}
+
+#[test]
+fn a_missing_function_is_answered_with_those_that_there_are() {
+    let image = Image::load(samples::for_this_machine().1).unwrap();
+    let error = image.function("simple").unwrap_err().to_string();
+    assert_eq!(error, "there is no function simple; there are: apply, fibonacci, note, sample");
+    // Data is no function.
+    assert!(image.function("total").is_err());
+}
+
+#[test]
+fn too_many_arguments_are_refused_before_the_call() {
+    let image = Image::load(samples::for_this_machine().1).unwrap();
+    let sample = image.function("sample").unwrap();
+    // SAFETY: nothing is called.
+    let result = unsafe { image.call(sample, &[0; 7]) };
+    assert_eq!(result, Err(Error::Memory(execmem::Error::InvalidArgument)));
+}
