@@ -2,7 +2,9 @@
 
 mod support;
 
-use execmem_core::{Error, Protection};
+use execmem_core::runtime::MapRequest;
+use execmem_core::{Error, MapFlags, Policy, Protection};
+use execmem_fake::Call;
 use support::System;
 
 const CODE: [u8; 6] = [0xb8, 42, 0, 0, 0, 0xc3];
@@ -54,4 +56,113 @@ fn data_that_was_made_executable_needs_no_flush() {
         system.runtime.free_exec(address as i64, 100).unwrap();
         assert_eq!(system.mapped(), []);
     });
+}
+
+#[test]
+fn a_write_or_read_never_reaches_the_region_next_door() {
+    System::each(|system| {
+        let page = system.page as i64;
+        let anonymous = MapRequest {
+            path: None,
+            protection: Protection::RW,
+            flags: MapFlags::PRIVATE | MapFlags::ANONYMOUS,
+            offset: 0,
+            length: page,
+        };
+        let regions: Vec<usize> = (0..8).map(|_| system.runtime.map_file(anonymous).unwrap().0).collect();
+        let has_neighbour = |region: &&usize| regions.contains(&(**region + system.page));
+        let neighbours = *regions.iter().find(has_neighbour).unwrap();
+        let address = neighbours as i64;
+        let next = neighbours + system.page;
+        system.write(next, b"next door").unwrap();
+        let runtime = &system.runtime;
+        for offset in [page, page + 1, page - 1] {
+            let mut bytes = [0; 4];
+            // SAFETY: four bytes to read from and to write to.
+            unsafe {
+                assert_eq!(runtime.write(address, bytes.as_ptr(), 4, offset), Err(Error::NotOwned));
+                assert_eq!(runtime.read_into(address, offset, bytes.as_mut_ptr(), 4), Err(Error::NotOwned));
+            }
+            assert_eq!(runtime.read_bytes(address, offset, 4), Err(Error::NotOwned));
+        }
+        assert_eq!(system.text(runtime.read_string(address, page, 0).unwrap()), "");
+        assert_eq!(system.text(runtime.read_string(address, page, 4).unwrap()), "");
+        assert_eq!(runtime.read_string(address, page + 1, 4), Err(Error::NotOwned));
+        assert_eq!(system.read(next, 9), Ok(b"next door".to_vec()));
+    });
+}
+
+#[test]
+fn other_cores_are_only_interrupted_for_code_that_may_have_run() {
+    System::each(|system| {
+        let address = system.runtime.alloc_exec(100).unwrap();
+        system.publish(address, &CODE);
+        assert_eq!(system.fake.count(Call::SynchronizeCores), 0, "nothing was code before");
+        system.publish(address, &OTHER);
+        assert_eq!(system.fake.count(Call::SynchronizeCores), 1);
+        let data = system.runtime.alloc_rw(100).unwrap();
+        system.runtime.make_executable(data as i64, 100).unwrap();
+        assert_eq!(system.fake.count(Call::SynchronizeCores), 1);
+    });
+}
+
+#[test]
+fn a_range_changes_exactly_the_pages_that_it_touches() {
+    System::each(|system| {
+        let page = system.page;
+        let address = system.runtime.alloc_rw(4 * page as i64).unwrap();
+        let base = address as i64;
+        system.runtime.set_protection(base + page as i64 - 1, 2, Protection::READ).unwrap();
+        system.runtime.set_protection(base + 3 * page as i64, 1, Protection::NONE).unwrap();
+        let expected = [Protection::READ, Protection::READ, Protection::RW, Protection::NONE];
+        for (at, protection) in expected.into_iter().enumerate() {
+            let first = address + at * page;
+            assert_eq!(system.fake.protection(first), Some(protection));
+            assert_eq!(system.runtime.protection_at(first as i64), Ok(Some(protection)));
+            assert_eq!(system.runtime.protection_at((first + page - 1) as i64), Ok(Some(protection)));
+        }
+        let behind = system.runtime.set_protection(base + 4 * page as i64 - 1, 2, Protection::READ);
+        assert_eq!(behind, Err(Error::NotOwned));
+    });
+}
+
+#[test]
+fn after_a_write_by_flip_no_page_is_writable() {
+    let system = System::new(Policy::Toggle, 4096);
+    let address = system.runtime.alloc_exec(20_000).unwrap();
+    for at in [0, 4090, 12_000] {
+        system.write(address + at, &[1; 5000]).unwrap();
+        assert!(system.mapped().iter().all(|(_, _, protection)| *protection == Protection::RX));
+    }
+}
+
+#[test]
+fn a_forked_child_gets_dual_memory_of_its_own_or_none_that_it_could_run() {
+    for has_memory in [true, false] {
+        let system = System::new(Policy::Dual, 4096);
+        let code = system.runtime.alloc_exec(5000).unwrap();
+        system.publish(code, &CODE);
+        let data = system.runtime.alloc_rw(100).unwrap();
+        system.write(data, &OTHER).unwrap();
+        if !has_memory {
+            system.fake.fail_always(Call::Unshare, Error::NoMemory);
+        }
+        assert!(system.runtime.before_fork(), "there is memory to copy");
+        // SAFETY: `before_fork` was called above; this thread plays the child's only one.
+        unsafe { system.runtime.after_fork_in_child() };
+        if has_memory {
+            assert_eq!(system.read(code, CODE.len()), Ok(CODE.to_vec()));
+            assert_eq!(system.read(data, OTHER.len()), Ok(OTHER.to_vec()));
+            system.publish(code, &OTHER);
+            assert_eq!(system.fake.executed(code, OTHER.len()), OTHER);
+            system.runtime.make_executable(data as i64, 100).unwrap();
+        } else {
+            assert!(system.mapped().iter().all(|(_, _, protection)| *protection == Protection::NONE));
+            assert_eq!(system.runtime.is_executable(code as i64), Ok(false));
+            assert_eq!(system.write(code, &OTHER), Err(Error::WrongProtection));
+        }
+        assert_eq!(system.runtime.free_exec(code as i64, 5000), Ok(()));
+        assert_eq!(system.runtime.free_exec(data as i64, 100), Ok(()));
+        assert_eq!(system.mapped(), []);
+    }
 }

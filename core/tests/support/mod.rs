@@ -1,8 +1,9 @@
 //! What the tests share: systems to run on, and what a moment of one looks like.
 #![allow(dead_code, reason = "no test file uses all of it")]
 
-use core::ffi::CStr;
 use execmem_core::Statistics;
+use execmem_core::abi::calls;
+use execmem_core::value::RtValue;
 use execmem_core::{Policy, Protection, Runtime};
 use execmem_fake::{Fake, FakePlatform};
 
@@ -23,7 +24,11 @@ pub struct System {
 impl System {
     /// A system on which nothing but `policy` works, where the platform can see to that.
     pub fn new(policy: Policy, page_size: usize) -> Self {
-        let fake = Fake::with_page_size(page_size);
+        Self::on(Fake::with_page_size(page_size), policy)
+    }
+
+    /// The same, on a platform of the caller's.
+    pub fn on(fake: Fake, policy: Policy) -> Self {
         fake.switch(|switches| {
             switches.forbid_writable_code = policy != Policy::Rwx;
             switches.refuse_writable_code = policy != Policy::Rwx;
@@ -34,7 +39,7 @@ impl System {
         });
         let runtime = Runtime::new(fake.platform(), &[]);
         runtime.set_policy(policy).unwrap();
-        Self { runtime, fake, policy, page: page_size }
+        Self { page: runtime.page_size(), runtime, fake, policy }
     }
 
     /// Runs a test under each policy with each page size.
@@ -69,6 +74,21 @@ impl System {
     pub fn publish(&self, address: usize, bytes: &[u8]) {
         assert_eq!(self.write(address, bytes), Ok(bytes.len()));
         self.runtime.flush_icache(address as i64, bytes.len() as i64).unwrap();
+    }
+
+    /// The bytes of a value of the built-in store.
+    pub fn value(&self, value: RtValue) -> Vec<u8> {
+        // SAFETY: the store lends the bytes until the value is freed.
+        unsafe {
+            let data = calls::rt_value_data(&self.runtime, value).unwrap();
+            let length = calls::rt_value_len(&self.runtime, value).unwrap();
+            std::slice::from_raw_parts(data, length as usize).to_vec()
+        }
+    }
+
+    /// The text of a string value.
+    pub fn text(&self, value: RtValue) -> String {
+        String::from_utf8(self.value(value)).unwrap()
     }
 
     /// What is mapped for regions: everything but the core's own records.
@@ -131,4 +151,17 @@ pub struct Moment {
     pub bytes: Vec<Vec<u8>>,
 }
 
-pub const FILE: &CStr = c"file";
+impl Moment {
+    /// The parts that are not the same any more.
+    pub fn differences(&self, later: &Self) -> impl Iterator<Item = &'static str> {
+        [
+            ("the mappings differ", self.regions == later.regions),
+            ("the protection that is known differs", self.known == later.known),
+            ("the statistics differ", self.statistics == later.statistics),
+            ("the dump differs", self.dump == later.dump),
+            ("the bytes differ", self.bytes == later.bytes),
+        ]
+        .into_iter()
+        .filter_map(|(part, is_same)| (!is_same).then_some(part))
+    }
+}

@@ -1,0 +1,13 @@
+//! What the tests on Linux share: a forked child for each of them, files to map, the kernel's own view of
+//! the process.
+//!
+//! A policy is chosen once in a process, and a broken library may kill it, so every test runs in its own
+//! child. The children are forked, not started anew: under qemu-user a program can't start itself.
+
+pub mod children;
+pub mod confinement;
+pub mod faults;
+pub mod files;
+pub mod maps;
+pub mod report;
+pub mod system;

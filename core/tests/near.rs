@@ -1,0 +1,112 @@
+//! Memory within reach of an address, among mappings of others and while others map.
+
+mod support;
+
+use execmem_core::{Error, Policy, Protection};
+use execmem_fake::Call;
+use support::System;
+
+const REACH: i64 = 1 << 18;
+
+/// All that is not the platform's own memory belongs to somebody else, and a target in the middle of it.
+fn walled(policy: Policy, page_size: usize) -> (System, usize) {
+    let system = System::new(policy, page_size);
+    let first = system.runtime.alloc_exec(1).unwrap();
+    let (start, _) = system.fake.arena();
+    let end = start + system.fake.arena().1;
+    system.fake.add_foreign(0..start, Protection::NONE);
+    system.fake.add_foreign(end..1 << 47, Protection::NONE);
+    assert!((start..end).contains(&first));
+    (system, start + (end - start) / 2)
+}
+
+fn each(test: impl Fn(System, usize)) {
+    for policy in support::POLICIES {
+        for page_size in support::PAGE_SIZES {
+            let (system, target) = walled(policy, page_size);
+            test(system, target);
+        }
+    }
+}
+
+#[test]
+fn the_place_at_the_target_is_taken_if_it_is_free() {
+    each(|system, target| {
+        let address = system.runtime.alloc_exec_near(100, target as i64, REACH).unwrap();
+        assert_eq!(address, target);
+        system.publish(address, &[1, 2, 3]);
+        let next = system.runtime.alloc_exec_near(100, target as i64, REACH).unwrap();
+        assert_eq!(next.abs_diff(target), system.page);
+    });
+}
+
+#[test]
+fn mappings_of_others_are_passed_over() {
+    each(|system, target| {
+        let half = REACH as usize / 2;
+        system.fake.add_foreign(target - half..target + half, Protection::READ);
+        let address = system.runtime.alloc_exec_near(100, target as i64, REACH).unwrap();
+        assert!(address == target + half || address == target - half - system.page, "{address:#x}");
+        assert!(address >= target - REACH as usize && address + 100 <= target + REACH as usize);
+    });
+}
+
+#[test]
+fn without_room_within_reach_there_is_no_memory_and_nothing_has_changed() {
+    each(|system, target| {
+        let all = REACH as usize + system.page;
+        system.fake.add_foreign(target - all..target + all, Protection::READ);
+        let before = system.moment();
+        assert_eq!(system.runtime.alloc_exec_near(100, target as i64, REACH), Err(Error::NoMemory));
+        assert_eq!(before.differences(&system.moment()).next(), None);
+    });
+}
+
+#[test]
+fn a_place_that_another_thread_took_is_given_up_for_the_next() {
+    each(|system, target| {
+        // Between the search and the mapping, somebody takes each of the first three places.
+        let platform = system.fake.platform();
+        let page = system.page;
+        let losses = std::sync::atomic::AtomicUsize::new(3);
+        system.fake.observe(move |event| {
+            use std::sync::atomic::Ordering::Relaxed;
+            let is_near = event.call == Call::Map && event.start != 0;
+            if is_near && losses.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+                platform.add_foreign(event.start..event.start + page, Protection::READ);
+            }
+        });
+        let before = system.mapped().len();
+        let address = system.runtime.alloc_exec_near(100, target as i64, REACH).unwrap();
+        assert!(address.abs_diff(target) <= REACH as usize && address != target);
+        let views = if system.policy == Policy::Dual { 2 } else { 1 };
+        assert_eq!(system.mapped().len(), before + views);
+        system.fake.stop_observing();
+    });
+}
+
+#[test]
+fn memory_that_is_always_placed_out_of_reach_is_given_back() {
+    each(|system, target| {
+        system.fake.place_elsewhere(usize::MAX);
+        let before = system.moment();
+        assert_eq!(system.runtime.alloc_exec_near(100, target as i64, REACH), Err(Error::NoMemory));
+        assert_eq!(before.differences(&system.moment()).next(), None);
+    });
+}
+
+#[test]
+fn a_reach_over_the_ends_of_the_address_space_is_no_overflow() {
+    each(|system, target| {
+        for (target, reach) in [(1, i64::MAX), (i64::MAX, i64::MAX), (target as i64, i64::MAX)] {
+            let address = system.runtime.alloc_exec_near(100, target, reach).unwrap();
+            system.runtime.free_exec(address as i64, 100).unwrap();
+        }
+        for (target, reach) in [(1, 1), (i64::MAX, 1), (i64::MAX, 1 << 20)] {
+            assert_eq!(system.runtime.alloc_exec_near(100, target, reach), Err(Error::NoMemory));
+        }
+        for (target, reach) in [(0, 1), (-1, 1), (1, 0), (1, -1), (i64::MIN, i64::MIN)] {
+            assert_eq!(system.runtime.alloc_exec_near(100, target, reach), Err(Error::InvalidArgument));
+        }
+    });
+}

@@ -1,0 +1,141 @@
+//! Which policy comes into force, and when.
+
+mod support;
+
+use core::ffi::CStr;
+use execmem_core::{Error, Policy, Runtime};
+use execmem_fake::{Call, Fake, FakePlatform, Switches};
+
+fn runtime(fake: &Fake, switches: Switches) -> Runtime<FakePlatform> {
+    fake.switch(|all| *all = switches);
+    Runtime::new(fake.platform(), &[])
+}
+
+fn auto_becomes(switches: Switches) -> Result<Policy, Error> {
+    let fake = Fake::new();
+    let runtime = runtime(&fake, switches);
+    assert_eq!(runtime.policy(), Ok(Policy::Auto));
+    let address = runtime.alloc_exec(1)?;
+    runtime.free_exec(address as i64, 1).unwrap();
+    let policy = runtime.policy();
+    // What was tried out is gone: one mapping is left, with the registry's records.
+    assert_eq!(fake.live().mappings, 1);
+    policy
+}
+
+const HARDENED: Switches = Switches {
+    refuse_writable_code: true,
+    refuse_exec_gain: false,
+    refuse_dual: false,
+    has_jit: false,
+    forbid_writable_code: false,
+    allow_partial_unmap: false,
+};
+
+#[test]
+fn auto_is_the_first_policy_that_the_system_grants() {
+    assert_eq!(auto_becomes(Switches::default()), Ok(Policy::Rwx));
+    assert_eq!(auto_becomes(Switches { has_jit: true, ..HARDENED }), Ok(Policy::Jit));
+    assert_eq!(auto_becomes(HARDENED), Ok(Policy::Dual));
+    assert_eq!(auto_becomes(Switches { refuse_dual: true, ..HARDENED }), Ok(Policy::Toggle));
+    let nothing = Switches { refuse_dual: true, refuse_exec_gain: true, ..HARDENED };
+    assert_eq!(auto_becomes(nothing), Err(Error::Refused));
+}
+
+#[test]
+fn a_shortage_while_auto_looks_is_no_refusal() {
+    let fake = Fake::new();
+    let runtime = runtime(&fake, Switches::default());
+    fake.fail(Call::Map, 0, Error::NoMemory);
+    assert_eq!(runtime.alloc_exec(1), Err(Error::NoMemory));
+    assert_eq!(runtime.policy(), Ok(Policy::Auto));
+    assert!(runtime.alloc_exec(1).is_ok());
+    assert_eq!(runtime.policy(), Ok(Policy::Rwx));
+}
+
+#[test]
+fn data_memory_fixes_the_policy_too() {
+    let fake = Fake::new();
+    let runtime = runtime(&fake, HARDENED);
+    runtime.alloc_rw(1).unwrap();
+    assert_eq!(runtime.policy(), Ok(Policy::Dual));
+    assert_eq!(runtime.set_policy(Policy::Toggle), Err(Error::Refused));
+}
+
+#[test]
+fn a_wish_counts_until_the_first_allocation_and_only_then() {
+    let fake = Fake::new();
+    let runtime = runtime(&fake, Switches::default());
+    for wish in [Policy::Toggle, Policy::Auto, Policy::Dual] {
+        runtime.set_policy(wish).unwrap();
+        assert_eq!(runtime.policy(), Ok(wish));
+    }
+    runtime.alloc_exec(1).unwrap();
+    assert_eq!(runtime.set_policy(Policy::Rwx), Err(Error::Refused));
+    assert_eq!(runtime.set_policy(Policy::Dual), Ok(()));
+    assert_eq!(runtime.policy(), Ok(Policy::Dual));
+}
+
+#[test]
+fn a_wish_that_the_system_refuses_stays_open() {
+    let fake = Fake::new();
+    let runtime = runtime(&fake, HARDENED);
+    runtime.set_policy(Policy::Rwx).unwrap();
+    assert_eq!(runtime.alloc_exec(1), Err(Error::Refused));
+    assert_eq!(runtime.alloc_rw(1), Err(Error::Refused));
+    runtime.set_policy(Policy::Jit).unwrap();
+    assert_eq!(runtime.alloc_exec(1), Err(Error::Unsupported));
+    runtime.set_policy(Policy::Toggle).unwrap();
+    assert!(runtime.alloc_exec(1).is_ok());
+}
+
+#[test]
+fn the_environment_is_the_wish_of_those_who_set_none() {
+    let with = |value: &'static CStr| {
+        let fake = Fake::new();
+        fake.set_environment(Some(value));
+        (runtime(&fake, Switches::default()), fake)
+    };
+    for policy in [Policy::Auto, Policy::Rwx, Policy::Dual, Policy::Toggle] {
+        let name: &'static CStr = match policy {
+            Policy::Auto => c"auto",
+            Policy::Rwx => c"rwx",
+            Policy::Dual => c"dual",
+            _ => c"toggle",
+        };
+        let (runtime, _fake) = with(name);
+        assert_eq!(runtime.policy(), Ok(policy));
+        runtime.alloc_exec(1).unwrap();
+        let expected = if policy == Policy::Auto { Policy::Rwx } else { policy };
+        assert_eq!(runtime.policy(), Ok(expected));
+    }
+    for unknown in [c"", c"DUAL", c"dual ", c"\xff"] {
+        let (runtime, _fake) = with(unknown);
+        assert_eq!(runtime.policy(), Err(Error::InvalidArgument));
+        assert_eq!(runtime.alloc_exec(1), Err(Error::InvalidArgument));
+        runtime.set_policy(Policy::Dual).unwrap();
+        assert!(runtime.alloc_exec(1).is_ok());
+    }
+}
+
+#[test]
+fn outside_of_rwx_nobody_gets_writable_code() {
+    use execmem_core::runtime::MapRequest;
+    use execmem_core::{MapFlags, Protection};
+    support::System::each(|system| {
+        // The platform records it if the core as much as asks for it.
+        system.fake.add_file(c"file", b"text");
+        let address = system.runtime.alloc_rw(1).unwrap() as i64;
+        let wanted = if system.policy == Policy::Rwx { Ok(()) } else { Err(Error::Refused) };
+        let writable_code = Protection::WRITE | Protection::EXEC;
+        for protection in [Protection::RWX, writable_code] {
+            let flags = MapFlags::PRIVATE;
+            let request = MapRequest { path: Some(c"file"), protection, flags, offset: 0, length: 0 };
+            assert_eq!(system.runtime.map_file(request).map(drop), wanted);
+            let flags = MapFlags::SHARED | MapFlags::ANONYMOUS;
+            let request = MapRequest { path: None, flags, length: 1, ..request };
+            assert_eq!(system.runtime.map_file(request).map(drop), wanted);
+            assert_eq!(system.runtime.set_protection(address, 1, protection), wanted);
+        }
+    });
+}

@@ -1,0 +1,148 @@
+//! What the rules do to memory: allocate it, look at it, store into it, free it.
+//!
+//! The functions that look and store are the part of a C program that owns the memory: they are called
+//! with addresses that a rule has just been given, and fault like any program if the library lied.
+
+use crate::code::Code;
+use crate::symbols::*;
+use crate::verdict::{Stop, Verdict, check, expect, expect_equal};
+use core::panic::Location;
+use core::ptr;
+use execmem_core::abi::*;
+
+/// Read-write.
+pub const RW: i32 = RT_PROT_READ | RT_PROT_WRITE;
+/// Read-execute.
+pub const RX: i32 = RT_PROT_READ | RT_PROT_EXEC;
+/// Read-write-execute.
+pub const RWX: i32 = RW | RT_PROT_EXEC;
+
+/// The page size in bytes.
+pub fn page() -> i64 {
+    rt_get_page_size()
+}
+
+/// `rt_alloc_exec_memory`, which must succeed.
+#[track_caller]
+pub fn alloc_exec(size: i64) -> Result<i64, Stop> {
+    positive(rt_alloc_exec_memory(size), "rt_alloc_exec_memory gives memory")
+}
+
+/// `rt_alloc_rw_memory`, which must succeed.
+#[track_caller]
+pub fn alloc_rw(size: i64) -> Result<i64, Stop> {
+    positive(rt_alloc_rw_memory(size), "rt_alloc_rw_memory gives memory")
+}
+
+#[track_caller]
+fn positive(address: i64, expectation: &'static str) -> Result<i64, Stop> {
+    match address > 0 {
+        true => Ok(address),
+        false => Err(Stop::failed(Location::caller(), expectation, format_args!(": {address}"))),
+    }
+}
+
+/// `rt_free_exec_memory`, which must succeed.
+#[track_caller]
+pub fn free(address: i64, size: i64) -> Verdict {
+    expect(rt_free_exec_memory(address, size), "rt_free_exec_memory succeeds")
+}
+
+/// Anonymous private memory, which must be given.
+#[track_caller]
+pub fn map_anonymous(size: i64, protection: i32) -> Result<i64, Stop> {
+    let flags = RT_MAP_PRIVATE | RT_MAP_ANONYMOUS;
+    let mapping = map_file(None, protection, flags, 0, size);
+    positive(mapping.address, "rt_mmap_file gives anonymous memory")
+}
+
+/// `rt_munmap`, which must succeed.
+#[track_caller]
+pub fn unmap(address: i64, size: i64) -> Verdict {
+    expect(rt_munmap(address, size), "rt_munmap succeeds")
+}
+
+/// Executable memory of the code's size that holds the code, ready to be called.
+#[track_caller]
+pub fn executable(code: &Code) -> Result<i64, Stop> {
+    let address = alloc_exec(code.len() as i64)?;
+    expect_equal(write_bytes(address, code, 0), code.len() as i64, "rt_write_exec_bytes writes the code")?;
+    rt_flush_icache(address, code.len() as i64);
+    Ok(address)
+}
+
+/// The byte at an address.
+pub fn byte(address: i64) -> u8 {
+    // SAFETY: the rule owns the memory there, and it is readable.
+    unsafe { ptr::with_exposed_provenance::<u8>(address as usize).read_volatile() }
+}
+
+/// The eight bytes at an address that is a multiple of eight.
+pub fn word(address: i64) -> u64 {
+    // SAFETY: the rule owns the memory there, and it is readable.
+    unsafe { ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() }
+}
+
+/// Stores bytes at an address.
+pub fn store(address: i64, bytes: &[u8]) {
+    for (offset, byte) in bytes.iter().enumerate() {
+        let target = ptr::with_exposed_provenance_mut::<u8>(address as usize + offset);
+        // SAFETY: the rule owns the memory there, and it is writable.
+        unsafe { target.write_volatile(*byte) };
+    }
+}
+
+/// Whether exactly these bytes are at an address.
+pub fn holds(address: i64, bytes: &[u8]) -> bool {
+    bytes.iter().zip(address..).all(|(expected, at)| byte(at) == *expected)
+}
+
+/// Whether so many bytes at an address are zero.
+pub fn is_zeroed(address: i64, length: i64) -> bool {
+    (address..address + length).all(|at| byte(at) == 0)
+}
+
+/// Whether a value of the built-in store has exactly these bytes. The value is freed.
+pub fn is_value(value: RtValue, bytes: &[u8]) -> bool {
+    let data = rt_value_data(value);
+    let same =
+        rt_value_len(value) == bytes.len() as i64 && !data.is_null() && holds(data.addr() as i64, bytes);
+    rt_value_free(value) && same
+}
+
+/// States the protection of each page from `address` on.
+#[track_caller]
+pub fn expect_protections(address: i64, protections: &[i32]) -> Verdict {
+    for (protection, index) in protections.iter().zip(0..) {
+        let found = rt_get_protection(address + index * page());
+        if found != *protection {
+            let found = format_args!(": page {index} has {found}, not {protection}");
+            return Err(Stop::failed(Location::caller(), "the pages' protections", found));
+        }
+    }
+    Ok(())
+}
+
+/// What pages of `rt_alloc_exec_memory` allow to their user.
+pub fn code_protection() -> i32 {
+    if writable_code_is_allowed() { RWX } else { RX }
+}
+
+/// Whether the policy in force grants WRITE together with EXEC.
+pub fn writable_code_is_allowed() -> bool {
+    rt_exec_memory_policy() == RT_POLICY_RWX
+}
+
+/// The figures of this moment.
+pub fn statistics() -> Result<RtExecMemoryStats, Stop> {
+    let mut statistics = EMPTY_STATISTICS;
+    check!(fill_statistics(Some(&mut statistics)));
+    Ok(statistics)
+}
+
+/// A structure with its size set and nothing else. The figures can grow in later versions.
+pub const EMPTY_STATISTICS: RtExecMemoryStats = RtExecMemoryStats {
+    size: size_of::<RtExecMemoryStats>() as i64,
+    // SAFETY: it consists of numbers.
+    ..unsafe { core::mem::zeroed() }
+};

@@ -1,0 +1,394 @@
+//! The platform itself.
+
+use crate::bytes;
+use crate::calls::{Call, Event, Flush, Request};
+use crate::faults::Verdict;
+use crate::memory::{HUGE, Kind};
+use crate::state::{FakePlatform, Inner};
+use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, View, Views};
+use execmem_core::{Advice, Error, Protection, Span};
+use std::ffi::CStr;
+use std::ops::ControlFlow;
+use std::sync::PoisonError;
+
+impl Inner {
+    /// Records as a violation what is wrong with a range that a call names, if anything is.
+    fn check_pages(&mut self, call: Call, start: usize, length: usize) -> Result<(), Error> {
+        let page_size = self.space.page_size;
+        let problem = if !start.is_multiple_of(page_size) || !length.is_multiple_of(page_size) || length == 0
+        {
+            "is not whole pages"
+        } else if self.space.piece_around(&(start..start + length)).is_none() {
+            "is not inside one mapping"
+        } else {
+            return Ok(());
+        };
+        self.space.violation(format!("{call:?} of {start:#x}, {length:#x} bytes, which {problem}"));
+        Err(Error::InvalidArgument)
+    }
+
+    fn check_protection(&mut self, protection: Protection) -> Result<(), Error> {
+        if !protection.is_writable_code() {
+            return Ok(());
+        }
+        if self.switches.forbid_writable_code {
+            self.space.violation(format!("{} was asked for", protection.letters()));
+        }
+        if self.switches.refuse_writable_code { Err(Error::Refused) } else { Ok(()) }
+    }
+
+    fn map(&mut self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
+        let page_size = self.space.page_size;
+        let is_aligned = at.is_none_or(|at| at.is_multiple_of(page_size));
+        if length == 0 || !length.is_multiple_of(page_size) || !is_aligned {
+            self.space.violation(format!("Map of {length:#x} bytes at {at:#x?}"));
+            return Err(Error::InvalidArgument);
+        }
+        let at = if at.is_some() && self.elsewhere > 0 { None } else { at };
+        self.elsewhere = self.elsewhere.saturating_sub(1);
+        let (protection, kind) = match memory {
+            Memory::Private(protection) => (protection, Kind::Private),
+            Memory::Shared(protection) => (protection, Kind::Shared),
+            Memory::Dual if self.switches.refuse_dual => return Err(Error::Refused),
+            Memory::Dual => return self.map_dual(length, at),
+            Memory::Jit if !self.switches.has_jit => return Err(Error::Unsupported),
+            Memory::Jit => (Protection::RX, Kind::Jit),
+        };
+        self.check_protection(protection)?;
+        let address = self.space.map(length, protection, kind, at).ok_or(Error::NoMemory)?;
+        Ok(Views { address, writable: 0 })
+    }
+
+    fn map_dual(&mut self, length: usize, at: Option<usize>) -> Result<Views, Error> {
+        if length >= HUGE {
+            return Err(Error::NoMemory);
+        }
+        let memory = self.space.new_memory(vec![0; length]);
+        let kind = Kind::View { memory, offset: 0 };
+        let address = self.space.map(length, Protection::RX, kind, at).ok_or(Error::NoMemory)?;
+        let Some(writable) = self.space.map(length, Protection::RW, kind, None) else {
+            self.space.unmap(address, length);
+            return Err(Error::NoMemory);
+        };
+        Ok(Views { address, writable })
+    }
+
+    fn unmap(&mut self, start: usize, length: usize) -> Result<(), Error> {
+        self.check_pages(Call::Unmap, start, length)?;
+        if self.space.pieces.get(&start) != Some(&length) {
+            if !self.switches.allow_partial_unmap {
+                self.space.violation(format!("Unmap of a part: {start:#x}, {length:#x} bytes"));
+                return Err(Error::InvalidArgument);
+            }
+            self.space.divide(start, length);
+        }
+        self.write_back(start, length);
+        self.space.unmap(start, length);
+        self.caches.forget(start, start + length);
+        Ok(())
+    }
+
+    fn protect(&mut self, start: usize, length: usize, protection: Protection) -> Result<(), Error> {
+        self.check_pages(Call::Protect, start, length)?;
+        self.check_protection(protection)?;
+        let range = start..start + length;
+        if protection.contains(Protection::EXEC) && self.switches.refuse_exec_gain {
+            let had_exec = |protection: Protection| protection.contains(Protection::EXEC);
+            if !self.space.areas_in(range.clone()).all(|(_, area)| had_exec(area.protection)) {
+                return Err(Error::Refused);
+            }
+        }
+        self.space.protect(range, protection);
+        Ok(())
+    }
+
+    fn map_again(&mut self, source: Span, onto: Option<usize>) -> Result<usize, Error> {
+        self.check_pages(Call::MapAgain, source.start(), source.length())?;
+        self.space.settle(source.range());
+        let views = self.space.views_in(source.range());
+        let protection = self.space.areas_in(source.range()).next().map(|(_, area)| area.protection);
+        let ([(_, memory, shown)], Some(protection)) = (&views[..], protection) else {
+            self.space.violation(format!("MapAgain of what has no second view: {source:x?}"));
+            return Err(Error::InvalidArgument);
+        };
+        let kind = Kind::View { memory: *memory, offset: shown.start };
+        let Some(target) = onto else {
+            let view = self.space.map(source.length(), protection, kind, None).ok_or(Error::NoMemory)?;
+            self.space.show(view..view + source.length());
+            return Ok(view);
+        };
+        self.check_pages(Call::MapAgain, target, source.length())?;
+        let range = target..target + source.length();
+        self.space.settle(range.clone());
+        let mut expected = shown.start;
+        for (_, other, part) in self.space.views_in(range) {
+            if other != *memory || part.start != expected {
+                self.space.violation(format!("MapAgain of {source:x?} onto other memory at {target:#x}"));
+                return Err(Error::InvalidArgument);
+            }
+            expected = part.end;
+        }
+        self.space.replace(target, source.length(), protection, kind);
+        Ok(target)
+    }
+
+    fn unshare(&mut self, source: Span, views: &[View]) -> Result<(), Error> {
+        self.check_pages(Call::Unshare, source.start(), source.length())?;
+        for View { pages, .. } in views {
+            self.check_pages(Call::Unshare, pages.start(), pages.length())?;
+            if self.space.views_in(pages.range()).is_empty() {
+                self.space.violation(format!("Unshare of {pages:x?}, which is not shared"));
+                return Err(Error::InvalidArgument);
+            }
+        }
+        self.space.unshare(source.range(), views);
+        Ok(())
+    }
+
+    /// Stores through shared mappings reach their file.
+    fn write_back(&mut self, start: usize, length: usize) {
+        for (part, area) in self.space.areas_in(start..start + length) {
+            if let Kind::File { file, offset, shared: true } = area.kind_at(part.start)
+                && area.may_store()
+                && part.len() < HUGE
+            {
+                self.files.files[file].write(offset, &bytes::read(part.start, part.len()));
+            }
+        }
+    }
+
+    fn request(&mut self, start: usize, length: usize, request: PageRequest) -> Result<(), Error> {
+        self.check_pages(Call::Request, start, length)?;
+        self.requests.push(Request { start, length, request });
+        match request {
+            PageRequest::Sync { .. } => self.write_back(start, length),
+            PageRequest::Populate { .. } => self.check_populate(start, length)?,
+            PageRequest::Advise(Advice::DontNeed) => self.drop_contents(start, length),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Pages wholly behind the end of their file can't be brought in.
+    fn check_populate(&self, start: usize, length: usize) -> Result<(), Error> {
+        for (part, area) in self.space.areas_in(start..start + length) {
+            if let Kind::File { file, offset, .. } = area.kind_at(part.start) {
+                let present = (self.files.files[file].size as usize).next_multiple_of(self.space.page_size);
+                if offset + part.len() > present {
+                    return Err(Error::Io);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Private memory is zero again, a private file mapping shows its file again.
+    fn drop_contents(&mut self, start: usize, length: usize) {
+        self.space.check_seals(start..start + length);
+        let mut fresh = Vec::new();
+        for (part, area) in self.space.areas_in(start..start + length) {
+            match area.kind_at(part.start) {
+                Kind::Private | Kind::Jit => fresh.push((part.start, vec![0; part.len()])),
+                Kind::File { file, offset, shared: false } if part.len() < HUGE => {
+                    fresh.push((part.start, self.files.files[file].read(offset, part.len())));
+                }
+                _ => {}
+            }
+        }
+        fresh.into_iter().for_each(|(start, contents)| bytes::write(start, &contents));
+        self.space.seal(start..start + length);
+    }
+
+    fn flush(&mut self, flush: Flush) {
+        let Flush { written, executed, length } = flush;
+        self.flushes.push(flush);
+        for range in [written..written + length, executed..executed + length] {
+            let readable = |protection: Protection| protection.contains(Protection::READ);
+            if self.space.piece_around(&range).is_none()
+                || !self.space.areas_in(range.clone()).all(|(_, area)| readable(area.protection))
+            {
+                self.space.violation(format!("{flush:x?} reads {range:x?}, which is not readable"));
+                return;
+            }
+            self.space.settle(range);
+        }
+        let memory_of = |start: usize| {
+            let views = self.space.views_in(start..start + length);
+            views.into_iter().map(|(_, memory, part)| (memory, part)).collect::<Vec<_>>()
+        };
+        if written != executed && memory_of(written) != memory_of(executed) {
+            self.space.violation(format!("a flush of two views of different memory: {flush:x?}"));
+            return;
+        }
+        self.space.show(executed..executed + length);
+        self.caches.flush(executed, &bytes::read(executed, length));
+    }
+
+    fn map_file(&mut self, file: usize, part: FilePart) -> Result<usize, Error> {
+        let FilePart { offset, length, protection, shared } = part;
+        let page_size = self.space.page_size;
+        let end = offset.checked_add(length as u64);
+        if length == 0
+            || !(offset as usize).is_multiple_of(page_size)
+            || end.is_none_or(|end| end > self.files.files[file].size)
+        {
+            self.space.violation(format!("MapFile of {part:?}"));
+            return Err(Error::InvalidArgument);
+        }
+        self.check_protection(protection)?;
+        let pages = length.next_multiple_of(page_size);
+        let kind = Kind::File { file, offset: offset as usize, shared };
+        let start = self.space.map(pages, protection, kind, None).ok_or(Error::NoMemory)?;
+        if pages < HUGE {
+            bytes::write(start, &self.files.files[file].read(offset as usize, pages));
+            self.space.seal(start..start + pages);
+        }
+        Ok(start)
+    }
+}
+
+/// What a call answers that has to fail.
+fn failed(verdict: Option<Verdict>) -> Result<(), Error> {
+    verdict.map_or(Ok(()), |verdict| Err(verdict.error))
+}
+
+// SAFETY: pages come from an arena that lives for ever, each handed out once and zeroed; as plain memory
+// they are readable and writable. `protect` changes exactly what the records say of the given pages.
+unsafe impl Platform for FakePlatform {
+    fn page_size(self) -> usize {
+        self.state.page_size
+    }
+
+    fn physical_memory(self) -> usize {
+        self.lock().physical_memory
+    }
+
+    fn environment(self, name: &CStr) -> Option<&'static CStr> {
+        if name == c"EXECMEM_POLICY" { self.lock().environment } else { None }
+    }
+
+    fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
+        let event = Event { memory: Some(memory), ..Event::new(Call::Map, at.unwrap_or(0), length) };
+        let (mut inner, verdict) = self.begin(event);
+        failed(verdict)?;
+        inner.map(length, memory, at)
+    }
+
+    unsafe fn unmap(self, pages: Span) -> Result<(), Error> {
+        let (mut inner, verdict) = self.begin(Event::new(Call::Unmap, pages.start(), pages.length()));
+        failed(verdict)?;
+        inner.unmap(pages.start(), pages.length())
+    }
+
+    unsafe fn protect(self, pages: Span, protection: Protection) -> Result<(), Error> {
+        let event = Event::new(Call::Protect, pages.start(), pages.length());
+        let (mut inner, verdict) = self.begin(Event { protection: Some(protection), ..event });
+        if let Some(Verdict { error, halfway }) = verdict {
+            let half = (pages.length() / inner.space.page_size / 2) * inner.space.page_size;
+            if halfway && half > 0 {
+                inner.protect(pages.start(), half, protection)?;
+            }
+            return Err(error);
+        }
+        inner.protect(pages.start(), pages.length(), protection)
+    }
+
+    unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error> {
+        let (mut inner, verdict) = self.begin(Event::new(Call::MapAgain, source.start(), source.length()));
+        failed(verdict)?;
+        inner.map_again(source, onto)
+    }
+
+    unsafe fn unshare(self, source: Span, views: &mut dyn Iterator<Item = View>) -> Result<(), Error> {
+        let views: Vec<View> = views.collect();
+        let (mut inner, verdict) = self.begin(Event::new(Call::Unshare, source.start(), source.length()));
+        failed(verdict)?;
+        inner.unshare(source, &views)
+    }
+
+    fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {
+        let (inner, verdict) = self.begin(Event::new(Call::Mappings, from, 0));
+        failed(verdict)?;
+        let own = inner.space.areas.values().map(|area| (area.start, area.end, area.protection));
+        let foreign =
+            inner.space.foreign.iter().map(|(start, (end, protection))| (*start, *end, *protection));
+        let mut all: Vec<_> = own.chain(foreign).filter(|(_, end, _)| *end > from).collect();
+        drop(inner);
+        all.sort_by_key(|(start, ..)| *start);
+        for (start, end, protection) in all {
+            if visit(Mapping { start, end, protection }).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn map_file(
+        self,
+        path: &CStr,
+        for_write: bool,
+        choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
+    ) -> Result<usize, Error> {
+        let (inner, verdict) = self.begin(Event::new(Call::MapFile, 0, 0));
+        failed(verdict)?;
+        let index = inner.files.find(path).ok_or(Error::NotFound)?;
+        let file = &inner.files.files[index];
+        if !file.is_regular {
+            return Err(Error::NotRegularFile);
+        }
+        if for_write && !file.is_writable {
+            return Err(Error::Refused);
+        }
+        let size = file.size;
+        drop(inner);
+        let part = choose(size)?;
+        self.lock().map_file(index, part)
+    }
+
+    fn file_size(self, path: &CStr) -> Result<u64, Error> {
+        let (inner, verdict) = self.begin(Event::new(Call::FileSize, 0, 0));
+        failed(verdict)?;
+        let file = &inner.files.files[inner.files.find(path).ok_or(Error::NotFound)?];
+        if file.is_regular { Ok(file.size) } else { Err(Error::NotRegularFile) }
+    }
+
+    unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error> {
+        let (mut inner, verdict) = self.begin(Event::new(Call::Request, pages.start(), pages.length()));
+        failed(verdict)?;
+        inner.request(pages.start(), pages.length(), request)
+    }
+
+    unsafe fn flush_icache(self, written: usize, executed: usize, length: usize) {
+        let (mut inner, _) = self.begin(Event::new(Call::FlushIcache, executed, length));
+        inner.flush(Flush { written, executed, length });
+    }
+
+    fn synchronize_cores(self) -> Result<(), Error> {
+        let (mut inner, verdict) = self.begin(Event::new(Call::SynchronizeCores, 0, 0));
+        failed(verdict)?;
+        inner.caches.synchronize();
+        Ok(())
+    }
+
+    fn with_jit_writes(self, write: &mut dyn FnMut()) {
+        drop(self.begin(Event::new(Call::JitWrites, 0, 0)));
+        // One at a time, so that what the other threads store meanwhile isn't taken for this one's.
+        let _writer = self.state.jit_writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lock().space.for_jit(|space, pages| space.check_seals(pages));
+        write();
+        self.lock().space.for_jit(|space, pages| space.seal(pages));
+    }
+
+    fn print(self, line: &[u8]) {
+        let (mut inner, _) = self.begin(Event::new(Call::Print, 0, 0));
+        inner.text.extend_from_slice(line);
+    }
+
+    fn set_last_error(self, code: i32) {
+        self.lock().last_errors.insert(std::thread::current().id(), code);
+    }
+
+    fn last_error(self) -> i32 {
+        self.lock().last_errors.get(&std::thread::current().id()).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,46 @@
+//! The kernel's own view of the process: `/proc/self/maps`, read by other code than the library's.
+
+/// A line of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// First address.
+    pub start: i64,
+    /// Address behind the last.
+    pub end: i64,
+    /// The contract's protection bits.
+    pub protection: i32,
+    /// The name at the line's end.
+    pub name: Vec<u8>,
+}
+
+/// All lines, in address order. Names may hold any bytes.
+pub fn lines() -> Vec<Line> {
+    let text = std::fs::read("/proc/self/maps").expect("the kernel tells the mappings");
+    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect()
+}
+
+fn parse(line: &[u8]) -> Line {
+    let fields: Vec<&[u8]> = line.splitn(6, |byte| *byte == b' ').collect();
+    let range = std::str::from_utf8(fields[0]).expect("addresses are digits");
+    let (start, end) = range.split_once('-').expect("a range has two ends");
+    // The vsyscall page lies above all that a signed number can say.
+    let number = |digits| u64::from_str_radix(digits, 16).expect("hexadecimal") as i64;
+    let protection = fields[1].iter().take(3).zip([1, 2, 4]).filter(|(letter, _)| **letter != b'-');
+    Line {
+        start: number(start),
+        end: number(end),
+        protection: protection.map(|(_, bit)| bit).sum(),
+        name: fields.get(5).map(|name| name.trim_ascii_start().to_vec()).unwrap_or_default(),
+    }
+}
+
+/// The protection of the page at an address, or -1.
+pub fn protection_at(address: i64) -> i32 {
+    let line = lines().into_iter().find(|line| line.start <= address && address < line.end);
+    line.map_or(-1, |line| line.protection)
+}
+
+/// Whether any page is writable and executable at once.
+pub fn has_writable_code() -> bool {
+    lines().iter().any(|line| line.protection & 6 == 6)
+}

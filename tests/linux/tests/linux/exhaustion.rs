@@ -1,0 +1,186 @@
+//! Running out: of mappings, addresses, descriptors, lockable memory, thread keys.
+
+use crate::{Needs, Test};
+use execmem_conformance::code::returning;
+use execmem_conformance::symbols::*;
+use execmem_core::abi::*;
+use execmem_tests_linux::children::Outcome;
+use execmem_tests_linux::files;
+use execmem_tests_linux::system::foreign_function;
+
+pub const TESTS: &[Test] = &[
+    Test {
+        name: "exhaustion: without mappings left an allocation is no memory; it works again after a free",
+        needs: Needs::Kernel,
+        run: mappings,
+    },
+    Test {
+        name: "exhaustion: without addresses left every allocation is no memory; it works again after a free",
+        needs: Needs::Kernel,
+        run: addresses,
+    },
+    Test {
+        name: "exhaustion: without descriptors left files and two views are no memory, and come back",
+        needs: Needs::Kernel,
+        run: descriptors,
+    },
+    Test {
+        name: "exhaustion: locking more than the limit is no memory or refused, and changes nothing",
+        needs: Needs::Kernel,
+        run: locked_memory,
+    },
+    Test {
+        name: "exhaustion: without a thread key left the last error is still told",
+        needs: Needs::Nothing,
+        run: thread_keys,
+    },
+];
+
+#[cfg(target_env = "musl")]
+type Resource = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Resource = libc::__rlimit_resource_t;
+
+fn limit(resource: Resource, soft: u64) {
+    // SAFETY: changes this child's limit only.
+    unsafe {
+        let mut limits: libc::rlimit = std::mem::zeroed();
+        assert_eq!(libc::getrlimit(resource, &mut limits), 0);
+        limits.rlim_cur = soft.min(limits.rlim_max);
+        assert_eq!(libc::setrlimit(resource, &limits), 0);
+    }
+}
+
+fn expect_service() {
+    let address = rt_alloc_exec_memory(4096);
+    assert!(address > 0, "error {}", rt_last_error());
+    assert_eq!(write_bytes(address, &returning(42), 0), returning(42).len() as i64);
+    rt_flush_icache(address, 4096);
+    assert_eq!(call(address, &[]), 42);
+    assert!(rt_free_exec_memory(address, 4096));
+}
+
+fn mappings() -> Outcome {
+    // Two views of a file of its own each, so that the kernel can't merge neighbours.
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    let most = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("the kernel tells its limit");
+    let most: usize = most.trim().parse().expect("a number");
+    if most > 200_000 {
+        return Outcome::NotApplicable(format!("vm.max_map_count is {most}: filling it takes too long"));
+    }
+    let mut all = Vec::with_capacity(most);
+    loop {
+        match rt_alloc_exec_memory(1) {
+            0 => break,
+            address => all.push(address),
+        }
+        assert!(all.len() < most, "the kernel's limit was never met");
+    }
+    assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+    assert!(all.len() > most / 3, "only {} regions", all.len());
+    assert_eq!(rt_exec_memory_count(), all.len() as i64);
+    assert_eq!(rt_exec_memory_total(), all.len() as i64);
+    // A change that would split a mapping fails too, and is undone.
+    let large = all[all.len() / 2];
+    assert!(rt_is_executable(large) && rt_is_executable(all[0]));
+    for address in all.drain(all.len() - 10..) {
+        assert!(rt_free_exec_memory(address, 1));
+    }
+    expect_service();
+    for address in all {
+        assert!(rt_free_exec_memory(address, 1));
+    }
+    assert_eq!((rt_exec_memory_count(), rt_exec_memory_total()), (0, 0));
+    Outcome::Passed
+}
+
+fn addresses() -> Outcome {
+    let size = 1 << 20;
+    let mut all = Vec::with_capacity(10_000);
+    limit(libc::RLIMIT_AS, 2 << 30);
+    for allocate in [rt_alloc_exec_memory, rt_alloc_rw_memory] {
+        loop {
+            match allocate(size) {
+                0 => break,
+                address => all.push(address),
+            }
+        }
+        assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+    }
+    assert!(all.len() > 100);
+    let anonymous = map_file(None, 3, RT_MAP_PRIVATE | RT_MAP_ANONYMOUS, 0, 2 * size);
+    assert_eq!((anonymous, rt_last_error()), (RtMapping::NONE, RT_ERROR_NO_MEMORY));
+    assert_eq!(rt_alloc_exec_memory_near(2 * size, all[0], i64::MAX), 0);
+    assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+    assert_eq!(rt_exec_memory_count(), all.len() as i64);
+    for address in all {
+        assert!(rt_free_exec_memory(address, size));
+    }
+    expect_service();
+    Outcome::Passed
+}
+
+fn descriptors() -> Outcome {
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    expect_service();
+    let path = files::file(b"content");
+    // SAFETY: asks for a free number, and gives it back.
+    let next = unsafe {
+        let next = libc::dup(0);
+        libc::close(next);
+        next as u64
+    };
+    limit(libc::RLIMIT_NOFILE, next);
+    assert_eq!(rt_alloc_exec_memory(4096), 0);
+    assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+    assert_eq!(map_file(Some(path), RT_PROT_READ, RT_MAP_PRIVATE, 0, 0), RtMapping::NONE);
+    assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+    assert_eq!(file_size(Some(path)), 7, "a size needs no descriptor");
+    limit(libc::RLIMIT_NOFILE, next + 100);
+    let mapping = map_file(Some(path), RT_PROT_READ, RT_MAP_PRIVATE, 0, 0);
+    assert_eq!(mapping.size, 7);
+    assert!(rt_is_executable(foreign_function()));
+    expect_service();
+    Outcome::Passed
+}
+
+fn locked_memory() -> Outcome {
+    // The capability to lock without limit goes with the superuser's number.
+    // SAFETY: gives up rights of this child.
+    unsafe {
+        if libc::geteuid() == 0 {
+            assert_eq!(libc::setresuid(65534, 65534, 65534), 0, "{}", std::io::Error::last_os_error());
+        }
+    }
+    limit(libc::RLIMIT_MEMLOCK, 8192);
+    let size = 1 << 20;
+    let address = rt_alloc_rw_memory(size);
+    assert!(rt_mlock(address, 8192));
+    assert!(!rt_mlock(address, size));
+    assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+    assert!(rt_munlock(address, size));
+    limit(libc::RLIMIT_MEMLOCK, 0);
+    assert!(!rt_mlock(address, 1));
+    assert_eq!(rt_last_error(), RT_ERROR_REFUSED);
+    assert_eq!(rt_get_protection(address), 3);
+    assert!(rt_free_exec_memory(address, size));
+    Outcome::Passed
+}
+
+fn thread_keys() -> Outcome {
+    let mut made = 0;
+    let mut key = 0;
+    // SAFETY: makes keys until there are no more.
+    while unsafe { libc::pthread_key_create(&mut key, None) } == 0 {
+        made += 1;
+        assert!(made < 100_000, "this C library's keys have no end");
+    }
+    assert_eq!(rt_last_error(), RT_ERROR_NONE);
+    assert!(!rt_munmap(0, 1));
+    assert_eq!(rt_last_error(), RT_ERROR_INVALID_ARGUMENT);
+    assert_eq!(call(1, &[]), -1);
+    assert_eq!(rt_last_error(), RT_ERROR_NOT_EXECUTABLE);
+    expect_service();
+    assert_eq!(rt_last_error(), RT_ERROR_NOT_EXECUTABLE);
+    Outcome::Passed
+}

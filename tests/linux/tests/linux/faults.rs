@@ -1,0 +1,279 @@
+//! Every system call of every operation fails once, and from there on: the call fails with a good reason, has
+//! changed nothing, leaks nothing, and succeeds when it is tried again.
+
+use crate::{Needs, Test};
+use execmem_conformance::code::returning;
+use execmem_conformance::memory::{RW, RX};
+use execmem_conformance::snapshot::{Snapshot, Watched};
+use execmem_conformance::symbols::*;
+use execmem_core::abi::*;
+use execmem_tests_linux::children::{self, Outcome};
+use execmem_tests_linux::faults::{Fault, arm, lift, prepare};
+use execmem_tests_linux::system::{foreign_function, policy_name};
+use execmem_tests_linux::{files, maps};
+use std::fmt::Debug;
+
+pub const TESTS: &[Test] = &[
+    Test {
+        name: "faults: each operation survives each single system call that fails, and changes nothing",
+        needs: Needs::Kernel,
+        run: || under_all_policies(false),
+    },
+    Test {
+        name: "faults: when all system calls fail from some point on, what the library says of its pages is true",
+        needs: Needs::Kernel,
+        run: || under_all_policies(true),
+    },
+];
+
+/// What an operation works on.
+struct Ground {
+    code: i64,
+    data: i64,
+    /// As `data`, with a page of each: READ, RW, RX.
+    mixed: i64,
+    mapping: RtMapping,
+    path: &'static std::ffi::CStr,
+    value: RtValue,
+}
+
+const PAGE: i64 = 4096;
+const SIZE: i64 = 3 * PAGE;
+
+impl Ground {
+    fn lay() -> Self {
+        let path = files::file(&[b'x'; SIZE as usize]);
+        let mapping = map_file(Some(path), RW, RT_MAP_PRIVATE, 0, 0);
+        let (code, data) = (rt_alloc_exec_memory(SIZE), rt_alloc_rw_memory(SIZE));
+        assert!(code > 0 && data > 0 && mapping.size == SIZE, "error {}", rt_last_error());
+        assert_eq!(write_bytes(code, &returning(1), 0), 8);
+        assert_eq!(write_bytes(data, &returning(2), 0), 8);
+        rt_flush_icache(code, SIZE);
+        assert_eq!(call(code, &[]), 1);
+        let mixed = rt_alloc_rw_memory(SIZE);
+        assert!(rt_set_protection(mixed, PAGE, RT_PROT_READ) && rt_make_executable(mixed + 2 * PAGE, PAGE));
+        Self { code, data, mixed, mapping, path, value: value_of(&returning(3)) }
+    }
+
+    /// For the first operation of a process: there is nothing yet.
+    fn bare() -> Self {
+        let path = files::file(&[b'x'; SIZE as usize]);
+        let (code, data, mixed) = (0, 0, 0);
+        Self { code, data, mixed, mapping: RtMapping::NONE, path, value: RT_VALUE_NIL }
+    }
+
+    fn watched(&self) -> [Watched; 4] {
+        [self.code, self.data, self.mixed, self.mapping.address].map(|address| (address, SIZE))
+    }
+}
+
+/// An operation: what it does; whether it worked.
+struct Operation {
+    name: &'static str,
+    run: fn(&Ground) -> bool,
+    /// Whether it is the first that a process does: the library's own records have no memory yet.
+    is_first: bool,
+}
+
+const fn operation(name: &'static str, run: fn(&Ground) -> bool) -> Operation {
+    Operation { name, run, is_first: false }
+}
+
+const fn first(name: &'static str, run: fn(&Ground) -> bool) -> Operation {
+    Operation { name, run, is_first: true }
+}
+
+const OPERATIONS: &[Operation] = &[
+    first("the first rt_alloc_exec_memory", |_| rt_alloc_exec_memory(SIZE) > 0),
+    first("the first rt_alloc_rw_memory", |_| rt_alloc_rw_memory(SIZE) > 0),
+    first("the first rt_alloc_exec_memory_near", |_| {
+        rt_alloc_exec_memory_near(SIZE, foreign_function(), 1 << 40) > 0
+    }),
+    first("the first rt_mmap_file", |on| map_file(Some(on.path), RW, RT_MAP_SHARED, 0, 0).size > 0),
+    operation("rt_alloc_exec_memory", |_| rt_alloc_exec_memory(SIZE) > 0),
+    operation("rt_alloc_rw_memory", |_| rt_alloc_rw_memory(SIZE) > 0),
+    operation("rt_alloc_exec_memory_near", |on| rt_alloc_exec_memory_near(SIZE, on.code, 1 << 30) > 0),
+    operation("rt_mmap_file", |on| map_file(Some(on.path), RW, RT_MAP_SHARED, 0, 0).size > 0),
+    operation("rt_mmap_file, executable", |on| map_file(Some(on.path), RX, RT_MAP_PRIVATE, 0, 0).size > 0),
+    operation("rt_mmap_file, anonymous", |_| {
+        map_file(None, RW, RT_MAP_SHARED | RT_MAP_ANONYMOUS, 0, SIZE).size > 0
+    }),
+    operation("rt_free_exec_memory of code", |on| rt_free_exec_memory(on.code, SIZE)),
+    operation("rt_free_exec_memory of data", |on| rt_free_exec_memory(on.data, SIZE)),
+    operation("rt_munmap", |on| rt_munmap(on.mapping.address, SIZE)),
+    operation("rt_write_exec_bytes", |on| write_bytes(on.code, b"across two pages", PAGE - 8) == 16),
+    operation("rt_write_exec_memory", |on| rt_write_exec_memory(on.code, on.value, 2 * PAGE) == 8),
+    operation("rt_write_exec_bytes to a file", |on| write_bytes(on.mapping.address, b"text", PAGE) == 4),
+    operation("rt_make_executable", |on| rt_make_executable(on.data, SIZE)),
+    operation("rt_make_executable of one page", |on| rt_make_executable(on.data + PAGE, 1)),
+    operation("rt_make_writable", |on| rt_make_writable(on.code, SIZE)),
+    operation("rt_make_writable of one page", |on| rt_make_writable(on.code + PAGE, 1)),
+    operation("rt_set_protection", |on| rt_set_protection(on.code + PAGE, 1, RT_PROT_NONE)),
+    operation("rt_set_protection to EXEC alone", |on| rt_set_protection(on.data, 2 * PAGE, RT_PROT_EXEC)),
+    operation("rt_make_executable of mixed pages", |on| rt_make_executable(on.mixed, SIZE)),
+    operation("rt_make_writable of mixed pages", |on| rt_make_writable(on.mixed, SIZE)),
+    operation("rt_free_exec_memory of mixed pages", |on| rt_free_exec_memory(on.mixed, SIZE)),
+    operation("rt_flush_icache", |on| call_by_name(c"rt_flush_icache", [on.code, SIZE, 0, 0, 0, 0]) == 0),
+    operation("rt_mmap_read_bytes", |on| {
+        let value = rt_mmap_read_bytes(on.mapping.address, 0, SIZE);
+        let length = rt_value_len(value);
+        rt_value_free(value) && length == SIZE
+    }),
+    operation("rt_mmap_read_string", |on| {
+        let value = rt_mmap_read_string(on.mapping.address, 0, 0);
+        let length = rt_value_len(value);
+        rt_value_free(value) && length == SIZE
+    }),
+    operation("rt_mmap_read_into", |on| read_into(on.mapping.address, PAGE - 4, &mut [0; 8]) == 8),
+    operation("rt_value_bytes", |_| value_of(&[7; 3 << 20]) != RT_VALUE_NIL),
+    operation("rt_msync", |on| rt_msync(on.mapping.address, SIZE, false)),
+    operation("rt_mlock", |on| rt_mlock(on.mapping.address, SIZE)),
+    operation("rt_munlock", |on| rt_munlock(on.mapping.address, SIZE)),
+    operation("rt_madvise", |on| rt_madvise(on.mapping.address, SIZE, RT_ADVICE_RANDOM)),
+    operation("rt_file_size_for_mmap", |on| file_size(Some(on.path)) == SIZE),
+    operation("rt_call_function_0 of a foreign function", |_| call(foreign_function(), &[]) != -1),
+    operation("rt_is_executable of a foreign function", |_| rt_is_executable(foreign_function())),
+    operation("rt_get_protection of a foreign function", |_| rt_get_protection(foreign_function()) == RX),
+];
+
+fn under_all_policies(lasting: bool) -> Outcome {
+    let mut complaints = Vec::new();
+    let mut tries = 0;
+    for policy in [RT_POLICY_RWX, RT_POLICY_DUAL, RT_POLICY_TOGGLE] {
+        for operation in OPERATIONS {
+            // First without any failure: how many mappings there are to be in the end.
+            let undisturbed = Fault { after: u32::MAX, error: 0, lasting };
+            let mappings = match children::run(|| survive(policy, operation, undisturbed, None)) {
+                Outcome::NotApplicable(reason) => match reason.strip_prefix(UNDISTURBED) {
+                    Some(count) => count.parse().ok(),
+                    None => return Outcome::NotApplicable(reason),
+                },
+                outcome => panic!("{}: {outcome}", operation.name),
+            };
+            for error in [libc::ENOMEM, libc::EPERM] {
+                for after in 0..MOST_CALLS {
+                    let fault = Fault { after, error, lasting };
+                    match children::run(|| survive(policy, operation, fault, mappings)) {
+                        Outcome::Passed => tries += 1,
+                        Outcome::NotApplicable(_) => break,
+                        Outcome::Failed(what) => {
+                            let policy = policy_name(policy);
+                            complaints.push(format!("{policy}: {}, {fault:?}: {what}", operation.name));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    // Fewer would mean that the filter lets the calls through.
+    assert!(tries + complaints.len() > 200, "only {tries} system calls were made to fail");
+    match complaints.is_empty() {
+        true => Outcome::Passed,
+        false => Outcome::Failed(complaints.join("\n    ")),
+    }
+}
+
+/// No operation makes so many system calls.
+const MOST_CALLS: u32 = 60;
+
+/// The report of an operation that made fewer system calls than were to succeed; then the number of
+/// mappings in the end.
+const UNDISTURBED: &str = "undisturbed, mappings: ";
+
+fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Option<usize>) -> Outcome {
+    assert!(rt_exec_memory_set_policy(policy));
+    let ground = if operation.is_first { Ground::bare() } else { Ground::lay() };
+    let watched = ground.watched();
+    let watched = if operation.is_first { &[][..] } else { &watched };
+    // Asked once before, so that the file of the kernel's answers is open.
+    assert!(rt_is_executable(foreign_function()));
+    if let Err(reason) = prepare() {
+        return Outcome::NotApplicable(reason);
+    }
+    let before = snapshot(watched);
+    let mappings = memory_files();
+    let open_files = open_files();
+    let failed_calls = statistics().failed_calls;
+
+    arm(fault);
+    let is_done = (operation.run)(&ground);
+    let (refused, call) = lift();
+    if refused == 0 {
+        assert!(is_done, "it fails though no system call does, error {}", rt_last_error());
+        return Outcome::NotApplicable(format!("{UNDISTURBED}{}", memory_files().len()));
+    }
+    let context = |what: &str| format!("{what} (system call {call} was refused, error {})", rt_last_error());
+    if let Some(problem) = untrue_pages(watched) {
+        return Outcome::Failed(context(&problem));
+    }
+    if !is_done {
+        // An allocator for values that gets nothing doesn't know why.
+        let is_shortage = fault.error == libc::ENOMEM || operation.name == "rt_value_bytes";
+        let expected = if is_shortage { RT_ERROR_NO_MEMORY } else { RT_ERROR_REFUSED };
+        if rt_last_error() != expected {
+            return Outcome::Failed(context("another error than the system's"));
+        }
+        if statistics().failed_calls == failed_calls {
+            return Outcome::Failed(context("the failure was not counted"));
+        }
+    }
+    if !is_done && !fault.lasting {
+        if snapshot(watched) != before {
+            let complaint = before.expect_unchanged(watched, "the failed call");
+            return Outcome::Failed(context(&format!("{complaint:?}")));
+        }
+        if memory_files() != mappings {
+            return Outcome::Failed(context("mappings leaked or were lost"));
+        }
+        if self::open_files() != open_files {
+            return Outcome::Failed(context("open files leaked or were closed"));
+        }
+    }
+    if !is_done && !(operation.run)(&ground) {
+        return Outcome::Failed(context("it fails when it is tried again"));
+    }
+    if let Some(problem) = untrue_pages(watched) {
+        return Outcome::Failed(format!("in the end, {problem}"));
+    }
+    // When nothing can be unmapped, pages may be lost; when one call fails, they may not. (The first operation tries
+    // out what the kernel grants: a refusal changes its ways, and the page that it tried with may be lost.)
+    let count = memory_files().len();
+    let is_exact = !fault.lasting && !operation.is_first;
+    match mappings_after {
+        Some(expected) if is_exact && count != expected => {
+            Outcome::Failed(context(&format!("in the end there are {count} mappings, not {expected}")))
+        }
+        _ => Outcome::Passed,
+    }
+}
+
+fn snapshot(watched: &[Watched]) -> Snapshot {
+    Snapshot::of(watched).unwrap_or_else(|stop| panic!("{stop:?}"))
+}
+
+fn statistics() -> RtExecMemoryStats {
+    execmem_conformance::memory::statistics().unwrap_or_else(|stop| panic!("{stop:?}"))
+}
+
+/// A page of which the library says something else than the kernel.
+fn untrue_pages(watched: &[Watched]) -> Option<String> {
+    let addresses = watched.iter().flat_map(|(address, size)| (*address..address + size).step_by(4096));
+    for address in addresses {
+        let (told, real) = (rt_get_protection(address), maps::protection_at(address));
+        if told != real {
+            return Some(format!("the library says {told} of a page, the kernel {real}"));
+        }
+    }
+    None
+}
+
+/// The mappings that come from memory files or can be executed: code memory, whoever holds it. Other
+/// memory may grow: the library's own records.
+fn memory_files() -> Vec<impl Debug + PartialEq> {
+    let is_code = |line: &maps::Line| line.name.starts_with(b"/memfd") || line.protection & 4 != 0;
+    maps::lines().into_iter().filter(is_code).collect()
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("the kernel tells the open files").count()
+}

@@ -1,0 +1,64 @@
+//! What only Linux can show: system calls that fail, kernels that refuse, files that shrink, threads, forks
+//! and signals. Every test has a process of its own.
+
+mod exhaustion;
+mod faults;
+mod files;
+mod policies;
+mod queries;
+mod report;
+mod threads;
+
+use execmem_tests_linux::children::Outcome;
+use execmem_tests_linux::files::Folder;
+use execmem_tests_linux::report::Report;
+use execmem_tests_linux::system::is_emulated;
+use std::process::ExitCode;
+
+/// A test: the sentence that it proves, and what proves it. It panics where the sentence is wrong.
+pub struct Test {
+    name: &'static str,
+    needs: Needs,
+    run: fn() -> Outcome,
+}
+
+/// What a test needs that not every machine has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Any Linux, emulated too.
+    Nothing,
+    /// A kernel of its own: qemu's user mode has no seccomp, and its own idea of mappings.
+    Kernel,
+    /// A kernel of its own, perhaps a newer one.
+    NewKernel,
+}
+
+const TESTS: [&[Test]; 7] = [
+    policies::TESTS,
+    faults::TESTS,
+    files::TESTS,
+    queries::TESTS,
+    threads::TESTS,
+    exhaustion::TESTS,
+    report::TESTS,
+];
+
+/// A test that is lost from its list must be struck out here too.
+const TEST_COUNT: usize = 38;
+
+fn main() -> ExitCode {
+    let _folder = Folder::make();
+    let mut report = Report::from_arguments();
+    for test in TESTS.into_iter().flatten() {
+        let needs_more = test.needs != Needs::Nothing && is_emulated();
+        report.run(test.name, needs_more || test.needs == Needs::NewKernel, || match needs_more {
+            true => Outcome::NotApplicable("qemu's user mode has no kernel of its own".to_owned()),
+            false => (test.run)(),
+        });
+    }
+    if report.is_complete() {
+        let count = TESTS.iter().map(|tests| tests.len()).sum::<usize>();
+        report.state("every test ran", report.total() == count && count == TEST_COUNT);
+    }
+    report.close()
+}
