@@ -5,6 +5,8 @@
 //! adapter, describes its system as a [`World`], runs every rule of [`SECTIONS`], and compares how many
 //! it ran with [`RULE_COUNT`]. No rule panics, and none allocates.
 //!
+//! The rules keep files' contents and texts on the stack: give them half a megabyte of it.
+//!
 //! The order matters where one process runs everything: the first section must see a process that has
 //! allocated nothing, and the last one registers value operations, which can't be taken back. A rule
 //! that fails half-way leaves its memory allocated; the others compare figures before and after, so they

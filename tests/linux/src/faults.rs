@@ -95,6 +95,7 @@ pub fn lift() -> (u32, i64) {
 }
 
 /// Whether this call is one that is to fail.
+#[cfg(target_arch = "x86_64")]
 fn is_refused(number: i64) -> bool {
     if !ARMED.load(Ordering::SeqCst) {
         return false;
