@@ -113,10 +113,9 @@ fn fail_every_call(policy: Policy, page_size: usize, arrange: impl Fn(&System, u
 
 #[test]
 fn a_call_that_fails_has_changed_nothing_and_can_be_tried_again() {
-    let page_sizes: &[usize] = if cfg!(miri) { &[4096] } else { &support::PAGE_SIZES };
     let mut broken = Vec::new();
     for policy in support::POLICIES {
-        for page_size in page_sizes {
+        for page_size in support::PAGE_SIZES {
             let fail = |system: &System, nth| system.fake.fail_any(nth, Error::NoMemory);
             broken.extend(fail_every_call(policy, *page_size, fail));
         }

@@ -319,7 +319,7 @@ impl Model {
 
 fn agrees_with_a_plain_list(policy: Policy) {
     for round in 0..ROUNDS {
-        for page_size in support::PAGE_SIZES {
+        for &page_size in support::PAGE_SIZES {
             let seed = 0x9e37_79b9_7f4a_7c15 ^ (round as u64) << 32 ^ (policy as u64) << 8 ^ page_size as u64;
             println!("round {round}, {page_size} bytes a page");
             let mut model = Model::new(policy, page_size, seed);

@@ -22,7 +22,7 @@ fn walled(policy: Policy, page_size: usize) -> (System, usize) {
 
 fn each(test: impl Fn(System, usize)) {
     for policy in support::POLICIES {
-        for page_size in support::PAGE_SIZES {
+        for &page_size in support::PAGE_SIZES {
             let (system, target) = walled(policy, page_size);
             test(system, target);
         }

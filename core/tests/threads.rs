@@ -2,7 +2,8 @@
 
 mod support;
 
-use execmem_core::{Error, Policy, Protection};
+use execmem_core::runtime::MapRequest;
+use execmem_core::{Error, MapFlags, Policy, Protection};
 use execmem_fake::Call;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -35,6 +36,43 @@ fn a_copy_is_never_torn_from_under_by_a_free() {
             });
         }
     }
+}
+
+#[test]
+fn an_unmap_waits_for_the_read_that_is_under_way() {
+    let system = System::new(Policy::Rwx, 4096);
+    system.fake.add_file(c"file", &[7; 100]);
+    let flags = MapFlags::PRIVATE;
+    let request =
+        MapRequest { path: Some(c"file"), protection: Protection::READ, flags, offset: 0, length: 0 };
+    let (address, _) = system.runtime.map_file(request).unwrap();
+    let (is_inside, may_go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (inside, go) = (is_inside.clone(), may_go.clone());
+    system.fake.observe(move |event| {
+        if event.call == Call::Request {
+            inside.store(true, SeqCst);
+            while !go.load(SeqCst) {
+                thread::yield_now();
+            }
+        }
+    });
+    let unmaps = system.fake.count(Call::Unmap);
+    thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(system.read(address, 100), Ok(vec![7; 100])));
+        while !is_inside.load(SeqCst) {
+            thread::yield_now();
+        }
+        scope.spawn(|| system.runtime.unmap(address as i64, 100).unwrap());
+        // Time enough for an unmap that doesn't wait. One that does is never early, however slow the machine.
+        for _ in 0..if cfg!(miri) { 50 } else { 5000 } {
+            thread::yield_now();
+        }
+        let is_early = system.fake.count(Call::Unmap) != unmaps;
+        may_go.store(true, SeqCst);
+        assert!(!is_early);
+    });
+    system.fake.stop_observing();
+    assert_eq!(system.mapped(), []);
 }
 
 #[test]

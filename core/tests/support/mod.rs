@@ -8,7 +8,8 @@ use execmem_core::{Policy, Protection, Runtime};
 use execmem_fake::{Fake, FakePlatform};
 
 pub const POLICIES: [Policy; 4] = [Policy::Rwx, Policy::Dual, Policy::Toggle, Policy::Jit];
-pub const PAGE_SIZES: [usize; 2] = [4096, 16384];
+/// Miri takes seconds for a system, and sees nothing new in larger pages.
+pub const PAGE_SIZES: &[usize] = if cfg!(miri) { &[4096] } else { &[4096, 16384] };
 
 /// The registry and the value store take their own memory in multiples of this. No test asks for as much.
 pub const POOL: usize = 64 << 10;
@@ -45,7 +46,7 @@ impl System {
     /// Runs a test under each policy with each page size.
     pub fn each(test: impl Fn(System)) {
         for policy in POLICIES {
-            for page_size in PAGE_SIZES {
+            for &page_size in PAGE_SIZES {
                 let system = Self::new(policy, page_size);
                 println!("policy {}, {page_size} bytes a page", policy.name());
                 test(system);
