@@ -180,6 +180,11 @@ pub unsafe trait Platform: Copy + Send + Sync + 'static {
     /// context synchronisation event on each).
     fn synchronize_cores(self) -> Result<(), Error>;
 
+    /// Whether other cores may be running this program now; if in doubt, they may.
+    fn may_run_on_other_cores(self) -> bool {
+        true
+    }
+
     /// Runs `write` while this thread may write [`Memory::Jit`] pages. Systems without such memory
     /// just run it.
     fn with_jit_writes(self, write: &mut dyn FnMut()) {

@@ -104,6 +104,10 @@ unsafe impl Platform for Linux {
         cores::synchronize()
     }
 
+    fn may_run_on_other_cores(self) -> bool {
+        !cores::is_single_threaded()
+    }
+
     fn print(self, line: &[u8]) {
         console::print(line);
     }

@@ -18,7 +18,7 @@ use crate::policy::{Choice, Policy};
 use crate::registry::Registry;
 use crate::report::Counters;
 use crate::value::Values;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A process's code memory and mapped files. One lives in a static of each adapter; tests make their own.
 pub struct Runtime<P: Platform> {
@@ -27,6 +27,9 @@ pub struct Runtime<P: Platform> {
     pub(crate) policy: Choice,
     /// The most bytes that a single allocation may have; 0 stands for physical memory.
     limit: AtomicUsize,
+    /// Whether code was freed since other cores last dropped what they had fetched: its addresses may be
+    /// given out again.
+    freed_code: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) values: Values<P>,
     pub(crate) symbols: &'static [Symbol],
@@ -40,6 +43,7 @@ impl<P: Platform> Runtime<P> {
             registry: Registry::new(),
             policy: Choice::new(),
             limit: AtomicUsize::new(0),
+            freed_code: AtomicBool::new(false),
             counters: Counters::new(),
             values: Values::new(platform),
             symbols,

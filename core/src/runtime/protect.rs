@@ -7,6 +7,7 @@ use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Access, Claim, Extent, Kind};
 use crate::span::Span;
+use core::sync::atomic::Ordering;
 
 /// A change of protection that stopped half-way.
 struct Stopped {
@@ -164,8 +165,9 @@ impl<P: Platform> Runtime<P> {
 
     /// Makes caches coherent for a readable range of a region.
     ///
-    /// Other cores need a step of their own only if they may have fetched from these addresses before:
-    /// not for the first publication of a region, since until then nothing in it was code.
+    /// Other cores need a step of their own only if they may have fetched from these addresses before: not
+    /// for the first publication of a region, since until then nothing in it was code, unless code was
+    /// freed since, whose addresses it may have got.
     fn publish(&self, claim: &mut Claim<'_, P>, span: Span) -> Result<(), Error> {
         let region = *claim.region();
         let written = match region.writable_view {
@@ -174,10 +176,14 @@ impl<P: Platform> Runtime<P> {
         };
         // SAFETY: the range is mapped (the claim holds it) and readable through both views.
         unsafe { self.platform.flush_icache(written, span.start(), span.length()) };
+        let freed_code = self.freed_code.swap(false, Ordering::AcqRel);
         // A file's pages may hold code that ran before this mapping existed in the registry's eyes.
-        if region.was_published || region.kind == Kind::File {
-            self.platform.synchronize_cores()?;
-        } else {
+        if freed_code || region.was_published || region.kind == Kind::File {
+            self.platform.synchronize_cores().inspect_err(|_| {
+                self.freed_code.fetch_or(freed_code, Ordering::AcqRel);
+            })?;
+        }
+        if !region.was_published {
             claim.record_published();
         }
         Ok(())
