@@ -1,0 +1,179 @@
+//! All chunks of all heaps, by number, and the memory of their records.
+
+use super::chunk::{Chunk, Tables};
+use crate::error::Error;
+use crate::memory::{Pool, UNIT};
+use crate::platform::Platform;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// Records are made room for in groups of so many.
+const GROUP: usize = 64;
+const GROUPS: usize = 512;
+
+const LINE: usize = 64;
+
+/// A chunk's number is below; a page word has 16 bits for it.
+const MOST: usize = GROUP * GROUPS;
+const _: () = assert!(MOST < u16::MAX as usize);
+
+/// Chunks by number, found without a lock.
+pub(super) struct Directory {
+    groups: [AtomicPtr<Chunk>; GROUPS],
+}
+
+/// Numbers and memory for records; changed under a lock.
+pub(super) struct Records {
+    pool: Pool,
+    /// What is left of the unit that small tables are cut from.
+    rest: usize,
+    rest_length: usize,
+    /// Numbers that were ever used.
+    used: u16,
+    /// Records without a chunk: a list through [`Chunk::next`], as number + 1.
+    free: u32,
+}
+
+impl Records {
+    pub(super) const fn new() -> Self {
+        Self { pool: Pool::new(), rest: 0, rest_length: 0, used: 0, free: 0 }
+    }
+
+    /// Bytes that all records take.
+    pub(super) fn bytes(&self) -> usize {
+        self.pool.mapped()
+    }
+
+    /// Memory for something else that stays.
+    pub(super) fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    /// How many numbers were ever used.
+    pub(super) fn used(&self) -> u16 {
+        self.used
+    }
+
+    /// A record with tables for so many granules: one that is free, or a new one.
+    pub(super) fn take(
+        &mut self,
+        granules: u32,
+        directory: &Directory,
+        platform: impl Platform,
+    ) -> Result<&'static Chunk, Error> {
+        match self.take_free(granules as usize, directory) {
+            Some(chunk) => Ok(chunk),
+            None => self.make(granules as usize, directory, platform),
+        }
+    }
+
+    /// Takes back a record that has no chunk any more.
+    pub(super) fn give(&mut self, chunk: &'static Chunk) {
+        chunk.next.store(self.free, Ordering::Relaxed);
+        self.free = u32::from(chunk.number) + 1;
+    }
+
+    /// The first free record whose tables fit, and are not for much more.
+    fn take_free(&mut self, granules: usize, directory: &Directory) -> Option<&'static Chunk> {
+        let mut previous: Option<&'static Chunk> = None;
+        let mut link = self.free;
+        while let Some(chunk) = link.checked_sub(1).and_then(|number| directory.get(number as u16)) {
+            let next = chunk.next.load(Ordering::Relaxed);
+            let room = chunk.tables.sizes.len();
+            if room >= granules && room <= granules.saturating_mul(4) {
+                match previous {
+                    Some(previous) => previous.next.store(next, Ordering::Relaxed),
+                    None => self.free = next,
+                }
+                return Some(chunk);
+            }
+            previous = Some(chunk);
+            link = next;
+        }
+        None
+    }
+
+    fn make(
+        &mut self,
+        granules: usize,
+        directory: &Directory,
+        platform: impl Platform,
+    ) -> Result<&'static Chunk, Error> {
+        let number = usize::from(self.used);
+        let group = directory.groups.get(number / GROUP).ok_or(Error::NoMemory)?;
+        if group.load(Ordering::Relaxed).is_null() {
+            let bytes = (size_of::<Chunk>() * GROUP).next_multiple_of(UNIT);
+            let start = self.pool.take(platform, bytes)?.cast::<Chunk>();
+            group.store(start.as_ptr(), Ordering::Release);
+        }
+        let tables = self.make_tables(granules, platform)?;
+        let record = group.load(Ordering::Relaxed).wrapping_add(number % GROUP);
+        // SAFETY: the group has room for GROUP records, and this one was never used. It lives for ever.
+        let chunk = unsafe {
+            record.write(Chunk::new(self.used, tables));
+            &*record
+        };
+        self.used += 1;
+        Ok(chunk)
+    }
+
+    /// Zeroed memory, aligned to a cache line.
+    fn take_bytes(&mut self, bytes: usize, platform: impl Platform) -> Result<*mut u8, Error> {
+        let bytes = bytes.next_multiple_of(LINE);
+        if bytes >= UNIT {
+            return Ok(self.pool.take(platform, bytes.next_multiple_of(UNIT))?.as_ptr());
+        }
+        if self.rest_length < bytes {
+            self.rest = self.pool.take(platform, UNIT)?.as_ptr().expose_provenance();
+            self.rest_length = UNIT;
+        }
+        let start = ptr::with_exposed_provenance_mut(self.rest);
+        self.rest += bytes;
+        self.rest_length -= bytes;
+        Ok(start)
+    }
+
+    fn make_tables(&mut self, granules: usize, platform: impl Platform) -> Result<Tables, Error> {
+        let words = granules.div_ceil(64);
+        let sizes = granules.next_multiple_of(4) * size_of::<AtomicU16>();
+        let free = granules.div_ceil(2) * size_of::<AtomicU32>();
+        let bytes = words * 3 * size_of::<AtomicU64>() + sizes + free;
+        let start = self.take_bytes(bytes, platform)?;
+        let mut at = 0;
+        let mut next = |length: usize| {
+            let table = start.wrapping_add(at);
+            at += length;
+            table
+        };
+        let bits = words * size_of::<AtomicU64>();
+        // SAFETY: each table has its own part of memory that is zeroed, aligned to 8 bytes, and ours for ever.
+        unsafe {
+            Ok(Tables {
+                starts: core::slice::from_raw_parts(next(bits).cast(), words),
+                written: core::slice::from_raw_parts(next(bits).cast(), words),
+                executed: core::slice::from_raw_parts(next(bits).cast(), words),
+                sizes: core::slice::from_raw_parts(next(sizes).cast(), granules),
+                free: core::slice::from_raw_parts(next(free).cast(), granules.div_ceil(2)),
+            })
+        }
+    }
+}
+
+impl Directory {
+    pub(super) const fn new() -> Self {
+        Self { groups: [const { AtomicPtr::new(ptr::null_mut()) }; GROUPS] }
+    }
+
+    /// The record of this number. It must have been handed out.
+    #[inline]
+    pub(super) fn get(&self, number: u16) -> Option<&'static Chunk> {
+        let number = usize::from(number);
+        let group = self.groups.get(number / GROUP)?.load(Ordering::Acquire);
+        if group.is_null() {
+            return None;
+        }
+        // SAFETY: a number is in a page word, a list or a free block's record only after its chunk's record
+        // was made, in a group that lives for ever.
+        Some(unsafe { &*group.wrapping_add(number % GROUP) })
+    }
+}

@@ -1,0 +1,287 @@
+//! The code heap: many small functions in few mappings.
+//!
+//! A heap's blocks lie in [chunks](chunk) of two megabytes, which lie near each other ([`reservation`]).
+//! What is free in them is found in constant time ([`free_space`], [`bins`]), under one of several locks
+//! ([`shard`]). The address of any byte leads to its block without a lock ([`chunk::Chunk::find`]).
+//! [`write`] has the ways into a block's bytes, [`growth`] the system calls.
+//!
+//! No page is writable and executable outside policy `rwx`. Code is written through the second view of
+//! `dual` memory without a system call; under policy `toggle` every block has pages of its own, because
+//! nothing else on a page could run while it is flipped.
+
+mod bins;
+mod chunk;
+mod directory;
+mod fork;
+mod free_space;
+mod growth;
+mod heaps;
+mod reservation;
+mod shard;
+mod write;
+
+pub use chunk::Block;
+pub(crate) use heaps::{Heap, Heaps};
+
+use crate::error::Error;
+use crate::near::Reach;
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::runtime::Runtime;
+use chunk::{Chunk, GRANULE_BITS, LONGEST_SHARED, any_set, is_set};
+use shard::{Given, Guard, Request, SHARDS, Shard};
+
+/// What one heap may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes of code pages, a second view not counted.
+    pub bytes: usize,
+    /// How many of them are asked of the system at a time; rounded up to pages. Where memory is short it
+    /// asks for less.
+    pub chunk_bytes: usize,
+}
+
+impl Limits {
+    /// No limit but the system's.
+    pub const DEFAULT: Self = Self { bytes: usize::MAX, chunk_bytes: 2 << 20 };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// A code heap: blocks of executable memory. The process's default one is [`Runtime::code_heap`]; others
+/// have limits of their own, and when they are dropped their blocks are gone.
+pub struct CodeHeap<'r, P: Platform> {
+    runtime: &'r Runtime<P>,
+    heap: &'r Heap,
+    is_default: bool,
+}
+
+impl<P: Platform> Runtime<P> {
+    /// The default code heap: the one of the `rt_code_*` symbols.
+    pub fn code_heap(&self) -> CodeHeap<'_, P> {
+        CodeHeap { runtime: self, heap: self.heaps.default_heap(), is_default: true }
+    }
+
+    /// A further code heap.
+    pub fn new_code_heap(&self, limits: Limits) -> Result<CodeHeap<'_, P>, Error> {
+        let heap = self.heaps.add(limits, self.platform)?;
+        Ok(CodeHeap { runtime: self, heap, is_default: false })
+    }
+
+    /// The live block of any code heap that holds an address. Takes no lock and allocates nothing: a signal
+    /// handler, a profiler or an unwinder may ask.
+    #[inline]
+    pub fn find_block(&self, address: i64) -> Option<Block> {
+        let address = usize::try_from(address).ok()?;
+        self.chunk_at(address)?.find(address)
+    }
+
+    #[inline]
+    fn chunk_at(&self, address: usize) -> Option<&'static Chunk> {
+        let page = self.registry.page(address).filter(|page| !page.is_other_view)?;
+        self.heaps.directory.get(page.chunk.checked_sub(1)?)
+    }
+}
+
+impl<P: Platform> CodeHeap<'_, P> {
+    /// A block of `size` bytes that can be executed, aligned to 32 bytes at least. Returns its address.
+    pub fn alloc(&self, size: i64) -> Result<usize, Error> {
+        self.alloc_within(size, None)
+    }
+
+    /// As [`alloc`](Self::alloc), wholly within `max_distance` bytes of `target`.
+    pub fn alloc_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize, Error> {
+        let reach = Reach::new(target, max_distance)?;
+        self.alloc_within(size, Some(reach))
+    }
+
+    #[inline]
+    fn alloc_within(&self, size: i64, reach: Option<Reach>) -> Result<usize, Error> {
+        let size = self.runtime.allocation_size(size)?;
+        let granule_bits = self.granule_bits()?;
+        if size > LONGEST_SHARED {
+            return self.alloc_alone(size, reach);
+        }
+        let request = Request { size, granules: ((size - 1) >> granule_bits) as u32 + 1, reach };
+        let (index, shard, contents) = self.heap.lock_any(shard::preferred());
+        match self.alloc_in(shard, contents, request)? {
+            Some(address) => Ok(address),
+            None => self.alloc_after_growth(index, request),
+        }
+    }
+
+    /// A block out of a shard's free space.
+    #[inline]
+    fn alloc_in(
+        &self,
+        shard: &Shard,
+        mut contents: Guard<'_>,
+        request: Request,
+    ) -> Result<Option<usize>, Error> {
+        let (directory, platform) = (&self.runtime.heaps.directory, self.runtime.platform);
+        let given = shard.alloc(&mut contents, request, directory, platform)?;
+        Ok(given.map(|given| self.accept(given)))
+    }
+
+    fn accept(&self, given: Given) -> usize {
+        if given.was_empty {
+            self.heap.empty_chunk_used();
+        }
+        given.address
+    }
+
+    /// Gets a chunk for a shard. If there is none to be had, what is free in other shards serves, and at
+    /// last what the system gives once all empty chunks went back to it.
+    #[cold]
+    fn alloc_after_growth(&self, index: usize, request: Request) -> Result<usize, Error> {
+        if request.reach.is_some()
+            && let Some(address) = self.alloc_anywhere(request)?
+        {
+            return Ok(address);
+        }
+        let shortage = match self.alloc_in_new_chunk(index, request) {
+            Err(error @ (Error::NoMemory | Error::OverLimit)) => error,
+            other => return other,
+        };
+        if let Some(address) = self.alloc_anywhere(request)? {
+            return Ok(address);
+        }
+        if !self.return_empty_chunks() {
+            return Err(shortage);
+        }
+        self.alloc_in_new_chunk(index, request)
+    }
+
+    fn alloc_anywhere(&self, request: Request) -> Result<Option<usize>, Error> {
+        for shard in &self.heap.shards {
+            if let Some(address) = self.alloc_in(shard, shard.lock(), request)? {
+                return Ok(Some(address));
+            }
+        }
+        Ok(None)
+    }
+
+    fn alloc_in_new_chunk(&self, index: usize, request: Request) -> Result<usize, Error> {
+        let chunk = self.grow(index, request.size, request.reach)?;
+        let shard = self.heap.shard(index);
+        let mut contents = shard.lock();
+        if let Err(error) = shard.add_chunk(&mut contents, chunk, self.runtime.platform) {
+            drop(contents);
+            chunk.disown();
+            self.retire(chunk);
+            return Err(error);
+        }
+        self.heap.empty_chunk_added();
+        self.alloc_in(shard, contents, request)?.ok_or(Error::NoMemory)
+    }
+
+    /// A block too large to share a chunk gets one to itself.
+    #[cold]
+    fn alloc_alone(&self, size: usize, reach: Option<Reach>) -> Result<usize, Error> {
+        let index = shard::preferred();
+        let chunk = match self.grow(index, size, reach) {
+            Err(Error::NoMemory | Error::OverLimit) if self.return_empty_chunks() => {
+                self.grow(index, size, reach)?
+            }
+            other => other?,
+        };
+        let shard = self.heap.shard(index);
+        let _contents = shard.lock();
+        chunk.start_block(0, size);
+        shard.count(1, size);
+        Ok(chunk.base())
+    }
+
+    /// Frees the live block that starts at an address; any other address is *not owned*. If it was written,
+    /// it holds nothing but trap instructions afterwards.
+    pub fn free(&self, address: i64) -> Result<(), Error> {
+        let (chunk, shard) = self.chunk_of(address)?;
+        let mut contents = shard.lock();
+        let block = self.block_of(chunk, shard, address)?;
+        if block.address != address as usize {
+            return Err(Error::NotOwned);
+        }
+        let granules = chunk.granules_of(block);
+        if is_set(chunk.tables.written, granules.start) {
+            self.remove_code(chunk, block)?;
+        }
+        chunk.end_block(granules.start);
+        shard.count(-1, block.size);
+        let is_unused = chunk.is_for_one() || {
+            let was_executed = any_set(chunk.tables.executed, granules.clone());
+            shard.give_back(&mut contents, chunk, granules, was_executed)
+                && !self.heap.keep_empty_chunk()
+                && shard.remove_empty(&mut contents, Some(chunk), &self.runtime.heaps.directory).is_some()
+        };
+        if is_unused {
+            chunk.disown();
+            drop(contents);
+            self.retire(chunk);
+        }
+        Ok(())
+    }
+
+    /// The live block, of any heap, that holds an address. Takes no lock.
+    pub fn find(&self, address: i64) -> Option<Block> {
+        self.runtime.find_block(address)
+    }
+
+    /// Sets the most bytes of code pages that the heap may have. What it has already stays.
+    pub fn set_limit(&self, bytes: usize) {
+        self.heap.set_limit(bytes);
+    }
+
+    /// The policy of the heap's pages, decided now if it was open.
+    pub fn policy(&self) -> Result<Policy, Error> {
+        match self.heap.policy() {
+            Some(policy) => Ok(policy),
+            None => self.runtime.policy.for_heap(self.runtime.platform).map(|policy| self.heap.fix(policy)),
+        }
+    }
+
+    /// Blocks start at multiples of this power of two.
+    fn granule_bits(&self) -> Result<u32, Error> {
+        Ok(match self.policy()? {
+            Policy::Toggle => self.runtime.page_size().ilog2(),
+            _ => GRANULE_BITS,
+        })
+    }
+
+    /// The chunk of this heap that holds an address, and its shard.
+    fn chunk_of(&self, address: i64) -> Result<(&'static Chunk, &Shard), Error> {
+        let address = usize::try_from(address).map_err(|_| Error::InvalidArgument)?;
+        if address == 0 {
+            return Err(Error::InvalidArgument);
+        }
+        let chunk = self.runtime.chunk_at(address).ok_or(Error::NotOwned)?;
+        let owner = chunk.owner();
+        match owner.heap == self.heap.id {
+            true => Ok((chunk, self.heap.shard(owner.shard as usize))),
+            false => Err(Error::NotOwned),
+        }
+    }
+
+    /// The live block that holds an address in a chunk. The lock of `shard` is held, and the block can't
+    /// end before it is released: it is asked last whether the chunk still belongs to that shard.
+    fn block_of(&self, chunk: &Chunk, shard: &Shard, address: i64) -> Result<Block, Error> {
+        let block = chunk.find(address as usize).ok_or(Error::NotOwned)?;
+        let owner = chunk.owner();
+        let is_ours =
+            owner.heap == self.heap.id && core::ptr::eq(self.heap.shard(owner.shard as usize), shard);
+        if is_ours { Ok(block) } else { Err(Error::NotOwned) }
+    }
+}
+
+impl<P: Platform> Drop for CodeHeap<'_, P> {
+    fn drop(&mut self) {
+        if !self.is_default {
+            self.release_all();
+        }
+    }
+}
+
+const _: () = assert!(SHARDS.is_power_of_two());
