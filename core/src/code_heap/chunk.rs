@@ -4,22 +4,29 @@
 //! without a lock may still look at it. A chunk is cut into granules; for each there is
 //! - a start bit: a live block starts here,
 //! - the size of the block that starts here,
-//! - a written bit: the block that starts here may hold code, so freeing it has to remove that,
 //! - an executed bit: a core may have fetched from here, so publishing anew needs a cross-core step,
-//! - for each two granules, the record of the free block that begins or ends there (see `free_space`).
+//! - a free bit, and what else [`runs`](super::runs) keeps,
+//! - a mark. Where a live block starts: it was written, so freeing it has to remove code. Where a free run
+//!   starts: it is worn.
 //!
 //! All changes are made under the lock of the shard that the chunk belongs to. [`Chunk::find`] takes none.
 
-use super::bins::LONGEST;
+use super::bits::{Bits, any_set, clear, is_set, last_set, mask, set, set_all, set_bits, word};
+use super::classes::{Index, LONGEST};
+use super::runs::Summary;
 use crate::span::Span;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 
 /// A block of more bytes has a chunk to itself: the table of sizes has 16 bits for each.
 pub(super) const LONGEST_SHARED: usize = 1 << 16;
 
-/// The smallest granule, as a power of two: blocks are aligned to it.
-pub(super) const GRANULE_BITS: u32 = 5;
+/// The smallest granule, as a power of two: blocks are aligned to it. It is a cache line, so that writing a
+/// block doesn't disturb cores that execute its neighbours (x86 clears the pipeline of a core that executes
+/// from a line which another one writes).
+pub(super) const GRANULE_BITS: u32 = 6;
 
 /// A search for a block's start looks at no more words of start bits than the longest block has.
 const SEARCH_WORDS: usize = LONGEST_SHARED >> GRANULE_BITS >> 6;
@@ -39,40 +46,59 @@ impl Block {
     }
 }
 
-/// Bits, one for each granule.
-pub(super) type Bits = &'static [AtomicU64];
-
-/// One value for each granule, or each two.
+/// What is known of the granules. The tables of a chunk for a single block have one granule, and no more
+/// of them than that needs.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(super) struct Tables {
     pub(super) starts: Bits,
-    pub(super) written: Bits,
-    pub(super) executed: Bits,
     /// Bytes - 1. Written before the start bit is set, and never otherwise.
     pub(super) sizes: &'static [AtomicU16],
-    pub(super) free: &'static [AtomicU32],
+    pub(super) executed: Bits,
+    pub(super) marks: Bits,
+    pub(super) free: Bits,
+    /// For each word of granules: see [`runs`](super::runs).
+    pub(super) lengths: &'static [AtomicU16],
+    pub(super) origins: &'static [AtomicU16],
+    pub(super) fresh: Index,
+    pub(super) worn: Index,
 }
 
-/// The record of a chunk, or of a place for one.
+impl Tables {
+    pub(super) fn index(&self, is_worn: bool) -> Index {
+        if is_worn { self.worn } else { self.fresh }
+    }
+}
+
+/// The record of a chunk, or of a place for one. What a lookup reads comes first, on one cache line.
+#[repr(C, align(64))]
 pub(super) struct Chunk {
-    pub(super) number: u16,
     /// Odd while the fields below change hands, and another number for each chunk that lived here.
     life: AtomicU32,
+    /// Bytes of a granule, as a power of two. Where there is a single block all of it is granule 0.
     granule_bits: AtomicU32,
     base: AtomicUsize,
     length: AtomicUsize,
-    writable: AtomicUsize,
     /// The size of the one block that the chunk is for; 0: it is for many.
     single: AtomicUsize,
+    pub(super) tables: Tables,
     /// The heap and its shard, packed, so that both change at once.
     owner: AtomicU64,
-    reservation: AtomicU32,
+    writable: AtomicUsize,
     /// Which 64ths of the write view are known to have memory behind them.
     populated: AtomicU64,
+    /// Where the shard keeps what its searches look at.
+    summary: AtomicPtr<Summary>,
+    /// Whether any executed bit is set.
+    has_executed: AtomicBool,
+    reservation: AtomicU32,
     /// The next record in a list of chunks, as number + 1.
     pub(super) next: AtomicU32,
-    pub(super) tables: Tables,
+    pub(super) number: u16,
 }
+
+/// More bits than any offset has.
+const ALL_BITS: u32 = usize::BITS - 1;
 
 /// What a chunk is made of.
 #[derive(Clone, Copy)]
@@ -95,6 +121,9 @@ pub(super) struct Owner {
     pub(super) shard: u32,
 }
 
+/// The summary of a chunk that no shard searches.
+static NOWHERE: Summary = Summary::new();
+
 impl Owner {
     fn pack(self) -> u64 {
         u64::from(self.heap) << 32 | u64::from(self.shard)
@@ -114,7 +143,9 @@ impl Chunk {
             single: AtomicUsize::new(0),
             owner: AtomicU64::new(0),
             reservation: AtomicU32::new(0),
+            has_executed: AtomicBool::new(false),
             populated: AtomicU64::new(0),
+            summary: AtomicPtr::new(core::ptr::null_mut()),
             next: AtomicU32::new(0),
             tables,
         }
@@ -123,13 +154,15 @@ impl Chunk {
     /// Makes it the record of a new chunk without blocks. Nobody else changes it meanwhile.
     pub(super) fn begin(&self, parts: Parts) {
         let life = self.life.load(Ordering::Relaxed);
-        if life != 0 {
+        if self.has_executed() {
             self.tables.executed.iter().for_each(|bits| bits.store(0, Ordering::Relaxed));
+            self.has_executed.store(false, Ordering::Relaxed);
         }
         self.populated.store(0, Ordering::Relaxed);
         self.life.store(life.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
-        self.granule_bits.store(parts.granule_bits, Ordering::Relaxed);
+        let granule_bits = if parts.single == 0 { parts.granule_bits } else { ALL_BITS };
+        self.granule_bits.store(granule_bits, Ordering::Relaxed);
         self.base.store(parts.base, Ordering::Relaxed);
         self.length.store(parts.length, Ordering::Relaxed);
         self.writable.store(parts.writable, Ordering::Relaxed);
@@ -181,10 +214,73 @@ impl Chunk {
 
     /// The granule that an address in the chunk lies in.
     pub(super) fn granule_of(&self, address: usize) -> usize {
-        match self.is_for_one() {
-            true => 0,
-            false => (address - self.base()) >> self.granule_bits.load(Ordering::Relaxed),
+        (address - self.base()) >> self.granule_bits.load(Ordering::Relaxed)
+    }
+
+    /// The granule of the live block that starts at an address. The lock of the chunk's shard is held.
+    pub(super) fn live_start(&self, address: usize) -> Option<usize> {
+        let offset = address.checked_sub(self.base()).filter(|offset| *offset < self.length())?;
+        let granule_bits = self.granule_bits.load(Ordering::Relaxed);
+        let granule = offset >> granule_bits;
+        (granule << granule_bits == offset && is_set(self.tables.starts, granule)).then_some(granule)
+    }
+
+    /// The granules of the live block that starts at one: up to the next block or free run.
+    pub(super) fn extent(&self, start: usize) -> Range<usize> {
+        let is_end = |index| word(self.tables.starts, index) | word(self.tables.free, index);
+        let granules = self.granules() as usize;
+        let mut index = start / 64;
+        let behind = u64::MAX << (start % 64) & !(1 << (start % 64));
+        let mut ends = is_end(index) & behind;
+        while ends == 0 && (index + 1) * 64 < granules {
+            index += 1;
+            ends = is_end(index);
         }
+        match ends {
+            0 => start..granules,
+            ends => start..index * 64 + ends.trailing_zeros() as usize,
+        }
+    }
+
+    /// The requested size of the live block that starts at a granule.
+    pub(super) fn size_at(&self, start: usize) -> usize {
+        match self.single.load(Ordering::Relaxed) {
+            0 => self.tables.sizes.get(start).map_or(0, |size| usize::from(size.load(Ordering::Acquire)) + 1),
+            single => single,
+        }
+    }
+
+    /// Live blocks' bytes. Takes no lock: blocks that come and go meanwhile may be missed.
+    pub(super) fn live_bytes(&self) -> usize {
+        set_bits(self.tables.starts).map(|start| self.size_at(start)).sum()
+    }
+
+    /// Whether a core may have fetched from anywhere in the chunk.
+    pub(super) fn has_executed(&self) -> bool {
+        self.has_executed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that cores may fetch from these granules. Whether they may have before.
+    pub(super) fn record_executed(&self, granules: Range<usize>) -> bool {
+        let was_executed = any_set(self.tables.executed, granules.clone());
+        set_all(self.tables.executed, granules);
+        self.has_executed.store(true, Ordering::Relaxed);
+        was_executed
+    }
+
+    /// The first granule that starts at an address of the chunk or behind it.
+    pub(super) fn first_granule_from(&self, address: usize) -> usize {
+        let granule_bits = self.granule_bits.load(Ordering::Relaxed);
+        (address - self.base() + (1 << granule_bits) - 1) >> granule_bits
+    }
+
+    pub(super) fn summary(&self) -> &'static Summary {
+        // SAFETY: null, or a summary in memory that lives for ever.
+        unsafe { self.summary.load(Ordering::Relaxed).as_ref() }.unwrap_or(&NOWHERE)
+    }
+
+    pub(super) fn set_summary(&self, summary: &'static Summary) {
+        self.summary.store(core::ptr::from_ref(summary).cast_mut(), Ordering::Relaxed);
     }
 
     pub(super) fn address_of(&self, granule: usize) -> usize {
@@ -196,10 +292,15 @@ impl Chunk {
         self.granule_of(block.address)..self.granule_of(block.address + (block.size - 1)) + 1
     }
 
+    /// The bytes of some granules of a chunk for many blocks.
+    pub(super) fn bytes_of(&self, granules: Range<usize>) -> Span {
+        let start = self.address_of(granules.start);
+        Span::from_parts(start, self.address_of(granules.end) - start)
+    }
+
     /// The bytes of a block up to the end of its last granule.
     pub(super) fn whole_of(&self, block: Block) -> Span {
-        let granule = 1usize << self.granule_bits.load(Ordering::Relaxed);
-        Span::from_parts(block.address, (block.size + granule - 1) & !(granule - 1))
+        if self.is_for_one() { block.span() } else { self.bytes_of(self.granules_of(block)) }
     }
 
     /// Makes `granule` the start of a live block of `size` bytes.
@@ -218,7 +319,7 @@ impl Chunk {
 
     /// Ends all blocks.
     pub(super) fn end_all_blocks(&self) {
-        for bits in self.tables.starts.iter().chain(self.tables.written) {
+        for bits in self.tables.starts.iter().chain(self.tables.marks) {
             bits.store(0, Ordering::Release);
         }
     }
@@ -234,19 +335,14 @@ impl Chunk {
         let life = self.life.load(Ordering::Acquire);
         let base = self.base();
         let offset = address.checked_sub(base).filter(|offset| *offset < self.length())?;
-        let single = self.single.load(Ordering::Relaxed);
         let granule_bits = self.granule_bits.load(Ordering::Relaxed);
-        let granule = if single == 0 { offset >> granule_bits } else { 0 };
-        let start = last_set(self.tables.starts, granule)?;
-        let size = match single {
-            0 => usize::from(self.tables.sizes.get(start)?.load(Ordering::Acquire)) + 1,
-            single => single,
-        };
+        let start = last_set(self.tables.starts, offset >> granule_bits, SEARCH_WORDS)?;
+        let size = self.size_at(start);
         if !is_set(self.tables.starts, start) {
             return None;
         }
         fence(Ordering::Acquire);
-        let start = if single == 0 { start << granule_bits } else { 0 };
+        let start = start << granule_bits;
         let is_inside = offset - start < size;
         let is_same_life = life.is_multiple_of(2) && self.life.load(Ordering::Relaxed) == life;
         (is_inside && is_same_life).then_some(Block { address: base + start, size })
@@ -258,7 +354,7 @@ impl Chunk {
         let part_bits = self.part_bits();
         let first = (span.start() - self.base()) >> part_bits;
         let last = (span.end() - 1 - self.base()) >> part_bits;
-        let bits = mask(first as u32, last as u32);
+        let bits = mask(first, last);
         if self.populated.load(Ordering::Relaxed) & bits == bits {
             return None;
         }
@@ -273,66 +369,5 @@ impl Chunk {
     /// A 64th of the chunk, but at least 64 KiB, as a power of two.
     fn part_bits(&self) -> u32 {
         self.length().next_power_of_two().ilog2().saturating_sub(6).max(16)
-    }
-}
-
-/// The bits from `first` to `last`, both at most 63.
-fn mask(first: u32, last: u32) -> u64 {
-    u64::MAX >> (63 - last.min(63)) & u64::MAX << first.min(63)
-}
-
-pub(super) fn is_set(bits: Bits, index: usize) -> bool {
-    bits.get(index / 64).is_some_and(|word| word.load(Ordering::Acquire) >> (index % 64) & 1 != 0)
-}
-
-pub(super) fn set(bits: Bits, index: usize) {
-    if let Some(word) = bits.get(index / 64) {
-        word.store(word.load(Ordering::Relaxed) | 1 << (index % 64), Ordering::Release);
-    }
-}
-
-pub(super) fn clear(bits: Bits, index: usize) {
-    if let Some(word) = bits.get(index / 64) {
-        word.store(word.load(Ordering::Relaxed) & !(1 << (index % 64)), Ordering::Release);
-    }
-}
-
-/// The words that a range of bits lies in, each with the mask of its part.
-fn words(bits: Bits, range: Range<usize>) -> impl Iterator<Item = (&'static AtomicU64, u64)> {
-    let last = range.end.saturating_sub(1);
-    let words = bits.get(range.start / 64..=last / 64).unwrap_or_default();
-    words.iter().enumerate().map(move |(index, word)| {
-        let start = (range.start / 64 + index) * 64;
-        let first = range.start.saturating_sub(start) as u32;
-        (word, mask(first, (last - start).min(63) as u32))
-    })
-}
-
-/// Whether any bit of a range that is not empty is set.
-pub(super) fn any_set(bits: Bits, range: Range<usize>) -> bool {
-    words(bits, range).any(|(word, mask)| word.load(Ordering::Relaxed) & mask != 0)
-}
-
-/// Sets all bits of a range that is not empty.
-pub(super) fn set_all(bits: Bits, range: Range<usize>) {
-    for (word, mask) in words(bits, range) {
-        word.store(word.load(Ordering::Relaxed) | mask, Ordering::Relaxed);
-    }
-}
-
-/// The last set bit up to `index`, as far back as the longest block reaches.
-fn last_set(bits: Bits, index: usize) -> Option<usize> {
-    let mut word = index / 64;
-    let oldest = word.saturating_sub(SEARCH_WORDS);
-    let mut found = bits.get(word)?.load(Ordering::Acquire) & mask(0, (index % 64) as u32);
-    loop {
-        if found != 0 {
-            return Some(word * 64 + found.ilog2() as usize);
-        }
-        if word == oldest {
-            return None;
-        }
-        word -= 1;
-        found = bits.get(word)?.load(Ordering::Acquire);
     }
 }

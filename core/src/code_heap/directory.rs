@@ -1,11 +1,12 @@
 //! All chunks of all heaps, by number, and the memory of their records.
 
 use super::chunk::{Chunk, Tables};
+use super::classes::{CLASSES, Index};
 use crate::error::Error;
 use crate::memory::{Pool, UNIT};
 use crate::platform::Platform;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// Records are made room for in groups of so many.
 const GROUP: usize = 64;
@@ -134,28 +135,53 @@ impl Records {
     }
 
     fn make_tables(&mut self, granules: usize, platform: impl Platform) -> Result<Tables, Error> {
-        let words = granules.div_ceil(64);
-        let sizes = granules.next_multiple_of(4) * size_of::<AtomicU16>();
-        let free = granules.div_ceil(2) * size_of::<AtomicU32>();
-        let bytes = words * 3 * size_of::<AtomicU64>() + sizes + free;
-        let start = self.take_bytes(bytes, platform)?;
-        let mut at = 0;
-        let mut next = |length: usize| {
-            let table = start.wrapping_add(at);
-            at += length;
-            table
-        };
-        let bits = words * size_of::<AtomicU64>();
-        // SAFETY: each table has its own part of memory that is zeroed, aligned to 8 bytes, and ours for ever.
-        unsafe {
-            Ok(Tables {
-                starts: core::slice::from_raw_parts(next(bits).cast(), words),
-                written: core::slice::from_raw_parts(next(bits).cast(), words),
-                executed: core::slice::from_raw_parts(next(bits).cast(), words),
-                sizes: core::slice::from_raw_parts(next(sizes).cast(), granules),
-                free: core::slice::from_raw_parts(next(free).cast(), granules.div_ceil(2)),
-            })
+        let mut parts = Parts { start: ptr::null_mut(), used: 0 };
+        lay_out(&mut parts, granules);
+        parts = Parts { start: self.take_bytes(parts.used, platform)?, used: 0 };
+        Ok(lay_out(&mut parts, granules))
+    }
+}
+
+/// Deals out memory, or, without any, only measures.
+struct Parts {
+    start: *mut u8,
+    used: usize,
+}
+
+impl Parts {
+    /// The next `count` values. The widest come first, so that all are aligned.
+    fn next<T>(&mut self, count: usize) -> &'static [T] {
+        let start = self.start.wrapping_add(self.used).cast();
+        self.used += count * size_of::<T>();
+        if self.start.is_null() {
+            return &[];
         }
+        // SAFETY: a part of memory that is zeroed, aligned to a cache line, measured before, and ours for
+        // ever; `T` is an atomic integer.
+        unsafe { core::slice::from_raw_parts(start, count) }
+    }
+}
+
+/// The tables for so many granules, one behind the other.
+fn lay_out(parts: &mut Parts, granules: usize) -> Tables {
+    let words = granules.div_ceil(64);
+    // A chunk for a single block has no free runs.
+    let shared = if granules == 1 { 0 } else { words };
+    let line = shared.div_ceil(64);
+    let classes = if granules == 1 { 0 } else { CLASSES };
+    let [starts, executed, marks] = core::array::from_fn(|_| parts.next(words));
+    let free = parts.next(shared);
+    let [fresh, worn] = core::array::from_fn(|_| parts.next(classes * line));
+    Tables {
+        starts,
+        executed,
+        marks,
+        free,
+        fresh: Index { lines: fresh, words: line },
+        worn: Index { lines: worn, words: line },
+        lengths: parts.next(shared),
+        origins: parts.next(shared),
+        sizes: parts.next(granules),
     }
 }
 

@@ -4,12 +4,14 @@ use super::CodeHeap;
 use super::chunk::{Chunk, LONGEST_SHARED, Owner, Parts};
 use super::heaps::Shared;
 use super::reservation::{ALIGNMENT, HEADROOM, Reservations};
-use super::shard::SHARDS;
+use super::shard::{Guard, SHARDS, Shard};
 use crate::error::Error;
+use crate::memory::UNIT;
 use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
 use crate::registry::{Kind, Region};
 use crate::span::{Span, round_up};
+use core::sync::atomic::Ordering;
 
 impl<P: Platform> CodeHeap<'_, P> {
     /// A new empty chunk for a shard, with room for a block of `size` bytes: for that one alone if it is
@@ -151,6 +153,19 @@ impl<P: Platform> CodeHeap<'_, P> {
         work(&mut self.runtime.heaps.shared.lock())
     }
 
+    /// A shard's lock, with room for one more chunk. No other lock is taken while it is held.
+    pub(super) fn lock_with_vacancy<'a>(&self, shard: &'a Shard) -> Result<Guard<'a>, Error> {
+        loop {
+            let roster = shard.lock();
+            if roster.vacancy().is_some() {
+                return Ok(roster);
+            }
+            drop(roster);
+            let unit = self.shared(|shared| shared.records.pool().take(self.runtime.platform, UNIT))?;
+            shard.lock().extend(unit);
+        }
+    }
+
     /// Unmaps pages that nobody has seen. What can't be unmapped is lost, and nothing else is.
     fn unmap_unseen(&self, views: Views, length: usize) {
         for view in [views.address, views.writable].into_iter().filter(|view| *view != 0) {
@@ -171,7 +186,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let mut link = self.heap.take_retired();
         while let Some(number) = link.checked_sub(1) {
             let Some(chunk) = self.runtime.heaps.directory.get(number as u16) else { return };
-            link = chunk.next.load(core::sync::atomic::Ordering::Relaxed);
+            link = chunk.next.load(Ordering::Relaxed);
             let pages = Span::from_parts(chunk.base(), chunk.length());
             let is_chunk = |region: &Region, _| match region.kind {
                 Kind::HeapChunk => Ok(()),
@@ -199,8 +214,8 @@ impl<P: Platform> CodeHeap<'_, P> {
     pub(super) fn return_empty_chunks(&self) -> bool {
         let mut found = false;
         for shard in &self.heap.shards {
-            let mut contents = shard.lock();
-            while let Some(chunk) = shard.remove_empty(&mut contents, None, &self.runtime.heaps.directory) {
+            let mut roster = shard.lock();
+            while let Some(chunk) = shard.remove_empty(&mut roster, None, &self.runtime.heaps.directory) {
                 self.heap.empty_chunk_used();
                 chunk.disown();
                 self.heap.push_retired(chunk);
@@ -216,16 +231,17 @@ impl<P: Platform> CodeHeap<'_, P> {
         let directory = &self.runtime.heaps.directory;
         let used = self.shared(|shared| shared.records.used());
         for (index, shard) in self.heap.shards.iter().enumerate() {
-            let mut contents = shard.lock();
+            let mut roster = shard.lock();
             let owner = Owner { heap: self.heap.id, shard: index as u32 };
             for chunk in (0..used).filter_map(|number| directory.get(number)) {
                 if chunk.owner() == owner {
                     chunk.end_all_blocks();
+                    chunk.forget_all_runs();
                     chunk.disown();
                     self.heap.push_retired(chunk);
                 }
             }
-            shard.clear(&mut contents);
+            shard.clear(&mut roster, directory);
         }
         self.sweep();
         self.heap.retire();

@@ -1,7 +1,7 @@
 //! The code heap: many small functions in few mappings.
 //!
 //! A heap's blocks lie in [chunks](chunk) of two megabytes, which lie near each other ([`reservation`]).
-//! What is free in them is found in constant time ([`free_space`], [`bins`]), under one of several locks
+//! What is free in them is found in constant time ([`runs`], [`classes`]), under one of several locks
 //! ([`shard`]). The address of any byte leads to its block without a lock ([`chunk::Chunk::find`]).
 //! [`write`] has the ways into a block's bytes, [`growth`] the system calls.
 //!
@@ -9,14 +9,16 @@
 //! `dual` memory without a system call; under policy `toggle` every block has pages of its own, because
 //! nothing else on a page could run while it is flipped.
 
-mod bins;
+mod bits;
 mod chunk;
+mod classes;
 mod directory;
 mod fork;
-mod free_space;
 mod growth;
 mod heaps;
 mod reservation;
+mod roster;
+mod runs;
 mod shard;
 mod write;
 
@@ -28,7 +30,8 @@ use crate::near::Reach;
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::runtime::Runtime;
-use chunk::{Chunk, GRANULE_BITS, LONGEST_SHARED, any_set, is_set};
+use bits::is_set;
+use chunk::{Chunk, GRANULE_BITS, LONGEST_SHARED};
 use shard::{Given, Guard, Request, SHARDS, Shard};
 
 /// What one heap may take.
@@ -88,7 +91,7 @@ impl<P: Platform> Runtime<P> {
 }
 
 impl<P: Platform> CodeHeap<'_, P> {
-    /// A block of `size` bytes that can be executed, aligned to 32 bytes at least. Returns its address.
+    /// A block of `size` bytes that can be executed, aligned to a cache line of 64 bytes. Returns its address.
     pub fn alloc(&self, size: i64) -> Result<usize, Error> {
         self.alloc_within(size, None)
     }
@@ -107,8 +110,8 @@ impl<P: Platform> CodeHeap<'_, P> {
             return self.alloc_alone(size, reach);
         }
         let request = Request { size, granules: ((size - 1) >> granule_bits) as u32 + 1, reach };
-        let (index, shard, contents) = self.heap.lock_any(shard::preferred());
-        match self.alloc_in(shard, contents, request)? {
+        let (index, shard, roster) = self.heap.lock_any(shard::preferred());
+        match self.alloc_in(shard, roster, request) {
             Some(address) => Ok(address),
             None => self.alloc_after_growth(index, request),
         }
@@ -116,15 +119,9 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// A block out of a shard's free space.
     #[inline]
-    fn alloc_in(
-        &self,
-        shard: &Shard,
-        mut contents: Guard<'_>,
-        request: Request,
-    ) -> Result<Option<usize>, Error> {
-        let (directory, platform) = (&self.runtime.heaps.directory, self.runtime.platform);
-        let given = shard.alloc(&mut contents, request, directory, platform)?;
-        Ok(given.map(|given| self.accept(given)))
+    fn alloc_in(&self, shard: &Shard, mut roster: Guard<'_>, request: Request) -> Option<usize> {
+        let given = shard.alloc(&mut roster, request, &self.runtime.heaps.directory)?;
+        Some(self.accept(given))
     }
 
     fn accept(&self, given: Given) -> usize {
@@ -139,7 +136,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     #[cold]
     fn alloc_after_growth(&self, index: usize, request: Request) -> Result<usize, Error> {
         if request.reach.is_some()
-            && let Some(address) = self.alloc_anywhere(request)?
+            && let Some(address) = self.alloc_anywhere(request)
         {
             return Ok(address);
         }
@@ -147,7 +144,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             Err(error @ (Error::NoMemory | Error::OverLimit)) => error,
             other => return other,
         };
-        if let Some(address) = self.alloc_anywhere(request)? {
+        if let Some(address) = self.alloc_anywhere(request) {
             return Ok(address);
         }
         if !self.return_empty_chunks() {
@@ -156,27 +153,24 @@ impl<P: Platform> CodeHeap<'_, P> {
         self.alloc_in_new_chunk(index, request)
     }
 
-    fn alloc_anywhere(&self, request: Request) -> Result<Option<usize>, Error> {
-        for shard in &self.heap.shards {
-            if let Some(address) = self.alloc_in(shard, shard.lock(), request)? {
-                return Ok(Some(address));
-            }
-        }
-        Ok(None)
+    fn alloc_anywhere(&self, request: Request) -> Option<usize> {
+        self.heap.shards.iter().find_map(|shard| self.alloc_in(shard, shard.lock(), request))
     }
 
     fn alloc_in_new_chunk(&self, index: usize, request: Request) -> Result<usize, Error> {
         let chunk = self.grow(index, request.size, request.reach)?;
         let shard = self.heap.shard(index);
-        let mut contents = shard.lock();
-        if let Err(error) = shard.add_chunk(&mut contents, chunk, self.runtime.platform) {
-            drop(contents);
-            chunk.disown();
-            self.retire(chunk);
-            return Err(error);
-        }
+        let mut roster = match self.lock_with_vacancy(shard) {
+            Ok(roster) => roster,
+            Err(error) => {
+                chunk.disown();
+                self.retire(chunk);
+                return Err(error);
+            }
+        };
+        roster.add(chunk);
         self.heap.empty_chunk_added();
-        self.alloc_in(shard, contents, request)?.ok_or(Error::NoMemory)
+        self.alloc_in(shard, roster, request).ok_or(Error::NoMemory)
     }
 
     /// A block too large to share a chunk gets one to itself.
@@ -190,9 +184,9 @@ impl<P: Platform> CodeHeap<'_, P> {
             other => other?,
         };
         let shard = self.heap.shard(index);
-        let _contents = shard.lock();
+        let _roster = shard.lock();
         chunk.start_block(0, size);
-        shard.count(1, size);
+        shard.count(1);
         Ok(chunk.base())
     }
 
@@ -200,26 +194,22 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// it holds nothing but trap instructions afterwards.
     pub fn free(&self, address: i64) -> Result<(), Error> {
         let (chunk, shard) = self.chunk_of(address)?;
-        let mut contents = shard.lock();
-        let block = self.block_of(chunk, shard, address)?;
-        if block.address != address as usize {
-            return Err(Error::NotOwned);
+        let mut roster = shard.lock();
+        let start = self.live_start(chunk, shard, address)?;
+        let granules = chunk.extent(start);
+        if is_set(chunk.tables.marks, start) {
+            self.remove_code(chunk, granules.clone())?;
         }
-        let granules = chunk.granules_of(block);
-        if is_set(chunk.tables.written, granules.start) {
-            self.remove_code(chunk, block)?;
-        }
-        chunk.end_block(granules.start);
-        shard.count(-1, block.size);
+        chunk.end_block(start);
+        shard.count(-1);
         let is_unused = chunk.is_for_one() || {
-            let was_executed = any_set(chunk.tables.executed, granules.clone());
-            shard.give_back(&mut contents, chunk, granules, was_executed)
+            roster.give(chunk, granules)
                 && !self.heap.keep_empty_chunk()
-                && shard.remove_empty(&mut contents, Some(chunk), &self.runtime.heaps.directory).is_some()
+                && shard.remove_empty(&mut roster, Some(chunk), &self.runtime.heaps.directory).is_some()
         };
         if is_unused {
             chunk.disown();
-            drop(contents);
+            drop(roster);
             self.retire(chunk);
         }
         Ok(())
@@ -239,8 +229,14 @@ impl<P: Platform> CodeHeap<'_, P> {
     pub fn policy(&self) -> Result<Policy, Error> {
         match self.heap.policy() {
             Some(policy) => Ok(policy),
-            None => self.runtime.policy.for_heap(self.runtime.platform).map(|policy| self.heap.fix(policy)),
+            None => self.decide(),
         }
+    }
+
+    #[cold]
+    fn decide(&self) -> Result<Policy, Error> {
+        let policy = self.runtime.policy.for_heap(self.runtime.platform)?;
+        Ok(self.heap.fix(policy))
     }
 
     /// Blocks start at multiples of this power of two.
@@ -265,14 +261,23 @@ impl<P: Platform> CodeHeap<'_, P> {
         }
     }
 
-    /// The live block that holds an address in a chunk. The lock of `shard` is held, and the block can't
-    /// end before it is released: it is asked last whether the chunk still belongs to that shard.
+    /// Whether a chunk belongs to a shard whose lock is held. If a live block was found there, it does until
+    /// the lock is released.
+    fn owns(&self, shard: &Shard, chunk: &Chunk) -> bool {
+        let owner = chunk.owner();
+        owner.heap == self.heap.id && core::ptr::eq(self.heap.shard(owner.shard as usize), shard)
+    }
+
+    /// The live block that holds an address in a chunk. The lock of `shard` is held.
     fn block_of(&self, chunk: &Chunk, shard: &Shard, address: i64) -> Result<Block, Error> {
         let block = chunk.find(address as usize).ok_or(Error::NotOwned)?;
-        let owner = chunk.owner();
-        let is_ours =
-            owner.heap == self.heap.id && core::ptr::eq(self.heap.shard(owner.shard as usize), shard);
-        if is_ours { Ok(block) } else { Err(Error::NotOwned) }
+        if self.owns(shard, chunk) { Ok(block) } else { Err(Error::NotOwned) }
+    }
+
+    /// The granule of the live block that starts at an address. The lock of `shard` is held.
+    fn live_start(&self, chunk: &Chunk, shard: &Shard, address: i64) -> Result<usize, Error> {
+        let start = chunk.live_start(address as usize).ok_or(Error::NotOwned)?;
+        if self.owns(shard, chunk) { Ok(start) } else { Err(Error::NotOwned) }
     }
 }
 

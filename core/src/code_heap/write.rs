@@ -1,13 +1,15 @@
 //! The ways into a block's bytes, and from there to what cores execute.
 
 use super::CodeHeap;
-use super::chunk::{Block, Chunk, any_set, clear, set, set_all};
+use super::bits::{clear, set};
+use super::chunk::{Block, Chunk};
 use crate::error::Error;
 use crate::icache::TRAP;
 use crate::platform::{PageRequest, Platform};
 use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::span::Span;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,7 +42,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             self.with_block(address, |chunk, block| {
                 check_inside(block, span)?;
                 let piece = Span::from_parts(span.start() + done, PIECE.min(span.length() - done));
-                self.store(chunk, block, piece, &mut |target| {
+                self.store(chunk, chunk.whole_of(block), piece, &mut |target| {
                     // SAFETY: `source` by the caller; `store` gives an address where the piece can be
                     // written. `copy` allows that the two overlap.
                     unsafe {
@@ -70,8 +72,8 @@ impl<P: Platform> CodeHeap<'_, P> {
         self.with_block(address, |chunk, block| {
             let view = chunk.view_of(address as usize).ok_or(Error::Unsupported)?;
             self.check_view(view)?;
-            self.populate(chunk, block)?;
-            set(chunk.tables.written, chunk.granule_of(block.address));
+            self.populate(chunk, chunk.whole_of(block))?;
+            set(chunk.tables.marks, chunk.granule_of(block.address));
             Ok(view)
         })
     }
@@ -111,7 +113,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         }
         self.with_block(address, |chunk, block| {
             check_inside(block, span)?;
-            self.store(chunk, block, span, &mut |target| {
+            self.store(chunk, chunk.whole_of(block), span, &mut |target| {
                 let target = ptr::with_exposed_provenance_mut(target);
                 // SAFETY: `store` gives an address where the word can be written; it is as aligned as
                 // `address`, since views differ by whole pages.
@@ -132,11 +134,9 @@ impl<P: Platform> CodeHeap<'_, P> {
             // SAFETY: the block is live and its pages are readable, by both views.
             unsafe { self.runtime.platform.flush_icache(written, span.start(), span.length()) };
             // Under policy `rwx` the caller may have written without us.
-            set(chunk.tables.written, chunk.granule_of(block.address));
-            let granules = chunk.granules_of(Block { address: span.start(), size: span.length() });
-            let was_executed = any_set(chunk.tables.executed, granules.clone());
-            set_all(chunk.tables.executed, granules);
-            Ok(was_executed)
+            set(chunk.tables.marks, chunk.granule_of(block.address));
+            let written = Block { address: span.start(), size: span.length() };
+            Ok(chunk.record_executed(chunk.granules_of(written)))
         })
     }
 
@@ -146,16 +146,16 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// Fills a block that is about to be freed with traps: what a pointer to freed code should meet. This
     /// core meets them from now on; others at the latest when the address is published anew.
-    pub(super) fn remove_code(&self, chunk: &Chunk, block: Block) -> Result<(), Error> {
+    pub(super) fn remove_code(&self, chunk: &Chunk, granules: Range<usize>) -> Result<(), Error> {
         // A single block's pages go back to the system: what is left there is a fault.
         if !chunk.is_for_one() {
-            let whole = chunk.whole_of(block);
-            self.store(chunk, block, whole, &mut |target| fill_with_traps(target, whole.length()))?;
-            let written = chunk.view_of(whole.start()).unwrap_or(whole.start());
+            let bytes = chunk.bytes_of(granules.clone());
+            self.store(chunk, bytes, bytes, &mut |target| fill_with_traps(target, bytes.length()))?;
+            let written = chunk.view_of(bytes.start()).unwrap_or(bytes.start());
             // SAFETY: the chunk's pages are readable, by both views.
-            unsafe { self.runtime.platform.flush_icache(written, whole.start(), whole.length()) };
+            unsafe { self.runtime.platform.flush_icache(written, bytes.start(), bytes.length()) };
         }
-        clear(chunk.tables.written, chunk.granule_of(block.address));
+        clear(chunk.tables.marks, granules.start);
         Ok(())
     }
 
@@ -166,17 +166,17 @@ impl<P: Platform> CodeHeap<'_, P> {
         work: impl FnOnce(&'static Chunk, Block) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let (chunk, shard) = self.chunk_of(address)?;
-        let _contents = shard.lock();
+        let _roster = shard.lock();
         let block = self.block_of(chunk, shard, address)?;
         work(chunk, block)
     }
 
-    /// Calls `write` with an address where the bytes of `span`, which lie in the block, can be written. If
-    /// it fails, `write` was not called, or the pages could not be made executable again.
+    /// Calls `write` with an address where the bytes of `span` can be written, which lie in a block whose
+    /// bytes are `whole`. If it fails, `write` was not called, or the pages could not be made executable again.
     fn store(
         &self,
         chunk: &Chunk,
-        block: Block,
+        whole: Span,
         span: Span,
         write: &mut dyn FnMut(usize),
     ) -> Result<(), Error> {
@@ -184,14 +184,14 @@ impl<P: Platform> CodeHeap<'_, P> {
             Policy::Dual => {
                 let view = chunk.view_of(span.start()).ok_or(Error::WrongProtection)?;
                 self.check_view(view)?;
-                self.populate(chunk, block)?;
+                self.populate(chunk, whole)?;
                 write(view);
             }
             Policy::Jit => self.runtime.platform.with_jit_writes(&mut || write(span.start())),
             Policy::Toggle => self.flip(span.pages(self.runtime.page_size()), &mut || write(span.start()))?,
             Policy::Rwx | Policy::Auto => write(span.start()),
         }
-        set(chunk.tables.written, chunk.granule_of(block.address));
+        set(chunk.tables.marks, chunk.granule_of(whole.start()));
         Ok(())
     }
 
@@ -205,8 +205,7 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// Brings in the pages of a block's write view. A store to a page that the system has no memory for
     /// would end the process.
-    fn populate(&self, chunk: &Chunk, block: Block) -> Result<(), Error> {
-        let whole = chunk.whole_of(block);
+    fn populate(&self, chunk: &Chunk, whole: Span) -> Result<(), Error> {
         let Some((range, bits)) = chunk.unpopulated(whole) else { return Ok(()) };
         let start = chunk.view_of(chunk.base() + range.start).ok_or(Error::WrongProtection)?;
         let pages = Span::from_parts(start, range.len());
