@@ -66,7 +66,8 @@ impl<P: Platform> CodeHeap<'_, P> {
         let policy = self.policy()?;
         let granule_bits = self.granule_bits()?;
         let (views, reservation) = self.place(length, policy.code_memory(), reach)?;
-        let granules = if single == 0 { (length >> granule_bits) as u32 } else { 1 };
+        // One granule stands for a chunk without free runs.
+        let granules = if single == 0 { ((length >> granule_bits) as u32).max(2) } else { 1 };
         let chunk = match heaps.shared.lock().records.take(granules, &heaps.directory, platform) {
             Ok(chunk) => chunk,
             Err(error) => {
@@ -187,19 +188,23 @@ impl<P: Platform> CodeHeap<'_, P> {
         while let Some(number) = link.checked_sub(1) {
             let Some(chunk) = self.runtime.heaps.directory.get(number as u16) else { return };
             link = chunk.next.load(Ordering::Relaxed);
-            let pages = Span::from_parts(chunk.base(), chunk.length());
-            let is_chunk = |region: &Region, _| match region.kind {
-                Kind::HeapChunk => Ok(()),
-                _ => Err(Error::NotOwned),
-            };
-            match self.runtime.release(pages, is_chunk) {
+            match self.unmap(chunk) {
                 Ok(()) => {
-                    self.heap.refund(pages.length());
+                    self.heap.refund(chunk.length());
                     self.forget_record(chunk);
                 }
                 Err(_) => self.heap.push_retired(chunk),
             }
         }
+    }
+
+    fn unmap(&self, chunk: &Chunk) -> Result<(), Error> {
+        let platform = self.runtime.platform;
+        let claim = self.runtime.registry.claim_chunk(chunk.base(), platform)?;
+        // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
+        let unmapped = claim.release(|pages| unsafe { platform.unmap(pages) })?;
+        self.runtime.counters.unmapped(unmapped);
+        Ok(())
     }
 
     fn forget_record(&self, chunk: &'static Chunk) {

@@ -107,8 +107,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Claims the live region that holds `span`, up to `extent`, for a caller's operation. Waits while others
-    /// use the region. The chunks of code heaps are nobody's but the heap's.
+    /// Claims the live region that holds `span`, up to `extent`. Waits while others use the region.
     pub fn claim<P: Platform>(
         &self,
         span: Span,
@@ -121,8 +120,7 @@ impl Registry {
                 Extent::Pages => region.pages(platform.page_size()),
                 Extent::Requested => region.requested(),
             };
-            let is_ours = region.kind == Kind::HeapChunk;
-            if inside.contains(span) && !is_ours { Ok(()) } else { Err(Error::NotOwned) }
+            if inside.contains(span) { Ok(()) } else { Err(Error::NotOwned) }
         })
     }
 
@@ -140,8 +138,30 @@ impl Registry {
         })
     }
 
-    /// Claims the region at `address` if `check` accepts it. Waits while others use the region.
+    /// Claims the region at `address` if `check` accepts it. Waits while others use the region. The chunks of
+    /// code heaps are nobody's but the heap's.
     pub fn claim_if<P: Platform>(
+        &self,
+        address: usize,
+        access: Access,
+        platform: P,
+        check: impl Fn(&Region) -> Result<(), Error>,
+    ) -> Result<Claim<'_, P>, Error> {
+        self.claim_any(address, access, platform, |region| match region.kind {
+            Kind::HeapChunk => Err(Error::NotOwned),
+            _ => check(region),
+        })
+    }
+
+    /// Claims the chunk of a code heap, for the heap.
+    pub(crate) fn claim_chunk<P: Platform>(&self, base: usize, platform: P) -> Result<Claim<'_, P>, Error> {
+        self.claim_any(base, Access::Exclusive, platform, |region| match region.kind {
+            Kind::HeapChunk if region.base == base => Ok(()),
+            _ => Err(Error::NotOwned),
+        })
+    }
+
+    fn claim_any<P: Platform>(
         &self,
         address: usize,
         access: Access,

@@ -61,7 +61,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Unmaps the region whose base is the span's start, if `check` accepts it and the given size.
-    pub(crate) fn release(
+    pub(super) fn release(
         &self,
         span: Span,
         check: impl Fn(&Region, usize) -> Result<(), Error>,
