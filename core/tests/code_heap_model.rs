@@ -48,14 +48,7 @@ struct Model<'r> {
 impl<'r> Model<'r> {
     fn new(system: &'r System, limits: Limits, seed: u64) -> Self {
         let heap = system.runtime.new_code_heap(limits).unwrap();
-        Self {
-            system,
-            heap,
-            blocks: BTreeMap::new(),
-            starts: Vec::new(),
-            random: Random(seed),
-            refusals: 0,
-        }
+        Self { system, heap, blocks: BTreeMap::new(), starts: Vec::new(), random: Random(seed), refusals: 0 }
     }
 
     fn alloc(&mut self) {
@@ -182,7 +175,9 @@ fn random_operations_agree_with_a_plain_reference_under_every_policy() {
 #[test]
 fn chunks_of_every_length_agree_with_a_plain_reference() {
     let operations = if cfg!(miri) { 60 } else { 20_000 };
-    for (seed, chunk_bytes) in [1, 4096, 12 << 10, 100 << 10, 1 << 20, 2 << 20, 1 << 30].into_iter().enumerate() {
+    for (seed, chunk_bytes) in
+        [1, 4096, 12 << 10, 100 << 10, 1 << 20, 2 << 20, 1 << 30].into_iter().enumerate()
+    {
         let system = System::new(Policy::Dual, 4096);
         let limits = Limits { bytes: 3 << 20, chunk_bytes };
         Model::new(&system, limits, 0x1234_5678_9abc_def1 + seed as u64).run(operations);
