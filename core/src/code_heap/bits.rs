@@ -12,10 +12,12 @@ pub(super) fn mask(first: usize, last: usize) -> u64 {
 }
 
 /// The word of this number.
+#[inline]
 pub(super) fn word(bits: Bits, index: usize) -> u64 {
     bits.get(index).map_or(0, |word| word.load(Ordering::Acquire))
 }
 
+#[inline]
 pub(super) fn is_set(bits: Bits, index: usize) -> bool {
     word(bits, index / 64) >> (index % 64) & 1 != 0
 }
@@ -37,8 +39,8 @@ fn change(bits: Bits, index: usize, change: impl FnOnce(u64) -> u64) {
 
 /// The words that a range which is not empty lies in, each with the mask of its part.
 fn words(range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
-    let last = range.end.saturating_sub(1);
-    (range.start / 64..=last / 64).map(move |index| {
+    let last = range.end.wrapping_sub(1);
+    (range.start / 64..last / 64 + 1).map(move |index| {
         let start = index * 64;
         (index, mask(range.start.saturating_sub(start), last - start))
     })
@@ -70,15 +72,18 @@ pub(super) fn first_set(bits: Bits, from: usize, end: usize) -> Option<usize> {
 }
 
 /// The last set bit up to `index`, in its word and the `words` before that.
+#[inline]
 pub(super) fn last_set(bits: Bits, index: usize, words: usize) -> Option<usize> {
-    let oldest = (index / 64).saturating_sub(words);
-    let mut at = index / 64;
-    let mut found = word(bits, at) & mask(0, index % 64);
-    while found == 0 && at > oldest {
-        at -= 1;
-        found = word(bits, at);
+    // The bits behind `index` are shifted out.
+    let found = word(bits, index / 64) << (63 - index % 64);
+    if found != 0 {
+        return Some(index - found.leading_zeros() as usize);
     }
-    found.checked_ilog2().map(|bit| at * 64 + bit as usize)
+    let oldest = (index / 64).saturating_sub(words);
+    (oldest..index / 64).rev().find_map(|at| {
+        let found = word(bits, at);
+        (found != 0).then(|| at * 64 + 63 - found.leading_zeros() as usize)
+    })
 }
 
 /// The numbers of all set bits.

@@ -92,6 +92,8 @@ pub(super) struct Chunk {
     /// Whether any executed bit is set.
     has_executed: AtomicBool,
     reservation: AtomicU32,
+    /// Bytes of its pages, also while it waits to be unmapped.
+    mapped: AtomicUsize,
     /// The next record in a list of chunks, as number + 1.
     pub(super) next: AtomicU32,
     pub(super) number: u16,
@@ -143,6 +145,7 @@ impl Chunk {
             single: AtomicUsize::new(0),
             owner: AtomicU64::new(0),
             reservation: AtomicU32::new(0),
+            mapped: AtomicUsize::new(0),
             has_executed: AtomicBool::new(false),
             populated: AtomicU64::new(0),
             summary: AtomicPtr::new(core::ptr::null_mut()),
@@ -165,6 +168,7 @@ impl Chunk {
         self.granule_bits.store(granule_bits, Ordering::Relaxed);
         self.base.store(parts.base, Ordering::Relaxed);
         self.length.store(parts.length, Ordering::Relaxed);
+        self.mapped.store(parts.length, Ordering::Relaxed);
         self.writable.store(parts.writable, Ordering::Relaxed);
         self.single.store(parts.single, Ordering::Relaxed);
         self.owner.store(parts.owner.pack(), Ordering::Relaxed);
@@ -180,6 +184,11 @@ impl Chunk {
         self.length.load(Ordering::Relaxed)
     }
 
+    /// Bytes of its pages, also while it waits to be unmapped.
+    pub(super) fn mapped(&self) -> usize {
+        self.mapped.load(Ordering::Relaxed)
+    }
+
     pub(super) fn reservation(&self) -> u32 {
         self.reservation.load(Ordering::Relaxed)
     }
@@ -189,9 +198,16 @@ impl Chunk {
         Owner { heap: (packed >> 32) as u32, shard: packed as u32 }
     }
 
-    /// The chunk belongs to no heap any more: it waits to be unmapped.
+    /// The chunk belongs to no heap any more: it waits to be unmapped. It says that it holds no address,
+    /// since another chunk may be mapped there as soon as it is gone.
     pub(super) fn disown(&self) {
+        self.length.store(0, Ordering::Release);
         self.owner.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Whether an address lies in its pages.
+    pub(super) fn holds(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base()) < self.length()
     }
 
     /// How many granules it has; one if it is for a single block.
@@ -331,21 +347,23 @@ impl Chunk {
     /// if another block has taken the start meanwhile, is that one: its size was stored after the first
     /// one's bit was cleared and before its own was set, so a size that is read together with a bit that is
     /// still set afterwards belongs to a block that was live in between.
+    #[inline]
     pub(super) fn find(&self, address: usize) -> Option<Block> {
         let life = self.life.load(Ordering::Acquire);
         let base = self.base();
-        let offset = address.checked_sub(base).filter(|offset| *offset < self.length())?;
+        let offset = address.wrapping_sub(base);
+        if offset >= self.length() {
+            return None;
+        }
         let granule_bits = self.granule_bits.load(Ordering::Relaxed);
         let start = last_set(self.tables.starts, offset >> granule_bits, SEARCH_WORDS)?;
         let size = self.size_at(start);
-        if !is_set(self.tables.starts, start) {
-            return None;
-        }
+        let is_still_live = is_set(self.tables.starts, start);
         fence(Ordering::Acquire);
-        let start = start << granule_bits;
-        let is_inside = offset - start < size;
         let is_same_life = life.is_multiple_of(2) && self.life.load(Ordering::Relaxed) == life;
-        (is_inside && is_same_life).then_some(Block { address: base + start, size })
+        let start = start << granule_bits;
+        let is_found = is_still_live && is_same_life && offset - start < size;
+        is_found.then_some(Block { address: base + start, size })
     }
 
     /// The parts of the write view, as offsets, that have to have memory behind them before `span` is

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::memory::{Pool, UNIT};
 use crate::platform::Platform;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU16, Ordering};
 
 /// Records are made room for in groups of so many.
 const GROUP: usize = 64;
@@ -21,6 +21,16 @@ const _: () = assert!(MOST < u16::MAX as usize);
 /// Chunks by number, found without a lock.
 pub(super) struct Directory {
     groups: [AtomicPtr<Chunk>; GROUPS],
+    /// For addresses of these stretches, a chunk that was looked up there before, as number + 1. Only a
+    /// hint: whoever uses it asks the chunk whether it holds the address.
+    recent: [AtomicU16; RECENT],
+}
+
+const RECENT: usize = 256;
+
+/// The stretches are as long as chunks usually are.
+fn stretch(address: usize) -> usize {
+    address >> 21 & (RECENT - 1)
 }
 
 /// Numbers and memory for records; changed under a lock.
@@ -187,7 +197,23 @@ fn lay_out(parts: &mut Parts, granules: usize) -> Tables {
 
 impl Directory {
     pub(super) const fn new() -> Self {
-        Self { groups: [const { AtomicPtr::new(ptr::null_mut()) }; GROUPS] }
+        Self {
+            groups: [const { AtomicPtr::new(ptr::null_mut()) }; GROUPS],
+            recent: [const { AtomicU16::new(0) }; RECENT],
+        }
+    }
+
+    /// A chunk that may hold an address.
+    #[inline]
+    pub(super) fn recent(&self, address: usize) -> Option<&'static Chunk> {
+        self.get(self.recent.get(stretch(address))?.load(Ordering::Relaxed).checked_sub(1)?)
+    }
+
+    /// Remembers the chunk that holds an address.
+    pub(super) fn remember(&self, address: usize, chunk: &Chunk) {
+        if let Some(recent) = self.recent.get(stretch(address)) {
+            recent.store(chunk.number + 1, Ordering::Relaxed);
+        }
     }
 
     /// The record of this number. It must have been handed out.

@@ -190,7 +190,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             link = chunk.next.load(Ordering::Relaxed);
             match self.unmap(chunk) {
                 Ok(()) => {
-                    self.heap.refund(chunk.length());
+                    self.heap.refund(chunk.mapped());
                     self.forget_record(chunk);
                 }
                 Err(_) => self.heap.push_retired(chunk),

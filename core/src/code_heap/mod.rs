@@ -32,7 +32,8 @@ use crate::policy::Policy;
 use crate::runtime::Runtime;
 use bits::is_set;
 use chunk::{Chunk, GRANULE_BITS, LONGEST_SHARED};
-use shard::{Given, Guard, Request, SHARDS, Shard};
+use roster::Roster;
+use shard::{Given, Request, SHARDS, Shard};
 
 /// What one heap may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,45 +84,57 @@ impl<P: Platform> Runtime<P> {
         self.chunk_at(address)?.find(address)
     }
 
+    /// The chunk of any heap that holds an address: the one that was found near there the last time, or
+    /// what the registry says.
     #[inline]
     fn chunk_at(&self, address: usize) -> Option<&'static Chunk> {
+        let directory = &self.heaps.directory;
+        match directory.recent(address).filter(|chunk| chunk.holds(address)) {
+            Some(chunk) => Some(chunk),
+            None => self.look_up_chunk(address),
+        }
+    }
+
+    #[cold]
+    fn look_up_chunk(&self, address: usize) -> Option<&'static Chunk> {
         let page = self.registry.page(address).filter(|page| !page.is_other_view)?;
-        self.heaps.directory.get(page.chunk.checked_sub(1)?)
+        let chunk = self.heaps.directory.get(page.chunk.checked_sub(1)?)?;
+        self.heaps.directory.remember(address, chunk);
+        Some(chunk)
     }
 }
 
 impl<P: Platform> CodeHeap<'_, P> {
     /// A block of `size` bytes that can be executed, aligned to a cache line of 64 bytes. Returns its address.
+    #[inline]
     pub fn alloc(&self, size: i64) -> Result<usize, Error> {
-        self.alloc_within(size, None)
+        let size = self.runtime.allocation_size(size)?;
+        if size > LONGEST_SHARED {
+            return self.alloc_alone(size, None);
+        }
+        let request = Request { size, granules: ((size - 1) >> self.granule_bits()?) as u32 + 1 };
+        let (index, shard, mut roster) = self.heap.lock_any(shard::preferred());
+        match shard.alloc(&mut roster, request, &self.runtime.heaps.directory) {
+            Some(given) => Ok(self.accept(given)),
+            None => {
+                drop(roster);
+                self.alloc_after_growth(index, request)
+            }
+        }
     }
 
     /// As [`alloc`](Self::alloc), wholly within `max_distance` bytes of `target`.
     pub fn alloc_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize, Error> {
         let reach = Reach::new(target, max_distance)?;
-        self.alloc_within(size, Some(reach))
-    }
-
-    #[inline]
-    fn alloc_within(&self, size: i64, reach: Option<Reach>) -> Result<usize, Error> {
         let size = self.runtime.allocation_size(size)?;
-        let granule_bits = self.granule_bits()?;
         if size > LONGEST_SHARED {
-            return self.alloc_alone(size, reach);
+            return self.alloc_alone(size, Some(reach));
         }
-        let request = Request { size, granules: ((size - 1) >> granule_bits) as u32 + 1, reach };
-        let (index, shard, roster) = self.heap.lock_any(shard::preferred());
-        match self.alloc_in(shard, roster, request) {
+        let request = Request { size, granules: ((size - 1) >> self.granule_bits()?) as u32 + 1 };
+        match self.alloc_anywhere(request, Some(reach)) {
             Some(address) => Ok(address),
-            None => self.alloc_after_growth(index, request),
+            None => self.alloc_in_new_chunk(shard::preferred(), request, Some(reach)),
         }
-    }
-
-    /// A block out of a shard's free space.
-    #[inline]
-    fn alloc_in(&self, shard: &Shard, mut roster: Guard<'_>, request: Request) -> Option<usize> {
-        let given = shard.alloc(&mut roster, request, &self.runtime.heaps.directory)?;
-        Some(self.accept(given))
     }
 
     fn accept(&self, given: Given) -> usize {
@@ -135,30 +148,46 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// last what the system gives once all empty chunks went back to it.
     #[cold]
     fn alloc_after_growth(&self, index: usize, request: Request) -> Result<usize, Error> {
-        if request.reach.is_some()
-            && let Some(address) = self.alloc_anywhere(request)
-        {
-            return Ok(address);
-        }
-        let shortage = match self.alloc_in_new_chunk(index, request) {
+        let shortage = match self.alloc_in_new_chunk(index, request, None) {
             Err(error @ (Error::NoMemory | Error::OverLimit)) => error,
             other => return other,
         };
-        if let Some(address) = self.alloc_anywhere(request) {
+        if let Some(address) = self.alloc_anywhere(request, None) {
             return Ok(address);
         }
         if !self.return_empty_chunks() {
             return Err(shortage);
         }
-        self.alloc_in_new_chunk(index, request)
+        self.alloc_in_new_chunk(index, request, None)
     }
 
-    fn alloc_anywhere(&self, request: Request) -> Option<usize> {
-        self.heap.shards.iter().find_map(|shard| self.alloc_in(shard, shard.lock(), request))
+    /// A block out of the free space of any shard.
+    fn alloc_anywhere(&self, request: Request, reach: Option<Reach>) -> Option<usize> {
+        self.heap.shards.iter().find_map(|shard| self.alloc_in(shard, &mut shard.lock(), request, reach))
     }
 
-    fn alloc_in_new_chunk(&self, index: usize, request: Request) -> Result<usize, Error> {
-        let chunk = self.grow(index, request.size, request.reach)?;
+    fn alloc_in(
+        &self,
+        shard: &Shard,
+        roster: &mut Roster,
+        request: Request,
+        reach: Option<Reach>,
+    ) -> Option<usize> {
+        let directory = &self.runtime.heaps.directory;
+        let given = match reach {
+            None => shard.alloc(roster, request, directory),
+            Some(reach) => shard.alloc_within(roster, request, reach, directory),
+        };
+        given.map(|given| self.accept(given))
+    }
+
+    fn alloc_in_new_chunk(
+        &self,
+        index: usize,
+        request: Request,
+        reach: Option<Reach>,
+    ) -> Result<usize, Error> {
+        let chunk = self.grow(index, request.size, reach)?;
         let shard = self.heap.shard(index);
         let mut roster = match self.lock_with_vacancy(shard) {
             Ok(roster) => roster,
@@ -170,7 +199,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         };
         roster.add(chunk);
         self.heap.empty_chunk_added();
-        self.alloc_in(shard, roster, request).ok_or(Error::NoMemory)
+        self.alloc_in(shard, &mut roster, request, reach).ok_or(Error::NoMemory)
     }
 
     /// A block too large to share a chunk gets one to itself.

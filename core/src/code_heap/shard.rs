@@ -23,7 +23,6 @@ pub(super) struct Request {
     /// Bytes.
     pub(super) size: usize,
     pub(super) granules: u32,
-    pub(super) reach: Option<Reach>,
 }
 
 /// A block that a shard gave.
@@ -68,13 +67,26 @@ impl Shard {
         request: Request,
         directory: &Directory,
     ) -> Option<Given> {
-        let (chunk, start, was_empty) = match request.reach {
-            None => roster.take(request.granules, directory)?,
-            Some(reach) => take_within(roster, request.granules, reach, directory)?,
-        };
-        chunk.start_block(start, request.size);
+        let taken = roster.take(request.granules, directory)?;
+        Some(self.start(taken, request.size))
+    }
+
+    /// The same with every byte within reach.
+    pub(super) fn alloc_within(
+        &self,
+        roster: &mut Roster,
+        request: Request,
+        reach: Reach,
+        directory: &Directory,
+    ) -> Option<Given> {
+        let taken = take_within(roster, request.granules, reach, directory)?;
+        Some(self.start(taken, request.size))
+    }
+
+    fn start(&self, (chunk, start, was_empty): (&Chunk, usize, bool), size: usize) -> Given {
+        chunk.start_block(start, size);
         self.count(1);
-        Some(Given { address: chunk.address_of(start), was_empty })
+        Given { address: chunk.address_of(start), was_empty }
     }
 
     /// Takes an empty chunk away: the given one, or any.
