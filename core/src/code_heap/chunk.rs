@@ -57,6 +57,8 @@ pub(super) struct Tables {
     pub(super) executed: Bits,
     pub(super) marks: Bits,
     pub(super) free: Bits,
+    /// Starts of blocks that ended and whose granules are not free yet.
+    pub(super) ended: Bits,
     /// For each word of granules: see [`runs`](super::runs).
     pub(super) lengths: &'static [AtomicU16],
     pub(super) origins: &'static [AtomicU16],
@@ -92,6 +94,7 @@ pub(super) struct Chunk {
     /// Whether any executed bit is set.
     has_executed: AtomicBool,
     reservation: AtomicU32,
+    live: AtomicU32,
     /// Bytes of its pages, also while it waits to be unmapped.
     mapped: AtomicUsize,
     /// The next record in a list of chunks, as number + 1.
@@ -145,6 +148,7 @@ impl Chunk {
             single: AtomicUsize::new(0),
             owner: AtomicU64::new(0),
             reservation: AtomicU32::new(0),
+            live: AtomicU32::new(0),
             mapped: AtomicUsize::new(0),
             has_executed: AtomicBool::new(false),
             populated: AtomicU64::new(0),
@@ -241,9 +245,10 @@ impl Chunk {
         (granule << granule_bits == offset && is_set(self.tables.starts, granule)).then_some(granule)
     }
 
-    /// The granules of the live block that starts at one: up to the next block or free run.
+    /// The granules of the block that starts at one, live or just ended: up to the next block or free run.
     pub(super) fn extent(&self, start: usize) -> Range<usize> {
-        let is_end = |index| word(self.tables.starts, index) | word(self.tables.free, index);
+        let Tables { starts, free, ended, .. } = self.tables;
+        let is_end = |index| word(starts, index) | word(free, index) | word(ended, index);
         let granules = self.granules() as usize;
         let mut index = start / 64;
         let behind = u64::MAX << (start % 64) & !(1 << (start % 64));
@@ -320,17 +325,29 @@ impl Chunk {
     }
 
     /// Makes `granule` the start of a live block of `size` bytes.
+    #[inline]
     pub(super) fn start_block(&self, granule: usize, size: usize) {
         if let Some(entry) = self.tables.sizes.get(granule) {
             // Release: whoever reads this size sees that the block before it has ended.
             entry.store(size.wrapping_sub(1) as u16, Ordering::Release);
         }
         set(self.tables.starts, granule);
+        self.live.store(self.live() + 1, Ordering::Relaxed);
     }
 
-    /// Ends the live block that starts at `granule`.
-    pub(super) fn end_block(&self, granule: usize) {
+    /// Ends the live block that starts at `granule`. How many are left.
+    #[inline]
+    pub(super) fn end_block(&self, granule: usize) -> u32 {
         clear(self.tables.starts, granule);
+        set(self.tables.ended, granule);
+        let left = self.live() - 1;
+        self.live.store(left, Ordering::Relaxed);
+        left
+    }
+
+    /// How many blocks are live.
+    pub(super) fn live(&self) -> u32 {
+        self.live.load(Ordering::Relaxed)
     }
 
     /// Ends all blocks.
@@ -338,6 +355,7 @@ impl Chunk {
         for bits in self.tables.starts.iter().chain(self.tables.marks) {
             bits.store(0, Ordering::Release);
         }
+        self.live.store(0, Ordering::Relaxed);
     }
 
     /// The live block that holds an address. Takes no lock.

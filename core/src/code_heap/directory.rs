@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU16, Ordering};
 
 /// Records are made room for in groups of so many.
 const GROUP: usize = 64;
-const GROUPS: usize = 512;
+const GROUPS: usize = 256;
 
 const LINE: usize = 64;
 
@@ -180,13 +180,14 @@ fn lay_out(parts: &mut Parts, granules: usize) -> Tables {
     let line = shared.div_ceil(64);
     let classes = if granules == 1 { 0 } else { CLASSES };
     let [starts, executed, marks] = core::array::from_fn(|_| parts.next(words));
-    let free = parts.next(shared);
+    let [free, ended] = core::array::from_fn(|_| parts.next(shared));
     let [fresh, worn] = core::array::from_fn(|_| parts.next(classes * line));
     Tables {
         starts,
         executed,
         marks,
         free,
+        ended,
         fresh: Index { lines: fresh, words: line },
         worn: Index { lines: worn, words: line },
         lengths: parts.next(shared),

@@ -238,15 +238,14 @@ impl<P: Platform> CodeHeap<'_, P> {
         for (index, shard) in self.heap.shards.iter().enumerate() {
             let mut roster = shard.lock();
             let owner = Owner { heap: self.heap.id, shard: index as u32 };
+            roster.clear(directory);
             for chunk in (0..used).filter_map(|number| directory.get(number)) {
                 if chunk.owner() == owner {
                     chunk.end_all_blocks();
-                    chunk.forget_all_runs();
                     chunk.disown();
                     self.heap.push_retired(chunk);
                 }
             }
-            shard.clear(&mut roster, directory);
         }
         self.sweep();
         self.heap.retire();

@@ -120,16 +120,17 @@ impl Heaps {
         for heap in self.all() {
             figures.chunks += heap.chunks.load(Ordering::Relaxed) as i64;
             figures.chunk_bytes += heap.mapped.load(Ordering::Relaxed) as i64;
-            figures.blocks += heap.shards.iter().map(Shard::blocks).sum::<usize>() as i64;
         }
         let shared = self.shared.lock();
         figures.record_bytes += shared.records.bytes() as i64;
         figures.reservations = shared.reservations.count() as i64;
         let used = shared.records.used();
         drop(shared);
-        // Counted when somebody asks, so that freeing a block needs not look at its size.
-        let chunks = (0..used).filter_map(|number| self.directory.get(number));
-        figures.bytes = chunks.map(Chunk::live_bytes).sum::<usize>() as i64;
+        for chunk in (0..used).filter_map(|number| self.directory.get(number)) {
+            figures.blocks += i64::from(chunk.live());
+            // Counted when somebody asks, so that freeing a block needs not look at its size.
+            figures.bytes += chunk.live_bytes() as i64;
+        }
         figures
     }
 }

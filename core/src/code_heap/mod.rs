@@ -215,7 +215,6 @@ impl<P: Platform> CodeHeap<'_, P> {
         let shard = self.heap.shard(index);
         let _roster = shard.lock();
         chunk.start_block(0, size);
-        shard.count(1);
         Ok(chunk.base())
     }
 
@@ -225,16 +224,16 @@ impl<P: Platform> CodeHeap<'_, P> {
         let (chunk, shard) = self.chunk_of(address)?;
         let mut roster = shard.lock();
         let start = self.live_start(chunk, shard, address)?;
-        let granules = chunk.extent(start);
         if is_set(chunk.tables.marks, start) {
-            self.remove_code(chunk, granules.clone())?;
+            self.remove_code(chunk, chunk.extent(start))?;
         }
-        chunk.end_block(start);
-        shard.count(-1);
-        let is_unused = chunk.is_for_one() || {
-            roster.give(chunk, granules)
-                && !self.heap.keep_empty_chunk()
-                && shard.remove_empty(&mut roster, Some(chunk), &self.runtime.heaps.directory).is_some()
+        let is_unused = match chunk.is_for_one() {
+            true => chunk.end_block(start) == 0,
+            false => {
+                roster.end_block(chunk, start)
+                    && !self.heap.keep_empty_chunk()
+                    && shard.remove_empty(&mut roster, Some(chunk), &self.runtime.heaps.directory).is_some()
+            }
         };
         if is_unused {
             chunk.disown();

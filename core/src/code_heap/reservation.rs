@@ -17,7 +17,7 @@ pub(super) const HEADROOM: usize = 256 << 20;
 /// Chunks are placed at multiples of this where possible: one entry of a page table, and of the page map.
 pub(super) const ALIGNMENT: usize = 2 << 20;
 
-const MOST: usize = 64;
+const MOST: usize = 16;
 
 /// A stretch of addresses that holds chunks.
 #[derive(Clone, Copy)]

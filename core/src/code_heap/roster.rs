@@ -5,7 +5,6 @@ use super::classes::classes_above;
 use super::directory::Directory;
 use super::runs::{Run, Summary};
 use crate::memory::UNIT;
-use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -79,24 +78,40 @@ impl Roster {
         self.worn |= summary.classes(true).load(Ordering::Relaxed);
     }
 
-    /// Takes a run of `length` granules: out of a fresh one if there is any. Its chunk and start, and whether
-    /// the chunk was empty.
+    /// Takes a run of `length` granules: out of a fresh one if there is any. Its chunk and start.
     #[inline]
-    pub(super) fn take(
-        &mut self,
-        length: u32,
-        directory: &Directory,
-    ) -> Option<(&'static Chunk, usize, bool)> {
+    pub(super) fn take(&mut self, length: u32, directory: &Directory) -> Option<(&'static Chunk, usize)> {
         let (chunk, run) = match self.open {
             Some((chunk, run)) if run.length >= length && self.is_best(chunk, run, length) => (chunk, run),
-            _ => {
-                self.close();
-                self.find(length, directory)?
-            }
+            _ => self.search(length, directory)?,
         };
-        let was_empty = run.length == chunk.granules();
         self.open = chunk.take_front(run, length).map(|rest| (chunk, rest));
-        Some((chunk, run.start, was_empty))
+        Some((chunk, run.start))
+    }
+
+    /// A run, if need be among blocks that have ended: chunk by chunk, as each may have one.
+    fn search(&mut self, length: u32, directory: &Directory) -> Option<(&'static Chunk, Run)> {
+        self.close();
+        loop {
+            if let Some(found) = self.find(length, directory) {
+                return Some(found);
+            }
+            let ended = self.summaries().find(|summary| summary.ended.load(Ordering::Relaxed) > 0)?;
+            self.settle(chunk_of(ended, directory)?);
+        }
+    }
+
+    fn settle(&mut self, chunk: &Chunk) {
+        chunk.settle();
+        self.note(chunk);
+    }
+
+    /// Makes the granules of all blocks that have ended free, and closes the open run.
+    pub(super) fn settle_all(&mut self, directory: &Directory) {
+        self.close();
+        for chunk in self.chunks(directory) {
+            self.settle(chunk);
+        }
     }
 
     /// Whether a block should come out of this run: it is fresh, or nothing else is.
@@ -112,17 +127,18 @@ impl Roster {
         }
     }
 
-    /// Makes granules free. Whether their chunk is empty now.
+    /// Ends the live block that starts at a granule. Whether its chunk is empty now.
     #[inline]
-    pub(super) fn give(&mut self, chunk: &Chunk, granules: Range<usize>) -> bool {
-        let mut open = self.open.filter(|(other, _)| core::ptr::eq(*other, chunk)).map(|(_, run)| run);
-        let was_open = open.is_some();
-        let run = chunk.free_run(granules, &mut open);
-        if was_open && open.is_none() {
-            self.open = None;
+    pub(super) fn end_block(&mut self, chunk: &Chunk, start: usize) -> bool {
+        if chunk.end_block(start) > 0 {
+            let ended = &chunk.summary().ended;
+            ended.store(ended.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            return false;
         }
+        self.open.take_if(|(open, _)| core::ptr::eq(*open, chunk));
+        chunk.reset();
         self.note(chunk);
-        run.length == chunk.granules()
+        true
     }
 
     fn find(&mut self, length: u32, directory: &Directory) -> Option<(&'static Chunk, Run)> {
@@ -169,7 +185,7 @@ impl Roster {
         if let Some(summary) = self.vacancy() {
             summary.chunk.store(chunk.number + 1, Ordering::Relaxed);
             chunk.set_summary(summary);
-            chunk.free_run(0..chunk.granules() as usize, &mut None);
+            chunk.reset();
             self.note(chunk);
         }
     }
@@ -177,10 +193,8 @@ impl Roster {
     /// Takes a chunk out.
     pub(super) fn remove(&mut self, chunk: &Chunk) {
         self.open.take_if(|(open, _)| core::ptr::eq(*open, chunk));
-        let summary = chunk.summary();
-        summary.chunk.store(0, Ordering::Relaxed);
-        summary.classes(false).store(0, Ordering::Relaxed);
-        summary.classes(true).store(0, Ordering::Relaxed);
+        chunk.forget_all_runs();
+        chunk.summary().chunk.store(0, Ordering::Relaxed);
     }
 
     /// Takes all chunks out.

@@ -5,14 +5,17 @@
 //! its start noted there: of either kind a word can have one only. So freeing finds both neighbours, and a
 //! search the length of what it found, in a few words that are near each other. No list is followed.
 //!
+//! A block that ends is only marked, and made free with all others that have ended when no other run serves:
+//! most of them have neighbours by then, or their chunk is empty and nothing needs merging.
+//!
 //! Runs that cores may have fetched from ("worn") are kept apart: publishing there costs a cross-core step,
 //! so they are used last. A run that is merged of both kinds is worn.
 
-use super::bits::{any_set, clear, clear_all, is_set, ones_after, ones_before, set, set_all, word};
-use super::chunk::Chunk;
+use super::bits::{any_set, clear, clear_all, is_set, ones_after, ones_before, set, set_all, set_bits, word};
+use super::chunk::{Chunk, Tables};
 use super::classes::{class_of, classes_above};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// How many words of a class that may be too short are looked at before there is said to be none.
 const TRIES: usize = 8;
@@ -25,11 +28,18 @@ pub(super) struct Summary {
     /// Of runs that nobody fetched from.
     fresh: AtomicU64,
     worn: AtomicU64,
+    /// Blocks that ended and whose granules are not free yet.
+    pub(super) ended: AtomicU32,
 }
 
 impl Summary {
     pub(super) const fn new() -> Self {
-        Self { chunk: AtomicU16::new(0), fresh: AtomicU64::new(0), worn: AtomicU64::new(0) }
+        Self {
+            chunk: AtomicU16::new(0),
+            fresh: AtomicU64::new(0),
+            worn: AtomicU64::new(0),
+            ended: AtomicU32::new(0),
+        }
     }
 
     pub(super) fn classes(&self, is_worn: bool) -> &AtomicU64 {
@@ -56,26 +66,50 @@ impl Run {
 }
 
 impl Chunk {
-    /// Makes a run of granules free, merged with its neighbours. Returns the whole run. `open` is a run that
-    /// the index doesn't know; if it is one of the neighbours it is open no more.
-    pub(super) fn free_run(&self, freed: Range<usize>, open: &mut Option<Run>) -> Run {
+    /// Makes a run of granules free, merged with its neighbours.
+    fn free_run(&self, freed: Range<usize>) {
         let mut is_worn = self.was_executed(&freed);
         let mut whole = Run { start: freed.start, length: freed.len() as u32 };
         if let Some(before) = self.run_ending_at(freed.start) {
             is_worn |= self.unmark(before);
-            open.take_if(|open| *open == before);
             whole = Run { start: before.start, length: before.length + whole.length };
         }
         if is_set(self.tables.free, freed.end) {
             let after = self.run_from(freed.end);
             is_worn |= self.unmark(after);
-            open.take_if(|open| *open == after);
             whole.length += after.length;
         }
         set_all(self.tables.free, freed);
         self.note_bounds(whole);
         self.note_class(whole, is_worn);
-        whole
+    }
+
+    /// Makes the granules of all ended blocks free. No run is open.
+    #[cold]
+    pub(super) fn settle(&self) {
+        let mut gathered = 0..0;
+        for start in set_bits(self.tables.ended) {
+            let granules = self.extent(start);
+            if gathered.end == granules.start {
+                gathered.end = granules.end;
+                continue;
+            }
+            let before = core::mem::replace(&mut gathered, granules);
+            if !before.is_empty() {
+                self.free_run(before);
+            }
+        }
+        self.tables.ended.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        if !gathered.is_empty() {
+            self.free_run(gathered);
+        }
+        self.summary().ended.store(0, Ordering::Relaxed);
+    }
+
+    /// Makes the whole chunk, in which no block is live, one free run.
+    pub(super) fn reset(&self) {
+        self.forget_all_runs();
+        self.free_run(0..self.granules() as usize);
     }
 
     /// Takes `length` granules from the start of a run. What is left of it is not in the index.
@@ -141,11 +175,6 @@ impl Chunk {
 
     fn was_executed(&self, granules: &Range<usize>) -> bool {
         self.has_executed() && any_set(self.tables.executed, granules.clone())
-    }
-
-    /// The run that is the whole chunk, if nothing of it is in use.
-    pub(super) fn is_all_free(&self) -> bool {
-        is_set(self.tables.free, 0) && self.run_from(0).length == self.granules()
     }
 
     /// All free runs, in address order.
@@ -227,9 +256,14 @@ impl Chunk {
 
     /// No run is free any more: the chunk goes back to the system.
     pub(super) fn forget_all_runs(&self) {
-        for bits in [self.tables.free, self.tables.marks, self.tables.fresh.lines, self.tables.worn.lines] {
+        let Tables { free, marks, ended, fresh, worn, .. } = self.tables;
+        for bits in [free, marks, ended, fresh.lines, worn.lines] {
             bits.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         }
+        for classes in [&self.summary().fresh, &self.summary().worn] {
+            classes.store(0, Ordering::Relaxed);
+        }
+        self.summary().ended.store(0, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,6 @@ use super::chunk::Chunk;
 use super::directory::Directory;
 use super::roster::Roster;
 use crate::near::Reach;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many shards a heap has.
 pub(super) const SHARDS: usize = 8;
@@ -13,8 +12,6 @@ pub(super) const SHARDS: usize = 8;
 #[repr(align(128))]
 pub(super) struct Shard {
     roster: spin::Mutex<Roster>,
-    /// Live blocks: changed under the lock, read without.
-    blocks: AtomicUsize,
 }
 
 /// What is asked of a shard.
@@ -36,7 +33,7 @@ pub(super) type Guard<'a> = spin::MutexGuard<'a, Roster>;
 
 impl Shard {
     pub(super) const fn new() -> Self {
-        Self { roster: spin::Mutex::new(Roster::new()), blocks: AtomicUsize::new(0) }
+        Self { roster: spin::Mutex::new(Roster::new()) }
     }
 
     pub(super) fn lock(&self) -> Guard<'_> {
@@ -54,11 +51,6 @@ impl Shard {
         unsafe { self.roster.force_unlock() };
     }
 
-    /// Live blocks.
-    pub(super) fn blocks(&self) -> usize {
-        self.blocks.load(Ordering::Relaxed)
-    }
-
     /// A block out of the shard's free runs, if one fits.
     #[inline]
     pub(super) fn alloc(
@@ -68,7 +60,7 @@ impl Shard {
         directory: &Directory,
     ) -> Option<Given> {
         let taken = roster.take(request.granules, directory)?;
-        Some(self.start(taken, request.size))
+        Some(start(taken, request.size))
     }
 
     /// The same with every byte within reach.
@@ -80,13 +72,7 @@ impl Shard {
         directory: &Directory,
     ) -> Option<Given> {
         let taken = take_within(roster, request.granules, reach, directory)?;
-        Some(self.start(taken, request.size))
-    }
-
-    fn start(&self, (chunk, start, was_empty): (&Chunk, usize, bool), size: usize) -> Given {
-        chunk.start_block(start, size);
-        self.count(1);
-        Given { address: chunk.address_of(start), was_empty }
+        Some(start(taken, request.size))
     }
 
     /// Takes an empty chunk away: the given one, or any.
@@ -96,37 +82,31 @@ impl Shard {
         wanted: Option<&'static Chunk>,
         directory: &Directory,
     ) -> Option<&'static Chunk> {
-        let empty = |chunk: &&'static Chunk| chunk.is_all_free();
+        let is_empty = |chunk: &&'static Chunk| chunk.live() == 0;
         let chunk = match wanted {
-            Some(chunk) => Some(chunk).filter(empty),
-            None => roster.chunks(directory).find(empty),
+            Some(chunk) => Some(chunk).filter(is_empty),
+            None => roster.chunks(directory).find(is_empty),
         }?;
         roster.remove(chunk);
-        chunk.forget_all_runs();
         Some(chunk)
-    }
-
-    /// Counts a block that came alive (1) or died (-1). The lock is held, so this is a plain addition.
-    pub(super) fn count(&self, change: isize) {
-        self.blocks.store(self.blocks().wrapping_add_signed(change), Ordering::Relaxed);
-    }
-
-    /// Forgets all chunks and blocks.
-    pub(super) fn clear(&self, roster: &mut Roster, directory: &Directory) {
-        roster.clear(directory);
-        self.blocks.store(0, Ordering::Relaxed);
     }
 }
 
-/// Takes so many granules within reach: the chunk, where they start in it, and whether it was empty. Looks at
-/// every run of the chunks that are partly within reach.
+fn start((chunk, start): (&Chunk, usize), size: usize) -> Given {
+    let was_empty = chunk.live() == 0;
+    chunk.start_block(start, size);
+    Given { address: chunk.address_of(start), was_empty }
+}
+
+/// Takes so many granules within reach: the chunk, and where they start in it. Looks at every run of the
+/// chunks that are partly within reach.
 fn take_within(
     roster: &mut Roster,
     length: u32,
     reach: Reach,
     directory: &Directory,
-) -> Option<(&'static Chunk, usize, bool)> {
-    roster.close();
+) -> Option<(&'static Chunk, usize)> {
+    roster.settle_all(directory);
     let (chunk, run, start) = roster.chunks(directory).find_map(|chunk| {
         if reach.clip(chunk.base()..chunk.base() + chunk.length()).is_empty() {
             return None;
@@ -140,7 +120,7 @@ fn take_within(
         })
     })?;
     chunk.take_middle(run, start, length);
-    Some((chunk, start, run.length == chunk.granules()))
+    Some((chunk, start))
 }
 
 /// The shard that a thread tries first. Threads' stacks lie megabytes apart, one behind the other; golden-ratio
