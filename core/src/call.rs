@@ -32,11 +32,15 @@ impl<P: Platform> Runtime<P> {
         Ok(found)
     }
 
-    /// Whether the page at an address can be executed, and is not a further view that only the library
-    /// uses. Takes no lock.
+    /// Whether an address can be executed: its page allows it and is not a further view that only the library
+    /// uses; if it is a code heap's, a live block holds the address. Takes no lock.
     pub fn is_executable(&self, address: i64) -> Result<bool, Error> {
-        if address <= 0 || self.registry.page(address as usize).is_some_and(|page| page.is_other_view) {
+        if address <= 0 {
             return Ok(false);
+        }
+        if let Some(page) = self.registry.page(address as usize) {
+            let is_code = page.protection.contains(Protection::EXEC) && !page.is_other_view;
+            return Ok(is_code && (page.chunk == 0 || self.find_block(address).is_some()));
         }
         let found = self.protection_at(address)?;
         Ok(found.is_some_and(|protection| protection.contains(Protection::EXEC)))

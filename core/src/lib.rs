@@ -14,6 +14,7 @@
 compile_error!("execmem's contract is written for 64-bit addresses");
 
 pub mod abi;
+pub mod code_heap;
 pub mod error;
 pub mod icache;
 pub mod platform;
@@ -29,6 +30,7 @@ mod memory;
 mod near;
 mod report;
 
+pub use code_heap::CodeHeap;
 pub use error::Error;
 pub use platform::Platform;
 pub use policy::Policy;

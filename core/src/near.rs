@@ -37,8 +37,18 @@ impl Reach {
         })
     }
 
+    /// The bytes from `low` up to `high`, as close to `low` as there is room.
+    pub(crate) fn between(low: usize, high: usize) -> Self {
+        Self { target: low, low, high }
+    }
+
+    /// The part of a range that is within reach.
+    pub(crate) fn clip(self, range: Range<usize>) -> Range<usize> {
+        range.start.max(self.low)..range.end.min(self.high)
+    }
+
     /// Whether `size` bytes at `start` are all within reach.
-    fn holds(self, start: usize, size: usize) -> bool {
+    pub(crate) fn holds(self, start: usize, size: usize) -> bool {
         self.low <= start && start.checked_add(size).is_some_and(|end| end <= self.high)
     }
 

@@ -148,6 +148,19 @@ impl Choice {
         }
     }
 
+    /// The policy of a code heap: nothing in its contract needs pages that are writable and executable, so
+    /// where the choice is left to us two views are preferred, whatever the other allocations get.
+    pub(crate) fn for_heap(&self, platform: impl Platform) -> Result<Policy, Error> {
+        if self.wish(platform)? != Policy::Auto {
+            return self.fix(platform);
+        }
+        match Policy::Dual.probe(platform) {
+            Ok(()) => Ok(Policy::Dual),
+            Err(Error::Refused | Error::Unsupported) => self.fix(platform),
+            Err(shortage) => Err(shortage),
+        }
+    }
+
     /// Whether the system lets pages that were writable become executable. Under policy `dual` it may not
     /// (SELinux, `prctl(PR_SET_MDWE)`), and a read-execute view has to be kept for that.
     pub(crate) fn can_add_exec(&self, platform: impl Platform) -> Result<bool, Error> {

@@ -69,8 +69,18 @@ pub struct Statistics {
     pub peak_mapped_bytes: i64,
     /// Calls that failed.
     pub failed_calls: i64,
-    /// Bytes that the library's own records of regions take.
+    /// Bytes that the library's own records of regions and of code heaps take.
     pub record_bytes: i64,
+    /// Live blocks of all code heaps.
+    pub code_blocks: i64,
+    /// Their requested bytes.
+    pub code_bytes: i64,
+    /// Chunks that they lie in: a region each.
+    pub code_chunks: i64,
+    /// Bytes of the chunks' code pages; second views are not counted.
+    pub code_chunk_bytes: i64,
+    /// Stretches of addresses in which a direct branch reaches from any block to any other.
+    pub code_reservations: i64,
 }
 
 /// A line of text on the stack: the dump must not allocate.
@@ -102,13 +112,19 @@ impl<P: Platform> Runtime<P> {
 
     /// Figures of this moment. While other threads allocate, figures of one call need not add up to the byte.
     pub fn statistics(&self) -> Statistics {
+        let heaps = self.heaps.figures();
         let mut statistics = Statistics {
             regions: self.region_count(),
             requested_bytes: self.requested_bytes(),
             mapped_bytes: self.counters.mapped.load(Ordering::Relaxed),
             peak_mapped_bytes: self.counters.peak_mapped.load(Ordering::Relaxed),
             failed_calls: self.counters.failed_calls.load(Ordering::Relaxed),
-            record_bytes: self.registry.record_bytes() as i64,
+            record_bytes: self.registry.record_bytes() as i64 + heaps.record_bytes,
+            code_blocks: heaps.blocks,
+            code_bytes: heaps.bytes,
+            code_chunks: heaps.chunks,
+            code_chunk_bytes: heaps.chunk_bytes,
+            code_reservations: heaps.reservations,
             ..Statistics::default()
         };
         let mut previous = None;

@@ -19,7 +19,9 @@ use crate::value::ValueOperations;
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::offset_of;
 
-type Outcome<T> = Result<T, Error>;
+pub use super::code_calls::*;
+
+pub(super) type Outcome<T> = Result<T, Error>;
 
 /// A path or a name; NULL is an invalid argument.
 unsafe fn text<'a>(pointer: *const c_char) -> Outcome<&'a CStr> {
@@ -31,11 +33,11 @@ unsafe fn text<'a>(pointer: *const c_char) -> Outcome<&'a CStr> {
 }
 
 /// For methods that fail or have nothing to say: the `bool` of the C interface.
-fn done(outcome: Outcome<()>) -> Outcome<bool> {
+pub(super) fn done(outcome: Outcome<()>) -> Outcome<bool> {
     outcome.map(|()| true)
 }
 
-fn number(outcome: Outcome<usize>) -> Outcome<i64> {
+pub(super) fn number(outcome: Outcome<usize>) -> Outcome<i64> {
     outcome.map(|number| number as i64)
 }
 
@@ -380,6 +382,11 @@ pub unsafe fn rt_exec_memory_stats<P: Platform>(
         failed_calls: statistics.failed_calls,
         policy: runtime.policy().map_or(-1, |policy| policy as i64),
         record_bytes: statistics.record_bytes,
+        code_blocks: statistics.code_blocks,
+        code_bytes: statistics.code_bytes,
+        code_chunks: statistics.code_chunks,
+        code_chunk_bytes: statistics.code_chunk_bytes,
+        code_reservations: statistics.code_reservations,
     };
     let known = size_of::<RtExecMemoryStats>().min(size as usize);
     // SAFETY: the caller's structure has at least `known` bytes, and so has ours.

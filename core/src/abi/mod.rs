@@ -5,6 +5,7 @@
 //! fill the register.
 
 pub mod calls;
+mod code_calls;
 mod symbols;
 pub mod types;
 

@@ -129,6 +129,32 @@ macro_rules! for_each_symbol {
         fn rt_exec_memory_set_limit(bytes: i64) -> bool, else false;
         /// Fills in the first `out->size` bytes of the figures, at least the first three fields.
         fn rt_exec_memory_stats(out: *mut RtExecMemoryStats) -> bool, else false;
+        /// A block of `size` bytes of the code heap, executable, not yet written, aligned to 32 bytes at least.
+        /// Its address; 0 on failure.
+        fn rt_code_alloc(size: i64) -> i64, else 0;
+        /// As `rt_code_alloc`, with every byte within `max_distance` bytes of `target`.
+        fn rt_code_alloc_near(size: i64, target: i64, max_distance: i64) -> i64, else 0;
+        /// Copies `length` bytes at `src` to `address + offset`, all inside the live block that holds
+        /// `address`, or nothing. The number of bytes; -1 on failure.
+        fn rt_code_write(address: i64, src: *const u8, length: i64, offset: i64) -> i64, else -1;
+        /// Where the byte at an address of a live block, and the rest of the block behind it, can be written
+        /// directly; 0 unless the heap's memory has two views.
+        fn rt_code_write_view(address: i64) -> i64, else 0;
+        /// After it any core may execute the bytes, which lie in one live block; also where other code was
+        /// executed before.
+        fn rt_code_publish(address: i64, size: i64) -> bool, else false;
+        /// As `rt_code_publish` for `count` ranges, with one cross-core step at most. All of them, or none.
+        fn rt_code_publish_all(addresses: *const i64, sizes: *const i64, count: i64) -> bool, else false;
+        /// Replaces one aligned word of eight bytes of a live block, and publishes it: other threads execute
+        /// the old word or the new one. False under policy `toggle`, too.
+        fn rt_code_patch(address: i64, word: u64) -> bool, else false;
+        /// Frees the live block that starts at an address; any other address is not owned. What was written
+        /// there is replaced by trap instructions.
+        fn rt_code_free(address: i64) -> bool, else false;
+        /// Finds the live block that holds an address. Takes no lock, and may be called in a signal handler.
+        fn rt_code_find(address: i64, out: *mut RtCodeBlock) -> bool, else false;
+        /// Sets the most bytes of code pages that the code heap may have, above 0. What it has already stays.
+        fn rt_code_set_limit(bytes: i64) -> bool, else false;
         /// `RT_ERROR_*` of this thread's last failed call; `RT_ERROR_NONE` if none has failed. Calls that
         /// succeed leave it alone. Never fails.
         fn rt_last_error() -> i32;

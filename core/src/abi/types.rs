@@ -63,8 +63,28 @@ pub struct RtExecMemoryStats {
     pub failed_calls: i64,
     /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated.
     pub policy: i64,
-    /// Bytes that the library's own records of regions take.
+    /// Bytes that the library's own records of regions and of code heaps take.
     pub record_bytes: i64,
+    /// Live blocks of the code heap, and of all others that a Rust program has made.
+    pub code_blocks: i64,
+    /// Their requested bytes.
+    pub code_bytes: i64,
+    /// Chunks that they lie in: a region each.
+    pub code_chunks: i64,
+    /// Bytes of the chunks' code pages; second views are not counted.
+    pub code_chunk_bytes: i64,
+    /// Stretches of addresses in which a direct branch reaches from any block to any other.
+    pub code_reservations: i64,
+}
+
+/// A live block of the code heap, from `rt_code_find`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RtCodeBlock {
+    /// Where it starts: what `rt_code_alloc` returned.
+    pub address: i64,
+    /// The bytes that were requested.
+    pub size: i64,
 }
 
 /// No access.

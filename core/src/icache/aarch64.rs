@@ -7,6 +7,8 @@ use super::ctr::{CacheType, lines};
 use core::arch::asm;
 
 pub(super) const INSTRUCTION_ALIGNMENT: usize = 4;
+/// `brk #0`.
+pub(super) const TRAP: [u8; 4] = 0xd420_0000u32.to_le_bytes();
 
 /// See [`super::make_coherent`].
 pub(super) unsafe fn make_coherent(written: usize, executed: usize, length: usize) {

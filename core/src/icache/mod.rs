@@ -11,6 +11,9 @@ mod arch;
 /// Instructions start at multiples of this many bytes; a call to anything else would fault.
 pub const INSTRUCTION_ALIGNMENT: usize = arch::INSTRUCTION_ALIGNMENT;
 
+/// Trap instructions: what freed code is filled with.
+pub const TRAP: [u8; 4] = arch::TRAP;
+
 /// Makes this core execute what was stored: `length` bytes, stored at `written` and executed at
 /// `executed`. They differ where the memory has two views, and then each address matters: data is
 /// cleaned by the one, instructions are invalidated by the other.

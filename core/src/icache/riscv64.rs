@@ -2,6 +2,8 @@
 //! It says nothing of other harts: `synchronize_cores` does.
 
 pub(super) const INSTRUCTION_ALIGNMENT: usize = 2;
+/// `ebreak`.
+pub(super) const TRAP: [u8; 4] = 0x0010_0073u32.to_le_bytes();
 
 /// See [`super::make_coherent`].
 pub(super) unsafe fn make_coherent(_written: usize, _executed: usize, _length: usize) {

@@ -2,6 +2,8 @@
 //! code"). What another core has fetched already is dropped by `synchronize_cores`.
 
 pub(super) const INSTRUCTION_ALIGNMENT: usize = 1;
+/// `int3`, four times.
+pub(super) const TRAP: [u8; 4] = [0xcc; 4];
 
 /// See [`super::make_coherent`]. Only the compiler has to keep its stores in front.
 pub(super) unsafe fn make_coherent(_written: usize, _executed: usize, _length: usize) {

@@ -102,7 +102,7 @@ impl Registry {
         }
         let index = regions.insert(region, pool, platform)?;
         self.fill_views(index, &region, page_size);
-        let page = Page { protection, region: index, is_other_view: false };
+        let page = Page { protection, region: index, is_other_view: false, chunk: region.chunk };
         self.pages.fill(region.pages(page_size).range(), page);
         Ok(())
     }
@@ -138,8 +138,30 @@ impl Registry {
         })
     }
 
-    /// Claims the region at `address` if `check` accepts it. Waits while others use the region.
+    /// Claims the region at `address` if `check` accepts it. Waits while others use the region. The chunks of
+    /// code heaps are nobody's but the heap's.
     pub fn claim_if<P: Platform>(
+        &self,
+        address: usize,
+        access: Access,
+        platform: P,
+        check: impl Fn(&Region) -> Result<(), Error>,
+    ) -> Result<Claim<'_, P>, Error> {
+        self.claim_any(address, access, platform, |region| match region.kind {
+            Kind::HeapChunk => Err(Error::NotOwned),
+            _ => check(region),
+        })
+    }
+
+    /// Claims the chunk of a code heap, for the heap.
+    pub(crate) fn claim_chunk<P: Platform>(&self, base: usize, platform: P) -> Result<Claim<'_, P>, Error> {
+        self.claim_any(base, Access::Exclusive, platform, |region| match region.kind {
+            Kind::HeapChunk if region.base == base => Ok(()),
+            _ => Err(Error::NotOwned),
+        })
+    }
+
+    fn claim_any<P: Platform>(
         &self,
         address: usize,
         access: Access,
@@ -170,9 +192,23 @@ impl Registry {
         }
     }
 
+    /// Makes a later [`record`](Self::record) of a heap's pages unable to fail.
+    pub(crate) fn prepare(&self, pages: Span, platform: impl Platform) -> Result<(), Error> {
+        let mut records = self.records.lock();
+        self.pages.reserve(pages.range(), &mut records.pool, platform)
+    }
+
+    /// Records what a heap's pages allow now.
+    pub(crate) fn record(&self, pages: Span, protection: Protection) {
+        let _writer = self.records.lock();
+        for (run, page) in self.pages.runs(pages.range()) {
+            self.pages.fill(run, Page { protection, ..page });
+        }
+    }
+
     fn fill_views(&self, index: Index, region: &Region, page_size: usize) {
         for (view, protection) in region.other_views(page_size) {
-            let page = Page { protection, region: index, is_other_view: true };
+            let page = Page { protection, region: index, is_other_view: true, chunk: region.chunk };
             self.pages.fill(view.range(), page);
         }
     }
@@ -253,7 +289,8 @@ impl<P: Platform> Claim<'_, P> {
     /// Records what the pages allow now. The pages were prepared.
     pub fn record_protection(&self, pages: Span, protection: Protection) {
         let _writer = self.registry.records.lock();
-        let page = Page { protection, region: self.index, is_other_view: false };
+        let chunk = self.region.chunk;
+        let page = Page { protection, region: self.index, is_other_view: false, chunk };
         self.registry.pages.fill(pages.range(), page);
     }
 

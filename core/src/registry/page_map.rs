@@ -32,10 +32,12 @@ pub struct Page {
     /// Whether the address is one of the library's own further views of the region's memory, not
     /// the address that the caller was given.
     pub is_other_view: bool,
+    /// The code heap's chunk that the page belongs to, as its number + 1; 0: none.
+    pub(crate) chunk: u16,
 }
 
 /// A page word: bit 0 set (a node's address is aligned to 4 KiB), protection in bits 1 to 3, the view in
-/// bit 4, [`HIDDEN`], the region in the upper half.
+/// bit 4, [`HIDDEN`], the chunk in bits 16 to 31, the region in the upper half.
 const PAGE: usize = 1;
 const OTHER_VIEW: usize = 1 << 4;
 /// The page is being unmapped. Lookups don't see it; its word can be put back as it was.
@@ -44,7 +46,8 @@ const HIDDEN: usize = 1 << 5;
 impl Page {
     fn encode(self) -> *mut Node {
         let other_view = if self.is_other_view { OTHER_VIEW } else { 0 };
-        let word = PAGE | (self.protection.bits() as usize) << 1 | other_view | (self.region as usize) << 32;
+        let owner = (self.chunk as usize) << 16 | (self.region as usize) << 32;
+        let word = PAGE | (self.protection.bits() as usize) << 1 | other_view | owner;
         ptr::without_provenance_mut(word)
     }
 
@@ -55,6 +58,7 @@ impl Page {
             protection: Protection::from_bits_truncate((word >> 1) as u8 & 7),
             region: (word >> 32) as Index,
             is_other_view: word & OTHER_VIEW != 0,
+            chunk: (word >> 16) as u16,
         })
     }
 }

@@ -14,12 +14,19 @@ pub enum Kind {
     File,
     /// Anonymous memory of `rt_mmap_file`.
     Anonymous,
+    /// A chunk of a code heap. Only the heap works on it: to callers of page operations it is not owned.
+    HeapChunk,
 }
 
 impl Kind {
     /// Whether `rt_free_exec_memory` releases it and the code-memory counts include it.
     pub const fn is_exec_memory(self) -> bool {
         matches!(self, Self::Code | Self::Data)
+    }
+
+    /// Whether `rt_munmap` releases it.
+    pub const fn is_mapping(self) -> bool {
+        matches!(self, Self::File | Self::Anonymous)
     }
 }
 
@@ -38,6 +45,8 @@ pub struct Region {
     pub kind: Kind,
     /// Whether an instruction cache may already hold something of it.
     pub was_published: bool,
+    /// The number + 1 of the code heap's chunk that it is; 0: none.
+    pub(crate) chunk: u16,
     /// Who uses it now: 0 nobody, n shared users, or [`EXCLUSIVE`].
     pub(crate) users: u32,
 }
@@ -52,7 +61,16 @@ const _: () = assert!(size_of::<Region>() <= 56);
 impl Region {
     /// A region with one view.
     pub const fn new(kind: Kind, base: usize, size: usize) -> Self {
-        Self { base, size, writable_view: 0, executable_view: 0, kind, was_published: false, users: 0 }
+        Self {
+            base,
+            size,
+            writable_view: 0,
+            executable_view: 0,
+            kind,
+            was_published: false,
+            chunk: 0,
+            users: 0,
+        }
     }
 
     /// The bytes that the caller asked for.

@@ -88,7 +88,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Enters a freshly mapped region. If there is no memory for that, its pages are unmapped again.
-    pub(super) fn register(&self, region: Region, protection: Protection) -> Result<usize, Error> {
+    pub(crate) fn register(&self, region: Region, protection: Protection) -> Result<usize, Error> {
         let page_size = self.page_size();
         if let Err(error) = self.registry.insert(region, protection, self.platform) {
             for view in region.all_views(page_size) {
@@ -114,7 +114,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// A requested size as a number of bytes, checked against the limit.
-    pub(super) fn allocation_size(&self, size: i64) -> Result<usize, Error> {
+    pub(crate) fn allocation_size(&self, size: i64) -> Result<usize, Error> {
         match usize::try_from(size) {
             Ok(0) | Err(_) => Err(Error::InvalidArgument),
             Ok(size) => self.check_limit(size).map(|()| size),

@@ -88,7 +88,7 @@ impl<P: Platform> Runtime<P> {
     /// Unmaps what [`map_file`](Self::map_file) gave: the exact pair.
     pub fn unmap(&self, address: i64, size: i64) -> Result<(), Error> {
         self.release(Span::new(address, size)?, |region, given| {
-            if region.kind.is_exec_memory() {
+            if !region.kind.is_mapping() {
                 Err(Error::NotOwned)
             } else if given == region.size {
                 Ok(())

@@ -18,6 +18,7 @@ impl<P: Platform> Runtime<P> {
     /// Whoever forks inside a value operation that this library has called waits for itself.
     pub fn before_fork(&self) -> bool {
         self.values.lock_for_fork();
+        self.heaps.lock_for_fork();
         self.registry.lock_for_fork()
     }
 
@@ -29,6 +30,7 @@ impl<P: Platform> Runtime<P> {
         // SAFETY: the locks are held since `before_fork`.
         unsafe {
             self.registry.unlock_after_fork();
+            self.heaps.unlock_after_fork();
             self.values.unlock_after_fork();
         }
     }

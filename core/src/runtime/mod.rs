@@ -12,6 +12,7 @@ mod protect;
 pub use files::MapRequest;
 
 use crate::abi::Symbol;
+use crate::code_heap::Heaps;
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::policy::{Choice, Policy};
@@ -24,6 +25,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub struct Runtime<P: Platform> {
     pub(crate) platform: P,
     pub(crate) registry: Registry,
+    pub(crate) heaps: Heaps,
     pub(crate) policy: Choice,
     /// The most bytes that a single allocation may have; 0 stands for physical memory.
     limit: AtomicUsize,
@@ -41,6 +43,7 @@ impl<P: Platform> Runtime<P> {
         Self {
             platform,
             registry: Registry::new(),
+            heaps: Heaps::new(),
             policy: Choice::new(),
             limit: AtomicUsize::new(0),
             freed_code: AtomicBool::new(false),

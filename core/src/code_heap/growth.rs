@@ -1,0 +1,253 @@
+//! Chunks come from the system and go back to it.
+
+use super::CodeHeap;
+use super::chunk::{Chunk, LONGEST_SHARED, Owner, Parts};
+use super::heaps::Shared;
+use super::reservation::{ALIGNMENT, HEADROOM, Reservations};
+use super::shard::{Guard, SHARDS, Shard};
+use crate::error::Error;
+use crate::memory::UNIT;
+use crate::near::Reach;
+use crate::platform::{Memory, Platform, Views};
+use crate::registry::{Kind, Region};
+use crate::span::{Span, round_up};
+use core::sync::atomic::Ordering;
+
+impl<P: Platform> CodeHeap<'_, P> {
+    /// A new empty chunk for a shard, with room for a block of `size` bytes: for that one alone if it is
+    /// too large to share. Where memory is short a chunk may be smaller than usual.
+    pub(super) fn grow(
+        &self,
+        index: usize,
+        size: usize,
+        reach: Option<Reach>,
+    ) -> Result<&'static Chunk, Error> {
+        self.sweep();
+        let page_size = self.runtime.page_size();
+        let owner = Owner { heap: self.heap.id, shard: (index % SHARDS) as u32 };
+        let least = round_up(size, page_size);
+        if size > LONGEST_SHARED {
+            return self.map_chunk(least, size, owner, reach);
+        }
+        let mut length = round_up(self.heap.chunk_bytes(), page_size).clamp(least, ALIGNMENT.max(least));
+        loop {
+            match self.map_chunk(length, 0, owner, reach) {
+                Err(Error::NoMemory | Error::OverLimit) if length > least => {
+                    length = round_up(length / 2, page_size).max(least);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn map_chunk(
+        &self,
+        length: usize,
+        single: usize,
+        owner: Owner,
+        reach: Option<Reach>,
+    ) -> Result<&'static Chunk, Error> {
+        self.heap.charge(length)?;
+        let made = self.map_charged(length, single, owner, reach);
+        if made.is_err() {
+            self.heap.refund(length);
+        }
+        made
+    }
+
+    fn map_charged(
+        &self,
+        length: usize,
+        single: usize,
+        owner: Owner,
+        reach: Option<Reach>,
+    ) -> Result<&'static Chunk, Error> {
+        let (platform, heaps) = (self.runtime.platform, &self.runtime.heaps);
+        let policy = self.policy()?;
+        let granule_bits = self.granule_bits()?;
+        let (views, reservation) = self.place(length, policy.code_memory(), reach)?;
+        // One granule stands for a chunk without free runs.
+        let granules = if single == 0 { ((length >> granule_bits) as u32).max(2) } else { 1 };
+        let chunk = match heaps.shared.lock().records.take(granules, &heaps.directory, platform) {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                self.unmap_unseen(views, length);
+                heaps.shared.lock().reservations.leave(reservation);
+                return Err(error);
+            }
+        };
+        let (base, writable) = (views.address, views.writable);
+        chunk.begin(Parts { base, length, writable, granule_bits, single, owner, reservation });
+        let region = Region {
+            writable_view: writable,
+            chunk: chunk.number + 1,
+            ..Region::new(Kind::HeapChunk, base, length)
+        };
+        match self.runtime.register(region, policy.code_protection()) {
+            Ok(_) => Ok(chunk),
+            Err(error) => {
+                self.forget_record(chunk);
+                Err(error)
+            }
+        }
+    }
+
+    /// Maps pages where blocks in them are within reach of all others, or at least of what the caller asks
+    /// for. Also the number of the reservation that they are in.
+    fn place(&self, length: usize, memory: Memory, reach: Option<Reach>) -> Result<(Views, u32), Error> {
+        let platform = self.runtime.platform;
+        if let Some(reach) = reach {
+            let views = reach.map(platform, length, memory)?;
+            return self.admit(views, length, true).ok_or(Error::NoMemory);
+        }
+        // Behind the chunk before, most often: that costs no look at what is mapped.
+        if let Some(place) = self.shared(|shared| shared.reservations.next_place()) {
+            let views = platform.map(length, memory, Some(place))?;
+            if let Some(placed) = self.admit(views, length, false) {
+                return Ok(placed);
+            }
+        }
+        for index in Reservations::indices() {
+            let Some((low, high)) = self.shared(|shared| shared.reservations.window(index)) else { continue };
+            match Reach::between(low, high).map(platform, length, memory) {
+                Ok(views) => {
+                    if let Some(placed) = self.admit(views, length, false) {
+                        return Ok(placed);
+                    }
+                }
+                Err(Error::NoMemory) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.place_first(length, memory)
+    }
+
+    /// The first chunk of a new reservation.
+    fn place_first(&self, length: usize, memory: Memory) -> Result<(Views, u32), Error> {
+        let platform = self.runtime.platform;
+        let chosen = platform.map(length, memory, None)?;
+        let wished = chosen.address.saturating_sub(HEADROOM) & !(ALIGNMENT - 1);
+        if wished < ALIGNMENT {
+            return self.admit(chosen, length, true).ok_or(Error::NoMemory);
+        }
+        self.unmap_unseen(chosen, length);
+        let views = platform.map(length, memory, Some(wished))?;
+        self.admit(views, length, true).ok_or(Error::NoMemory)
+    }
+
+    /// Enters pages into a reservation; into a new one if `may_open`. Where that can't be they are unmapped.
+    fn admit(&self, views: Views, length: usize, may_open: bool) -> Option<(Views, u32)> {
+        let index = self.shared(|shared| {
+            let admitted = shared.reservations.admit(views.address, length);
+            match admitted {
+                None if may_open => shared.reservations.open(views.address, length),
+                other => other,
+            }
+        });
+        if index.is_none() {
+            self.unmap_unseen(views, length);
+        }
+        index.map(|index| (views, index))
+    }
+
+    fn shared<R>(&self, work: impl FnOnce(&mut Shared) -> R) -> R {
+        work(&mut self.runtime.heaps.shared.lock())
+    }
+
+    /// A shard's lock, with room for one more chunk. No other lock is taken while it is held.
+    pub(super) fn lock_with_vacancy<'a>(&self, shard: &'a Shard) -> Result<Guard<'a>, Error> {
+        loop {
+            let roster = shard.lock();
+            if roster.vacancy().is_some() {
+                return Ok(roster);
+            }
+            drop(roster);
+            let unit = self.shared(|shared| shared.records.pool().take(self.runtime.platform, UNIT))?;
+            shard.lock().extend(unit);
+        }
+    }
+
+    /// Unmaps pages that nobody has seen. What can't be unmapped is lost, and nothing else is.
+    fn unmap_unseen(&self, views: Views, length: usize) {
+        for view in [views.address, views.writable].into_iter().filter(|view| *view != 0) {
+            // SAFETY: mapped just now, and nobody has seen it.
+            let _ = unsafe { self.runtime.platform.unmap(Span::from_parts(view, length)) };
+        }
+    }
+
+    /// Unmaps a chunk that no block lies in and that its shard has forgotten. If the system refuses it is
+    /// tried again whenever the heap changes its size.
+    pub(super) fn retire(&self, chunk: &'static Chunk) {
+        self.heap.push_retired(chunk);
+        self.sweep();
+    }
+
+    /// Unmaps what waits to be unmapped.
+    pub(super) fn sweep(&self) {
+        let mut link = self.heap.take_retired();
+        while let Some(number) = link.checked_sub(1) {
+            let Some(chunk) = self.runtime.heaps.directory.get(number as u16) else { return };
+            link = chunk.next.load(Ordering::Relaxed);
+            match self.unmap(chunk) {
+                Ok(()) => {
+                    self.heap.refund(chunk.mapped());
+                    self.forget_record(chunk);
+                }
+                Err(_) => self.heap.push_retired(chunk),
+            }
+        }
+    }
+
+    fn unmap(&self, chunk: &Chunk) -> Result<(), Error> {
+        let platform = self.runtime.platform;
+        let claim = self.runtime.registry.claim_chunk(chunk.base(), platform)?;
+        // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
+        let unmapped = claim.release(|pages| unsafe { platform.unmap(pages) })?;
+        self.runtime.counters.unmapped(unmapped);
+        Ok(())
+    }
+
+    fn forget_record(&self, chunk: &'static Chunk) {
+        chunk.disown();
+        self.shared(|shared| {
+            shared.reservations.leave(chunk.reservation());
+            shared.records.give(chunk);
+        });
+    }
+
+    /// Gives all empty chunks back to the system. Whether there were any.
+    pub(super) fn return_empty_chunks(&self) -> bool {
+        let mut found = false;
+        for shard in &self.heap.shards {
+            let mut roster = shard.lock();
+            while let Some(chunk) = shard.remove_empty(&mut roster, None, &self.runtime.heaps.directory) {
+                self.heap.empty_chunk_used();
+                chunk.disown();
+                self.heap.push_retired(chunk);
+                found = true;
+            }
+        }
+        self.sweep();
+        found
+    }
+
+    /// Ends all blocks and gives all chunks back.
+    pub(super) fn release_all(&self) {
+        let directory = &self.runtime.heaps.directory;
+        let used = self.shared(|shared| shared.records.used());
+        for (index, shard) in self.heap.shards.iter().enumerate() {
+            let mut roster = shard.lock();
+            let owner = Owner { heap: self.heap.id, shard: index as u32 };
+            roster.clear(directory);
+            for chunk in (0..used).filter_map(|number| directory.get(number)) {
+                if chunk.owner() == owner {
+                    chunk.end_all_blocks();
+                    chunk.disown();
+                    self.heap.push_retired(chunk);
+                }
+            }
+        }
+        self.sweep();
+        self.heap.retire();
+    }
+}

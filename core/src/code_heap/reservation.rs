@@ -1,0 +1,128 @@
+//! Where chunks lie: near enough to each other that any block reaches any other by a direct branch.
+//!
+//! A reservation is a stretch of addresses no longer than such a branch reaches. Nothing is mapped for it
+//! in advance (address space may be limited): it is where the next chunks are asked for. When it has no
+//! room left another one is opened, which the statistics tell.
+
+use super::chunk::LONGEST_SHARED;
+
+/// How far a direct call reaches: `bl` on aarch64 (±128 MiB), `call rel32` on x86-64 and `auipc` with
+/// `jalr` on riscv64 (±2 GiB).
+pub(super) const REACH: usize = if cfg!(target_arch = "aarch64") { 128 << 20 } else { 2 << 30 };
+
+/// So far below the place that the system would have chosen the first chunk of a reservation goes. Systems
+/// place mappings from the top down, also the second views: they must not fill the room between chunks.
+pub(super) const HEADROOM: usize = 256 << 20;
+
+/// Chunks are placed at multiples of this where possible: one entry of a page table, and of the page map.
+pub(super) const ALIGNMENT: usize = 2 << 20;
+
+const MOST: usize = 16;
+
+/// A stretch of addresses that holds chunks.
+#[derive(Clone, Copy)]
+struct Reservation {
+    low: usize,
+    high: usize,
+    /// 0: the entry is unused.
+    chunks: u32,
+}
+
+/// All reservations of a process.
+pub(super) struct Reservations {
+    all: [Reservation; MOST],
+    newest: usize,
+}
+
+impl Reservations {
+    pub(super) const fn new() -> Self {
+        Self { all: [Reservation { low: 0, high: 0, chunks: 0 }; MOST], newest: 0 }
+    }
+
+    /// How many hold chunks.
+    pub(super) fn count(&self) -> usize {
+        self.all.iter().filter(|reservation| reservation.chunks > 0).count()
+    }
+
+    /// The address behind the newest reservation's chunks.
+    pub(super) fn next_place(&self) -> Option<usize> {
+        let newest = self.all.get(self.newest).filter(|reservation| reservation.chunks > 0)?;
+        newest.high.checked_next_multiple_of(ALIGNMENT)
+    }
+
+    /// Where a chunk could lie to be within reach of all of a reservation: lowest and highest address.
+    pub(super) fn window(&self, index: usize) -> Option<(usize, usize)> {
+        let reservation = self.all.get(index)?;
+        if reservation.chunks == 0 {
+            return None;
+        }
+        Some((
+            reservation.high.saturating_sub(REACH).max(LONGEST_SHARED),
+            reservation.low.saturating_add(REACH),
+        ))
+    }
+
+    pub(super) const fn indices() -> core::ops::Range<usize> {
+        0..MOST
+    }
+
+    /// Enters a chunk into the reservation that it is within reach of.
+    pub(super) fn admit(&mut self, start: usize, length: usize) -> Option<u32> {
+        let end = start + length;
+        let fits = |reservation: &Reservation| {
+            reservation.chunks > 0 && reservation.high.max(end) - reservation.low.min(start) <= REACH
+        };
+        let index = self.all.iter().position(fits)?;
+        let reservation = self.all.get_mut(index)?;
+        reservation.low = reservation.low.min(start);
+        reservation.high = reservation.high.max(end);
+        reservation.chunks += 1;
+        Some(index as u32)
+    }
+
+    /// Enters a chunk into a new reservation; `None`: there are too many.
+    pub(super) fn open(&mut self, start: usize, length: usize) -> Option<u32> {
+        let index = self.all.iter().position(|reservation| reservation.chunks == 0)?;
+        *self.all.get_mut(index)? = Reservation { low: start, high: start + length, chunks: 1 };
+        self.newest = index;
+        Some(index as u32)
+    }
+
+    /// A chunk is gone. A reservation ends with its last chunk.
+    pub(super) fn leave(&mut self, index: u32) {
+        if let Some(reservation) = self.all.get_mut(index as usize) {
+            reservation.chunks = reservation.chunks.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_admitted_is_within_reach_of_everything_else_in_the_reservation() {
+        let mut all = Reservations::new();
+        let start = 1 << 40;
+        assert_eq!(all.admit(start, ALIGNMENT), None);
+        assert_eq!(all.open(start, ALIGNMENT), Some(0));
+        assert_eq!(all.admit(start + REACH - ALIGNMENT, ALIGNMENT), Some(0));
+        assert_eq!(all.admit(start + REACH, ALIGNMENT), None);
+        assert_eq!(all.admit(start - 1, 1), None);
+        assert_eq!(all.open(start + REACH, ALIGNMENT), Some(1));
+        assert_eq!(all.count(), 2);
+        assert_eq!(all.window(0), Some((start, start + REACH)));
+    }
+
+    #[test]
+    fn a_reservation_ends_with_its_last_chunk() {
+        let mut all = Reservations::new();
+        all.open(1 << 40, ALIGNMENT);
+        all.admit((1 << 40) + ALIGNMENT, ALIGNMENT);
+        all.leave(0);
+        assert_eq!(all.count(), 1);
+        all.leave(0);
+        assert_eq!(all.count(), 0);
+        assert_eq!(all.admit(1 << 40, ALIGNMENT), None);
+    }
+}

@@ -1,0 +1,273 @@
+//! The ways into a block's bytes, and from there to what cores execute.
+
+use super::CodeHeap;
+use super::bits::{clear, set};
+use super::chunk::{Block, Chunk};
+use crate::error::Error;
+use crate::icache::TRAP;
+use crate::platform::{PageRequest, Platform};
+use crate::policy::Policy;
+use crate::protection::Protection;
+use crate::span::Span;
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A long copy gives the shard's lock back after so many bytes.
+const PIECE: usize = 64 * 1024;
+
+impl<P: Platform> CodeHeap<'_, P> {
+    /// Copies `length` bytes from `source` to `address + offset`, all inside the live block that holds
+    /// `address`, or nothing. Returns the number of bytes. What was written is code after
+    /// [`publish`](Self::publish).
+    ///
+    /// # Safety
+    /// `source` is readable for `length` bytes.
+    pub unsafe fn write(
+        &self,
+        address: i64,
+        source: *const u8,
+        length: i64,
+        offset: i64,
+    ) -> Result<usize, Error> {
+        if length == 0 {
+            return self.check_empty(address, offset).map(|()| 0);
+        }
+        let span = Span::at_offset(address, offset, length)?;
+        if source.is_null() {
+            return Err(Error::InvalidArgument);
+        }
+        let mut done = 0;
+        while done < span.length() {
+            self.with_block(address, |chunk, block| {
+                check_inside(block, span)?;
+                let piece = Span::from_parts(span.start() + done, PIECE.min(span.length() - done));
+                self.store(chunk, chunk.whole_of(block), piece, &mut |target| {
+                    // SAFETY: `source` by the caller; `store` gives an address where the piece can be
+                    // written. `copy` allows that the two overlap.
+                    unsafe {
+                        let target = ptr::with_exposed_provenance_mut(target);
+                        ptr::copy(source.wrapping_add(done), target, piece.length());
+                    }
+                })?;
+                done += piece.length();
+                Ok(())
+            })?;
+        }
+        Ok(done)
+    }
+
+    /// An empty range is fine at every offset of a live block, its end included.
+    fn check_empty(&self, address: i64, offset: i64) -> Result<(), Error> {
+        let end = address.checked_add(offset).filter(|_| offset >= 0).ok_or(Error::InvalidArgument)?;
+        self.with_block(address, |_, block| match end as usize <= block.span().end() {
+            true => Ok(()),
+            false => Err(Error::NotOwned),
+        })
+    }
+
+    /// Where the byte at an address of a live block can be written directly, as the rest of the block
+    /// behind it: a store there costs no call. *Unsupported* unless the heap's policy is `dual`.
+    pub fn write_view(&self, address: i64) -> Result<usize, Error> {
+        self.with_block(address, |chunk, block| {
+            let view = chunk.view_of(address as usize).ok_or(Error::Unsupported)?;
+            self.check_view(view)?;
+            self.populate(chunk, chunk.whole_of(block))?;
+            set(chunk.tables.marks, chunk.granule_of(block.address));
+            Ok(view)
+        })
+    }
+
+    /// After it any core may execute the bytes, which lie in one live block; also where other code was
+    /// executed before.
+    pub fn publish(&self, address: i64, size: i64) -> Result<(), Error> {
+        let span = Span::new(address, size)?;
+        let was_executed = self.make_coherent(span)?;
+        self.synchronize_if(was_executed)
+    }
+
+    /// The same for many ranges, with one cross-core step at most. All of them, or none.
+    pub fn publish_all(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result<(), Error> {
+        for (address, size) in ranges.clone() {
+            let span = Span::new(address, size)?;
+            self.with_block(address, |_, block| check_inside(block, span))?;
+        }
+        let mut was_executed = false;
+        for (address, size) in ranges {
+            was_executed |= self.make_coherent(Span::new(address, size)?)?;
+        }
+        self.synchronize_if(was_executed)
+    }
+
+    /// Replaces one aligned word of eight bytes of a live block, and publishes it. Other threads execute
+    /// the old word or the new one, never a mixture. Under policy `toggle` it is *unsupported*: while the
+    /// page is being written nobody could execute it.
+    pub fn patch(&self, address: i64, word: u64) -> Result<(), Error> {
+        const BYTES: i64 = size_of::<u64>() as i64;
+        let span = Span::new(address, BYTES)?;
+        if address % BYTES != 0 {
+            return Err(Error::InvalidArgument);
+        }
+        if self.policy()? == Policy::Toggle {
+            return Err(Error::Unsupported);
+        }
+        self.with_block(address, |chunk, block| {
+            check_inside(block, span)?;
+            self.store(chunk, chunk.whole_of(block), span, &mut |target| {
+                let target = ptr::with_exposed_provenance_mut(target);
+                // SAFETY: `store` gives an address where the word can be written; it is as aligned as
+                // `address`, since views differ by whole pages.
+                unsafe { AtomicU64::from_ptr(target) }.store(word, Ordering::Release);
+            })
+        })?;
+        let was_executed = self.make_coherent(span)?;
+        self.synchronize_if(was_executed)
+    }
+
+    /// Makes instruction caches coherent with what was written. Whether other cores may have fetched from
+    /// there before, and have to be told.
+    fn make_coherent(&self, span: Span) -> Result<bool, Error> {
+        self.with_block(span.start() as i64, |chunk, block| {
+            check_inside(block, span)?;
+            self.restore_exec(span)?;
+            let written = chunk.view_of(span.start()).unwrap_or(span.start());
+            // SAFETY: the block is live and its pages are readable, by both views.
+            unsafe { self.runtime.platform.flush_icache(written, span.start(), span.length()) };
+            // Under policy `rwx` the caller may have written without us.
+            set(chunk.tables.marks, chunk.granule_of(block.address));
+            let written = Block { address: span.start(), size: span.length() };
+            Ok(chunk.record_executed(chunk.granules_of(written)))
+        })
+    }
+
+    fn synchronize_if(&self, was_executed: bool) -> Result<(), Error> {
+        if was_executed { self.runtime.platform.synchronize_cores() } else { Ok(()) }
+    }
+
+    /// Fills a block that is about to be freed with traps: what a pointer to freed code should meet. This
+    /// core meets them from now on; others at the latest when the address is published anew.
+    pub(super) fn remove_code(&self, chunk: &Chunk, granules: Range<usize>) -> Result<(), Error> {
+        // A single block's pages go back to the system: what is left there is a fault.
+        if !chunk.is_for_one() {
+            let bytes = chunk.bytes_of(granules.clone());
+            self.store(chunk, bytes, bytes, &mut |target| fill_with_traps(target, bytes.length()))?;
+            let written = chunk.view_of(bytes.start()).unwrap_or(bytes.start());
+            // SAFETY: the chunk's pages are readable, by both views.
+            unsafe { self.runtime.platform.flush_icache(written, bytes.start(), bytes.length()) };
+        }
+        clear(chunk.tables.marks, granules.start);
+        Ok(())
+    }
+
+    /// Does something with the live block that holds an address, which can't be freed meanwhile.
+    fn with_block<R>(
+        &self,
+        address: i64,
+        work: impl FnOnce(&'static Chunk, Block) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let (chunk, shard) = self.chunk_of(address)?;
+        let _roster = shard.lock();
+        let block = self.block_of(chunk, shard, address)?;
+        work(chunk, block)
+    }
+
+    /// Calls `write` with an address where the bytes of `span` can be written, which lie in a block whose
+    /// bytes are `whole`. If it fails, `write` was not called, or the pages could not be made executable again.
+    fn store(
+        &self,
+        chunk: &Chunk,
+        whole: Span,
+        span: Span,
+        write: &mut dyn FnMut(usize),
+    ) -> Result<(), Error> {
+        match self.policy()? {
+            Policy::Dual => {
+                let view = chunk.view_of(span.start()).ok_or(Error::WrongProtection)?;
+                self.check_view(view)?;
+                self.populate(chunk, whole)?;
+                write(view);
+            }
+            Policy::Jit => self.runtime.platform.with_jit_writes(&mut || write(span.start())),
+            Policy::Toggle => self.flip(span.pages(self.runtime.page_size()), &mut || write(span.start()))?,
+            Policy::Rwx | Policy::Auto => write(span.start()),
+        }
+        set(chunk.tables.marks, chunk.granule_of(whole.start()));
+        Ok(())
+    }
+
+    /// A child that got no memory of its own after a fork has views without any access.
+    fn check_view(&self, view: usize) -> Result<(), Error> {
+        match self.runtime.registry.page(view) {
+            Some(page) if page.protection.contains(Protection::WRITE) => Ok(()),
+            _ => Err(Error::WrongProtection),
+        }
+    }
+
+    /// Brings in the pages of a block's write view. A store to a page that the system has no memory for
+    /// would end the process.
+    fn populate(&self, chunk: &Chunk, whole: Span) -> Result<(), Error> {
+        let Some((range, bits)) = chunk.unpopulated(whole) else { return Ok(()) };
+        let start = chunk.view_of(chunk.base() + range.start).ok_or(Error::WrongProtection)?;
+        let pages = Span::from_parts(start, range.len());
+        // SAFETY: the pages are the chunk's; populating changes no contents.
+        let populated =
+            unsafe { self.runtime.platform.request(pages, PageRequest::Populate { for_write: true }) };
+        match populated {
+            Ok(()) | Err(Error::Unsupported) => {
+                chunk.record_populated(bits);
+                Ok(())
+            }
+            Err(_) => Err(Error::NoMemory),
+        }
+    }
+
+    /// Writes while pages are read-write. No other block lies on them.
+    fn flip(&self, pages: Span, write: &mut dyn FnMut()) -> Result<(), Error> {
+        let registry = &self.runtime.registry;
+        registry.prepare(pages, self.runtime.platform)?;
+        // SAFETY: the pages are one live block's; who executes it while it is written has to reckon with that.
+        let protect = |protection| unsafe { self.runtime.platform.protect(pages, protection) };
+        if let Err(error) = protect(Protection::RW) {
+            let _ = protect(Protection::RX);
+            return Err(error);
+        }
+        write();
+        let result = protect(Protection::RX);
+        if result.is_err() {
+            registry.record(pages, Protection::RW);
+        }
+        result
+    }
+
+    /// Sees to it that a block's pages can be read and executed: an earlier flip may have stopped half-way.
+    fn restore_exec(&self, span: Span) -> Result<(), Error> {
+        let pages = span.pages(self.runtime.page_size());
+        let registry = &self.runtime.registry;
+        let is_code = |protection: Protection| protection.contains(Protection::RX);
+        if registry.runs(pages.range()).all(|(_, page)| is_code(page.protection)) {
+            return Ok(());
+        }
+        if self.policy()? != Policy::Toggle {
+            return Err(Error::WrongProtection);
+        }
+        // SAFETY: under policy `toggle` the pages are this block's alone.
+        unsafe { self.runtime.platform.protect(pages, Protection::RX) }?;
+        registry.record(pages, Protection::RX);
+        Ok(())
+    }
+}
+
+fn check_inside(block: Block, span: Span) -> Result<(), Error> {
+    if block.span().contains(span) { Ok(()) } else { Err(Error::NotOwned) }
+}
+
+/// Both are multiples of the smallest granule.
+fn fill_with_traps(target: usize, length: usize) {
+    let [a, b, c, d] = TRAP;
+    let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let target = ptr::with_exposed_provenance_mut::<u64>(target);
+    for index in 0..length / size_of::<u64>() {
+        // SAFETY: the caller can write the bytes, and they are aligned.
+        unsafe { target.add(index).write(word) };
+    }
+}
