@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::memory::{Pool, UNIT};
 use crate::platform::Platform;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU16, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// Records are made room for in groups of so many.
 const GROUP: usize = 64;
@@ -21,12 +21,12 @@ const _: () = assert!(MOST < u16::MAX as usize);
 /// Chunks by number, found without a lock.
 pub(super) struct Directory {
     groups: [AtomicPtr<Chunk>; GROUPS],
-    /// For addresses of these stretches, a chunk that was looked up there before, as number + 1. Only a
-    /// hint: whoever uses it asks the chunk whether it holds the address.
-    recent: [AtomicU16; RECENT],
+    /// For addresses of these stretches, a chunk that was looked up there before. Only a hint: whoever uses
+    /// it asks the chunk whether it holds the address.
+    recent: [AtomicPtr<Chunk>; RECENT],
 }
 
-const RECENT: usize = 256;
+const RECENT: usize = 64;
 
 /// The stretches are as long as chunks usually are.
 fn stretch(address: usize) -> usize {
@@ -200,20 +200,23 @@ impl Directory {
     pub(super) const fn new() -> Self {
         Self {
             groups: [const { AtomicPtr::new(ptr::null_mut()) }; GROUPS],
-            recent: [const { AtomicU16::new(0) }; RECENT],
+            recent: [const { AtomicPtr::new(ptr::null_mut()) }; RECENT],
         }
     }
 
     /// A chunk that may hold an address.
     #[inline]
     pub(super) fn recent(&self, address: usize) -> Option<&'static Chunk> {
-        self.get(self.recent.get(stretch(address))?.load(Ordering::Relaxed).checked_sub(1)?)
+        // Acquire: the record is seen as whoever put it there saw it.
+        let chunk = self.recent.get(stretch(address))?.load(Ordering::Acquire);
+        // SAFETY: null, or a record, which lives for ever.
+        unsafe { chunk.as_ref() }
     }
 
     /// Remembers the chunk that holds an address.
-    pub(super) fn remember(&self, address: usize, chunk: &Chunk) {
+    pub(super) fn remember(&self, address: usize, chunk: &'static Chunk) {
         if let Some(recent) = self.recent.get(stretch(address)) {
-            recent.store(chunk.number + 1, Ordering::Relaxed);
+            recent.store(ptr::from_ref(chunk).cast_mut(), Ordering::Release);
         }
     }
 
