@@ -169,9 +169,27 @@ typedef struct {
     int64_t failed_calls;
     /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated.
     int64_t policy;
-    /// Bytes that the library's own records of regions take.
+    /// Bytes that the library's own records of regions and of code heaps take.
     int64_t record_bytes;
+    /// Live blocks of the code heap, and of all others that a Rust program has made.
+    int64_t code_blocks;
+    /// Their requested bytes.
+    int64_t code_bytes;
+    /// Chunks that they lie in: a region each.
+    int64_t code_chunks;
+    /// Bytes of the chunks' code pages; second views are not counted.
+    int64_t code_chunk_bytes;
+    /// Stretches of addresses in which a direct branch reaches from any block to any other.
+    int64_t code_reservations;
 } RtExecMemoryStats;
+
+/// A live block of the code heap, from `rt_code_find`.
+typedef struct {
+    /// Where it starts: what `rt_code_alloc` returned.
+    int64_t address;
+    /// The bytes that were requested.
+    int64_t size;
+} RtCodeBlock;
 
 /// The built-in store's nil.
 #define RT_VALUE_NIL 3
@@ -344,6 +362,42 @@ bool rt_exec_memory_set_limit(int64_t bytes);
 
 /// Fills in the first `out->size` bytes of the figures, at least the first three fields.
 bool rt_exec_memory_stats(RtExecMemoryStats *out);
+
+/// A block of `size` bytes of the code heap, executable, not yet written, aligned to 32 bytes at least.
+/// Its address; 0 on failure.
+int64_t rt_code_alloc(int64_t size);
+
+/// As `rt_code_alloc`, with every byte within `max_distance` bytes of `target`.
+int64_t rt_code_alloc_near(int64_t size, int64_t target, int64_t max_distance);
+
+/// Copies `length` bytes at `src` to `address + offset`, all inside the live block that holds
+/// `address`, or nothing. The number of bytes; -1 on failure.
+int64_t rt_code_write(int64_t address, const uint8_t *src, int64_t length, int64_t offset);
+
+/// Where the byte at an address of a live block, and the rest of the block behind it, can be written
+/// directly; 0 unless the heap's memory has two views.
+int64_t rt_code_write_view(int64_t address);
+
+/// After it any core may execute the bytes, which lie in one live block; also where other code was
+/// executed before.
+bool rt_code_publish(int64_t address, int64_t size);
+
+/// As `rt_code_publish` for `count` ranges, with one cross-core step at most. All of them, or none.
+bool rt_code_publish_all(const int64_t *addresses, const int64_t *sizes, int64_t count);
+
+/// Replaces one aligned word of eight bytes of a live block, and publishes it: other threads execute
+/// the old word or the new one. False under policy `toggle`, too.
+bool rt_code_patch(int64_t address, uint64_t word);
+
+/// Frees the live block that starts at an address; any other address is not owned. What was written
+/// there is replaced by trap instructions.
+bool rt_code_free(int64_t address);
+
+/// Finds the live block that holds an address. Takes no lock, and may be called in a signal handler.
+bool rt_code_find(int64_t address, RtCodeBlock *out);
+
+/// Sets the most bytes of code pages that the code heap may have, above 0. What it has already stays.
+bool rt_code_set_limit(int64_t bytes);
 
 /// `RT_ERROR_*` of this thread's last failed call; `RT_ERROR_NONE` if none has failed. Calls that
 /// succeed leave it alone. Never fails.

@@ -44,6 +44,17 @@ unsafe extern "C" {
     fn rt_write_exec_bytes(address: i64, src: *const u8, length: i64, offset: i64) -> i64;
     fn rt_mmap_read_into(address: i64, offset: i64, dst: *mut u8, length: i64) -> i64;
 
+    pub safe fn rt_code_alloc(size: i64) -> i64;
+    pub safe fn rt_code_alloc_near(size: i64, target: i64, max_distance: i64) -> i64;
+    fn rt_code_write(address: i64, src: *const u8, length: i64, offset: i64) -> i64;
+    pub safe fn rt_code_write_view(address: i64) -> i64;
+    pub safe fn rt_code_publish(address: i64, size: i64) -> bool;
+    fn rt_code_publish_all(addresses: *const i64, sizes: *const i64, count: i64) -> bool;
+    pub safe fn rt_code_patch(address: i64, word: u64) -> bool;
+    pub safe fn rt_code_free(address: i64) -> bool;
+    fn rt_code_find(address: i64, out: *mut RtCodeBlock) -> bool;
+    pub safe fn rt_code_set_limit(bytes: i64) -> bool;
+
     pub safe fn rt_abi_version() -> i32;
     fn rt_symbol_lookup(name: *const c_char) -> i64;
     fn rt_register_symbols(each: RtEachSymbol, ctx: *mut c_void) -> i64;
@@ -131,6 +142,32 @@ pub fn set_value_ops(operations: Option<&RtValueOps>) -> bool {
     let operations = operations.map_or(core::ptr::null(), |operations| &raw const *operations);
     // SAFETY: the table is NULL or has the size that it says, or says a smaller one.
     unsafe { rt_set_value_ops(operations) }
+}
+
+/// `rt_code_write`.
+pub fn write_block(address: i64, bytes: &[u8], offset: i64) -> i64 {
+    // SAFETY: the slice is readable.
+    unsafe { rt_code_write(address, bytes.as_ptr(), bytes.len() as i64, offset) }
+}
+
+/// `rt_code_write` of so many bytes at NULL.
+pub fn write_null_to_block(address: i64, length: i64) -> i64 {
+    // SAFETY: nothing is read at NULL.
+    unsafe { rt_code_write(address, core::ptr::null(), length, 0) }
+}
+
+/// `rt_code_publish_all` of as many ranges as there are addresses.
+pub fn publish_all(addresses: &[i64], sizes: &[i64]) -> bool {
+    let count = addresses.len().min(sizes.len()) as i64;
+    // SAFETY: both slices have so many numbers.
+    unsafe { rt_code_publish_all(addresses.as_ptr(), sizes.as_ptr(), count) }
+}
+
+/// `rt_code_find`: the block's start and size.
+pub fn find_block(address: i64) -> Option<(i64, i64)> {
+    let mut block = RtCodeBlock { address: 0, size: 0 };
+    // SAFETY: there is room for a block.
+    unsafe { rt_code_find(address, &mut block) }.then_some((block.address, block.size))
 }
 
 /// `rt_value_bytes`.
