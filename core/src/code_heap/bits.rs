@@ -110,7 +110,10 @@ pub(super) fn ones_before(bits: Bits, last: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
+    use std::boxed::Box;
 
     fn bits(words: &[u64]) -> Bits {
         Box::leak(words.iter().map(|word| AtomicU64::new(*word)).collect())
