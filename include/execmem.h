@@ -181,6 +181,9 @@ typedef struct {
     int64_t code_chunk_bytes;
     /// Stretches of addresses in which a direct branch reaches from any block to any other.
     int64_t code_reservations;
+    /// By `RT_POLICY_*`, what came of trying a policy out, and so why the one in force was chosen: -1 it was
+    /// not tried, 0 the system grants it, else the `RT_ERROR_*` why it doesn't.
+    int64_t policy_trials[5];
 } RtExecMemoryStats;
 
 /// A live block of the code heap, from `rt_code_find`.

@@ -23,7 +23,11 @@ pub use execmem_core::{Advice, Error, MapFlags, Policy, Protection, Runtime, Spa
 #[cfg(target_os = "linux")]
 pub use execmem_os_linux as os;
 
-#[cfg(not(target_os = "linux"))]
+/// The adapter for this target.
+#[cfg(target_os = "macos")]
+pub use execmem_os_macos as os;
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("execmem has no adapter for this system yet: implement execmem_core::Platform for it");
 
 pub use os::runtime;

@@ -147,7 +147,12 @@ impl<T: Copy> Slots<T> {
 
     /// All records.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        (0..self.used).filter_map(|index| self.get(index))
+        self.indexes().filter_map(|index| self.get(index))
+    }
+
+    /// Every slot that was ever used.
+    pub(crate) fn indexes(&self) -> core::ops::Range<Index> {
+        0..self.used
     }
 
     fn occupied(&self, index: Index) -> Option<&Slot<T>> {

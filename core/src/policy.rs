@@ -96,6 +96,21 @@ impl Policy {
     }
 }
 
+/// What came of trying a policy out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trial {
+    /// Nobody had to know.
+    #[default]
+    NotTried,
+    /// The system grants what it needs.
+    Granted,
+    /// The system doesn't, for this reason.
+    Failed(Error),
+}
+
+/// How many numbers [`Policy`] has.
+pub const POLICIES: usize = 5;
+
 /// The process's choice: open until the first allocation, then fixed.
 pub(crate) struct Choice {
     /// What was asked for with `set`, or [`UNSET`].
@@ -104,13 +119,20 @@ pub(crate) struct Choice {
     fixed: AtomicI32,
     /// Whether the system lets pages that were writable become executable: 0, 1 or [`UNSET`].
     adds_exec: AtomicI32,
+    /// What came of trying out, by the policy's number: [`UNSET`], 0 for granted, or the error's code.
+    trials: [AtomicI32; POLICIES],
 }
 
 const UNSET: i32 = -1;
 
 impl Choice {
     pub(crate) const fn new() -> Self {
-        Self { wish: AtomicI32::new(UNSET), fixed: AtomicI32::new(UNSET), adds_exec: AtomicI32::new(UNSET) }
+        Self {
+            wish: AtomicI32::new(UNSET),
+            fixed: AtomicI32::new(UNSET),
+            adds_exec: AtomicI32::new(UNSET),
+            trials: [const { AtomicI32::new(UNSET) }; POLICIES],
+        }
     }
 
     /// The policy in force, or, while that is open, the wish.
@@ -139,8 +161,8 @@ impl Choice {
             return Ok(policy);
         }
         let policy = match self.wish(platform)? {
-            Policy::Auto => first_granted(platform)?,
-            wish => wish.probe(platform).map(|()| wish)?,
+            Policy::Auto => self.first_granted(platform)?,
+            wish => self.try_out(wish, platform).map(|()| wish)?,
         };
         match self.fixed.compare_exchange(UNSET, policy as i32, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(policy),
@@ -187,17 +209,34 @@ impl Choice {
             },
         }
     }
-}
 
-/// The first policy that the system grants. A shortage is not a refusal: it is reported, and `auto`
-/// stays open.
-fn first_granted(platform: impl Platform) -> Result<Policy, Error> {
-    for policy in Policy::PREFERENCE {
-        match policy.probe(platform) {
-            Ok(()) => return Ok(policy),
-            Err(Error::Refused | Error::Unsupported) => {}
-            Err(shortage) => return Err(shortage),
+    /// The first policy that the system grants. A shortage is not a refusal: it is reported, and `auto`
+    /// stays open.
+    fn first_granted(&self, platform: impl Platform) -> Result<Policy, Error> {
+        for policy in Policy::PREFERENCE {
+            match self.try_out(policy, platform) {
+                Ok(()) => return Ok(policy),
+                Err(Error::Refused | Error::Unsupported) => {}
+                Err(shortage) => return Err(shortage),
+            }
         }
+        Err(Error::Refused)
     }
-    Err(Error::Refused)
+
+    fn try_out(&self, policy: Policy, platform: impl Platform) -> Result<(), Error> {
+        let result = policy.probe(platform);
+        let outcome = result.map_or_else(|error| error as i32, |()| 0);
+        if let Some(trial) = self.trials.get(policy as usize) {
+            trial.store(outcome, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// What came of trying each policy out, by its number: why the choice is what it is.
+    pub(crate) fn trials(&self) -> [Trial; POLICIES] {
+        self.trials.each_ref().map(|trial| match trial.load(Ordering::Relaxed) {
+            0 => Trial::Granted,
+            code => Error::from_code(code).map_or(Trial::NotTried, Trial::Failed),
+        })
+    }
 }

@@ -1,7 +1,7 @@
 //! Counters, statistics and the dump for people.
 
 use crate::platform::Platform;
-use crate::policy::Policy;
+use crate::policy::{POLICIES, Policy, Trial};
 use crate::protection::Protection;
 use crate::registry::Page;
 use crate::runtime::Runtime;
@@ -81,12 +81,23 @@ pub struct Statistics {
     pub code_chunk_bytes: i64,
     /// Stretches of addresses in which a direct branch reaches from any block to any other.
     pub code_reservations: i64,
+    /// By [`Policy`]'s number, what came of trying it out: why the one in force was chosen.
+    pub policy_trials: [Trial; POLICIES],
 }
 
 /// A line of text on the stack: the dump must not allocate.
 struct Line {
     text: [u8; 128],
     length: usize,
+}
+
+impl Line {
+    const EMPTY: Self = Self { text: [0; 128], length: 0 };
+
+    /// What was written: whole strings, so it is UTF-8.
+    fn text(&self) -> &str {
+        self.text.get(..self.length).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
 }
 
 impl Write for Line {
@@ -125,6 +136,7 @@ impl<P: Platform> Runtime<P> {
             code_chunks: heaps.chunks,
             code_chunk_bytes: heaps.chunk_bytes,
             code_reservations: heaps.reservations,
+            policy_trials: self.policy.trials(),
             ..Statistics::default()
         };
         let mut previous = None;
@@ -139,11 +151,10 @@ impl<P: Platform> Runtime<P> {
         statistics
     }
 
-    /// Prints a head line, the number of allocations, their bytes, and a line for each with address, size
+    /// Prints a head line with the policy and those that the system did not grant, the number of allocations, their bytes, and a line for each with address, size
     /// and protection, in address order. Where pages of one differ, the first one's protection has a `+`.
     pub fn dump(&self) {
-        let policy = self.policy().unwrap_or(Policy::Auto);
-        self.print(format_args!("execmem: executable memory, policy {}\n", policy.name()));
+        self.dump_policy();
         self.print(format_args!("allocations: {}\n", self.region_count()));
         self.print(format_args!("bytes: {}\n", self.requested_bytes()));
         let mut pending: Option<(Page, Protection, bool)> = None;
@@ -156,6 +167,18 @@ impl<P: Platform> Runtime<P> {
             }
         }
         self.dump_region(pending);
+    }
+
+    fn dump_policy(&self) {
+        let policy = self.policy().unwrap_or(Policy::Auto);
+        let mut refused = Line::EMPTY;
+        for (number, trial) in self.policy.trials().into_iter().enumerate() {
+            if let (Trial::Failed(_), Ok(other)) = (trial, Policy::from_number(number as i32)) {
+                // The few short names fit.
+                let _ = write!(refused, ", no {}", other.name());
+            }
+        }
+        self.print(format_args!("execmem: executable memory, policy {}{}\n", policy.name(), refused.text()));
     }
 
     fn dump_region(&self, pending: Option<(Page, Protection, bool)>) {
@@ -174,11 +197,9 @@ impl<P: Platform> Runtime<P> {
     }
 
     fn print(&self, text: core::fmt::Arguments<'_>) {
-        let mut line = Line { text: [0; 128], length: 0 };
-        if line.write_fmt(text).is_ok()
-            && let Some(text) = line.text.get(..line.length)
-        {
-            self.platform.print(text);
+        let mut line = Line::EMPTY;
+        if line.write_fmt(text).is_ok() {
+            self.platform.print(line.text().as_bytes());
         }
     }
 }

@@ -241,7 +241,7 @@ fn a_write_stays_inside_its_block() {
 fn a_long_write_arrives_whole() {
     System::each(|system| {
         let heap = heap(&system);
-        let bytes: Vec<u8> = (0..200_000u32).map(|index| (index * 7 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..200_000u32).map(|index| ((index * 7) >> 3) as u8).collect();
         let address = code(&heap, &bytes);
         assert_eq!(system.fake.executed(address as usize, bytes.len()), bytes);
     });

@@ -132,7 +132,7 @@ impl<'r> Model<'r> {
     /// Runs so many operations; the mix drifts, so that the heap fills up and runs empty.
     fn run(&mut self, operations: usize) {
         for step in 0..operations {
-            let filling = step / (operations / 20).max(1) % 2 == 0;
+            let filling = (step / (operations / 20).max(1)).is_multiple_of(2);
             match self.random.below(100) {
                 0..35 if filling => self.alloc(),
                 0..25 => self.alloc(),

@@ -81,7 +81,9 @@ const OPERATIONS: &[Operation] = &[
 /// Every rule that is broken comes back as a line.
 fn fail_every_call(policy: Policy, page_size: usize, arrange: impl Fn(&System, usize)) -> Vec<String> {
     let mut broken = Vec::new();
-    for (name, operation) in OPERATIONS {
+    // The protection of code memory behind a write switch can't be changed at all.
+    let applies = |name: &str| policy != Policy::Jit || !name.starts_with("make code");
+    for (name, operation) in OPERATIONS.iter().filter(|(name, _)| applies(name)) {
         for nth in 0.. {
             let system = System::new(policy, page_size);
             let subject = Subject::new(&system);

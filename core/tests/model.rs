@@ -178,6 +178,8 @@ impl Model {
             Err(Error::Refused)
         } else if end > region.pages.len() * page {
             Err(Error::NotOwned)
+        } else if policy == Policy::Jit && region.kind == Kind::Code && wanted != Protection::RX {
+            Err(Error::Unsupported)
         } else if policy == Policy::Dual
             && region.kind == Kind::Mapping
             && wanted.contains(Protection::EXEC)

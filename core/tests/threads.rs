@@ -177,9 +177,13 @@ fn no_system_call_is_made_under_the_registrys_lock() {
         system.publish(code, &[1; 5000]);
         system.publish(code, &[2; 5000]);
         let near = system.runtime.alloc_exec_near(1, code as i64, 1 << 30).unwrap();
-        system.runtime.make_writable(code as i64, 1).unwrap();
-        system.runtime.make_executable(code as i64, 1).unwrap();
-        system.runtime.set_protection(code as i64, 1, Protection::EXEC).unwrap();
+        // Code memory behind a write switch has its protection for good.
+        let data = system.runtime.alloc_rw(1).unwrap();
+        let changing = if policy == Policy::Jit { data } else { code } as i64;
+        system.runtime.make_writable(changing, 1).unwrap();
+        system.runtime.make_executable(changing, 1).unwrap();
+        system.runtime.set_protection(changing, 1, Protection::EXEC).unwrap();
+        system.runtime.free_exec(data as i64, 1).unwrap();
         system.runtime.free_exec(code as i64, 5000).unwrap();
         system.runtime.free_exec(near as i64, 1).unwrap();
         system.runtime.dump();

@@ -4,7 +4,7 @@
 //! cargo run --release --example run_object                            the bundled sample
 //! cargo run --release --example run_object -- FILE.o FUNCTION ARGS…   one's own, with up to six integers
 //! ```
-//! The sample's source is `examples/objects/sample.c`, which says how it was compiled.
+//! The sample's source is `examples/objects/sample.c`, on macOS `sample.rs`; each says how it was compiled.
 
 mod loader;
 
@@ -13,9 +13,13 @@ use loader::image::Image;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_os = "macos", target_arch = "x86_64"))]
+const SAMPLE: (&str, &[u8]) = ("sample-macos-x86_64.o", include_bytes!("../objects/sample-macos-x86_64.o"));
+#[cfg(all(target_os = "macos", target_arch = "aarch64"))]
+const SAMPLE: (&str, &[u8]) = ("sample-macos-aarch64.o", include_bytes!("../objects/sample-macos-aarch64.o"));
+#[cfg(all(not(target_os = "macos"), target_arch = "x86_64"))]
 const SAMPLE: (&str, &[u8]) = ("sample-x86_64.o", include_bytes!("../objects/sample-x86_64.o"));
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(not(target_os = "macos"), target_arch = "aarch64"))]
 const SAMPLE: (&str, &[u8]) = ("sample-aarch64.o", include_bytes!("../objects/sample-aarch64.o"));
 
 const USAGE: &str = "usage: run_object [FILE.o FUNCTION [up to six integers]]";

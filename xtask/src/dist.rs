@@ -10,6 +10,7 @@ use std::process::Command;
 use execmem_core::abi::SYMBOL_NAMES;
 
 use crate::Result;
+use crate::macos;
 use crate::process::{capture, find_program};
 use crate::project::{Project, make_folder, write};
 use crate::toolchain::Toolchain;
@@ -21,20 +22,23 @@ const SHARED_NAME: &str = "libexecmem.so.1";
 /// A folder with `include`, `lib` and `lib/pkgconfig`, for one target.
 pub struct Dist {
     root: PathBuf,
+    shared_name: &'static str,
 }
 
 impl Dist {
     /// Builds both libraries for `target` and lays them out.
     pub fn build(project: &Project, toolchain: &Toolchain, target: &str) -> Result<Dist> {
         toolchain.require_target(target)?;
-        let dist = Dist { root: project.built(&format!("dist/{target}")) };
+        let is_mac = macos::is_target(target);
+        let shared_name = if is_mac { macos::SHARED_NAME } else { "libexecmem.so" };
+        let dist = Dist { root: project.built(&format!("dist/{target}")), shared_name };
         make_folder(&dist.include())?;
         make_folder(&dist.lib())?;
-        let object = project.built(&format!("{target}/c-library/execmem.o"));
-        link_object(toolchain, &rust_library(project, target)?, &object)?;
-        hide_all_but_listed(toolchain, &object)?;
-        archive(toolchain, &object, &dist.static_library())?;
-        link_shared(toolchain, target, &object, &dist)?;
+        if is_mac {
+            macos::build(project, toolchain, target, &dist)?;
+        } else {
+            build_for_linux(project, toolchain, target, &dist)?;
+        }
         copy(&project.file("include/execmem.h"), &dist.include().join("execmem.h"))?;
         write(&dist.pkg_config_folder().join("execmem.pc"), &pkg_config())?;
         Ok(dist)
@@ -62,13 +66,21 @@ impl Dist {
 
     /// The shared library, under the name that linkers look for.
     pub fn shared_library(&self) -> PathBuf {
-        self.lib().join("libexecmem.so")
+        self.lib().join(self.shared_name)
     }
 
     /// The folder that pkg-config has to be told about.
     pub fn pkg_config_folder(&self) -> PathBuf {
         self.lib().join("pkgconfig")
     }
+}
+
+fn build_for_linux(project: &Project, toolchain: &Toolchain, target: &str, dist: &Dist) -> Result<()> {
+    let object = project.built(&format!("{target}/c-library/execmem.o"));
+    link_object(toolchain, &rust_library(project, target)?, &object)?;
+    hide_all_but_listed(toolchain, &object)?;
+    archive(toolchain, &object, &dist.static_library())?;
+    link_shared(toolchain, target, &object, dist)
 }
 
 /// Lets cargo build the adapter as a static library.
@@ -95,7 +107,8 @@ fn hide_all_but_listed(toolchain: &Toolchain, object: &Path) -> Result<()> {
     capture(objcopy.arg(object)).map(drop)
 }
 
-fn archive(toolchain: &Toolchain, object: &Path, library: &Path) -> Result<()> {
+/// Makes a static library of one object.
+pub fn archive(toolchain: &Toolchain, object: &Path, library: &Path) -> Result<()> {
     remove(library)?; // Members of an older archive would stay in it.
     let mut archiver = Command::new(toolchain.llvm_tool("llvm-ar")?);
     capture(archiver.arg("crs").arg(library).arg(object)).map(drop)

@@ -5,6 +5,7 @@ mod c_clients;
 mod debian;
 mod dist;
 mod header;
+mod macos;
 mod process;
 mod project;
 mod setup;
@@ -25,7 +26,7 @@ pub type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  test [PART]             run the tests of one part (host, aarch64) or of all
+  test [PART]             run the tests of one part (host, aarch64, macos) or of all
   dist [--target TARGET]  lay out the C header and libraries in target/dist/TARGET
   header [--check]        write include/execmem.h, or tell whether it is up to date
   setup                   install what the tests need";

@@ -61,7 +61,8 @@ fn has_text_relocations(file: &object::File<'_>) -> Result<bool> {
         .any(|entry| entry.tag == DT_TEXTREL || entry.tag == DT_FLAGS && entry.val & DF_TEXTREL.0 != 0))
 }
 
-fn contents(library: &Path) -> Result<Vec<u8>> {
+/// A file's bytes.
+pub fn contents(library: &Path) -> Result<Vec<u8>> {
     std::fs::read(library).map_err(|error| format!("{} can't be read: {error}", library.display()))
 }
 
@@ -76,7 +77,8 @@ fn global_names<'data, S: ObjectSymbol<'data>>(
     global.map(|symbol| String::from_utf8_lossy(symbol.name_bytes().unwrap_or(b"?")).into_owned())
 }
 
-fn compare(found: &BTreeSet<String>) -> Result<()> {
+/// Whether these are the listed symbols, all of them and no other.
+pub fn compare(found: &BTreeSet<String>) -> Result<()> {
     let listed = SYMBOL_NAMES.iter().map(|name| String::from(*name)).collect();
     let missing: Vec<_> = found_only_in(&listed, found);
     let unlisted: Vec<_> = found_only_in(found, &listed);

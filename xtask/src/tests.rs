@@ -7,6 +7,7 @@ use crate::Result;
 use crate::c_clients;
 use crate::dist::Dist;
 use crate::header;
+use crate::macos;
 use crate::process::watch;
 use crate::project::Project;
 use crate::setup::{self, AARCH64_LINUX};
@@ -16,7 +17,7 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 2] = [("host", host), ("aarch64", aarch64)];
+const PARTS: [(&str, Part); 3] = [("host", host), ("aarch64", aarch64), ("macos", macos::test)];
 
 /// What the bundled object of run_object computes.
 const SAMPLE_RESULT: &str = "sample(10) = 2848";

@@ -36,6 +36,13 @@ impl Toolchain {
         linker
     }
 
+    /// The same linker, working on Mach-O files.
+    pub fn mach_o_linker(&self) -> Command {
+        let mut linker = Command::new(self.tools().join("rust-lld"));
+        linker.args(["-flavor", "darwin"]);
+        linker
+    }
+
     /// `llvm-objcopy`, `llvm-ar` and their kind, from rustup's component.
     pub fn llvm_tool(&self, name: &str) -> Result<PathBuf> {
         let tool = self.tools().join(name);

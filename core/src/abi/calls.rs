@@ -12,7 +12,7 @@ use super::types::*;
 use crate::call::MAX_ARGUMENTS;
 use crate::error::Error;
 use crate::platform::Platform;
-use crate::policy::Policy;
+use crate::policy::{Policy, Trial};
 use crate::protection::{Advice, MapFlags, Protection};
 use crate::runtime::{MapRequest, Runtime};
 use crate::value::ValueOperations;
@@ -381,6 +381,11 @@ pub unsafe fn rt_exec_memory_stats<P: Platform>(
         peak_mapped_bytes: statistics.peak_mapped_bytes,
         failed_calls: statistics.failed_calls,
         policy: runtime.policy().map_or(-1, |policy| policy as i64),
+        policy_trials: statistics.policy_trials.map(|trial| match trial {
+            Trial::NotTried => -1,
+            Trial::Granted => 0,
+            Trial::Failed(error) => error as i64,
+        }),
         record_bytes: statistics.record_bytes,
         code_blocks: statistics.code_blocks,
         code_bytes: statistics.code_bytes,

@@ -75,6 +75,9 @@ pub struct RtExecMemoryStats {
     pub code_chunk_bytes: i64,
     /// Stretches of addresses in which a direct branch reaches from any block to any other.
     pub code_reservations: i64,
+    /// By `RT_POLICY_*`, what came of trying a policy out, and so why the one in force was chosen: -1 it was
+    /// not tried, 0 the system grants it, else the `RT_ERROR_*` why it doesn't.
+    pub policy_trials: [i64; 5],
 }
 
 /// A live block of the code heap, from `rt_code_find`.

@@ -235,6 +235,36 @@ impl Registry {
         unsafe { self.records.force_unlock() };
     }
 
+    /// Takes all access from regions whose pages are lost. Where their addresses can't be `reserved` they
+    /// may be somebody else's by now: such a region is forgotten, and shown to `forgotten`.
+    pub(crate) fn revise_lost(
+        &self,
+        page_size: usize,
+        is_lost: impl Fn(&Region) -> bool,
+        reserved: impl Fn(Span) -> bool,
+        forgotten: impl Fn(&Region),
+    ) {
+        let mut records = self.records.lock();
+        for index in records.regions.indexes() {
+            let Some(region) = records.regions.get(index).copied().filter(&is_lost) else { continue };
+            let pages = region.pages(page_size);
+            if reserved(pages) {
+                let page = Page {
+                    protection: Protection::NONE,
+                    region: index,
+                    is_other_view: false,
+                    chunk: region.chunk,
+                };
+                self.pages.fill(pages.range(), page);
+            } else {
+                self.pages.hide(pages.range());
+                self.pages.remove_hidden(pages.range(), index);
+                records.regions.remove(index);
+                forgotten(&region);
+            }
+        }
+    }
+
     /// Shows every region with several views to `revise`. Where that fails the records say that no view has
     /// any access left.
     pub(crate) fn revise_views(

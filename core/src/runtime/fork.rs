@@ -3,10 +3,13 @@
 //! The memory behind two views is shared memory, which a fork shares instead of copying. Left so, what
 //! the child writes would run in its parent. An adapter on a system with `fork` calls the three methods
 //! around each one.
+//!
+//! Pages behind a write switch stay with the parent. The child keeps such regions without any access, so
+//! that it can free them: calls into them fail as *not executable*.
 
 use super::Runtime;
 use crate::error::Error;
-use crate::platform::{Platform, View};
+use crate::platform::{Memory, Platform, View};
 use crate::protection::Protection;
 use crate::registry::Region;
 use crate::span::Span;
@@ -44,6 +47,15 @@ impl<P: Platform> Runtime<P> {
         // SAFETY: the caller's promise.
         unsafe { self.after_fork_in_parent() };
         let page_size = self.page_size();
+        self.registry.revise_lost(
+            page_size,
+            |region| self.has_write_switch(region),
+            |pages| self.reserve(pages),
+            |region| {
+                self.counters.unmapped(region.pages(page_size).length());
+                self.counters.freed(region.size);
+            },
+        );
         self.registry.revise_views(page_size, |region| {
             self.copy_memory(region, page_size).inspect_err(|_| {
                 for view in region.all_views(page_size) {
@@ -52,6 +64,17 @@ impl<P: Platform> Runtime<P> {
                 }
             })
         });
+    }
+
+    /// Takes free addresses, so that nobody else gets them. Whether that was possible.
+    fn reserve(&self, pages: Span) -> bool {
+        let nothing = Memory::Private(Protection::NONE);
+        let Ok(views) = self.platform.map(pages.length(), nothing, Some(pages.start())) else { return false };
+        if views.address != pages.start() {
+            // SAFETY: mapped just now, and nobody has seen it. If it can't be unmapped it is lost.
+            let _ = unsafe { self.platform.unmap(Span::from_parts(views.address, pages.length())) };
+        }
+        views.address == pages.start()
     }
 
     fn copy_memory(&self, region: &Region, page_size: usize) -> Result<(), Error> {

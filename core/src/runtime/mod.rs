@@ -16,7 +16,7 @@ use crate::code_heap::Heaps;
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::policy::{Choice, Policy};
-use crate::registry::Registry;
+use crate::registry::{Kind, Region, Registry};
 use crate::report::Counters;
 use crate::value::Values;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -73,6 +73,11 @@ impl<P: Platform> Runtime<P> {
     /// Sets the limit for a single allocation in bytes.
     pub fn set_limit(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the region's pages are behind the write switch of each thread: code memory of policy `jit`.
+    fn has_write_switch(&self, region: &Region) -> bool {
+        region.kind == Kind::Code && self.policy.get(self.platform) == Ok(Policy::Jit)
     }
 
     /// Checks the size of a single allocation against the limit.

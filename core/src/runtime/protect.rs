@@ -35,6 +35,9 @@ impl<P: Platform> Runtime<P> {
         self.check_writable_code(wanted)?;
         let mut claim = self.registry.claim(span, Extent::Pages, Access::Exclusive, self.platform)?;
         let pages = span.pages(self.page_size());
+        if self.has_write_switch(claim.region()) {
+            return self.confirm_protection(&mut claim, pages, wanted);
+        }
         claim.prepare(pages)?;
         let new_view = self.keep_executable_view(&mut claim, wanted)?;
         match self.change_pages(&mut claim, pages, wanted) {
@@ -48,6 +51,20 @@ impl<P: Platform> Runtime<P> {
             }
         }
         Ok(())
+    }
+
+    /// The protection of pages behind a write switch can't be changed. What they have already may be asked
+    /// for, so that a caller need not know the policy to make code executable.
+    fn confirm_protection(
+        &self,
+        claim: &mut Claim<'_, P>,
+        pages: Span,
+        wanted: Protection,
+    ) -> Result<(), Error> {
+        if wanted != Protection::RX || !claim.all_pages(pages, |page| page == Protection::RX) {
+            return Err(Error::Unsupported);
+        }
+        self.publish(claim, pages)
     }
 
     /// Refuses WRITE together with EXEC unless the policy allows it.

@@ -1,6 +1,6 @@
-//! A loader for relocatable ELF objects, in the order in which it works:
+//! A loader for relocatable ELF and Mach-O objects, in the order in which it works:
 //!
-//! 1. [`object_file`] reads the file and checks every number in it.
+//! 1. [`object_file`] reads the file and checks every number in it; [`mach_o`] does for macOS.
 //! 2. [`imports`] finds in this process what the object does not define.
 //! 3. [`layout`] decides where everything goes.
 //! 4. [`link`] computes the bytes; [`relocate`] says what each relocation means.
@@ -13,5 +13,6 @@ pub mod image;
 pub mod imports;
 pub mod layout;
 pub mod link;
+pub mod mach_o;
 pub mod object_file;
 pub mod relocate;

@@ -1,6 +1,7 @@
-//! Reading a relocatable ELF file into what a loader wants to know, with every index and size checked.
+//! Reading a relocatable file (here ELF) into what a loader wants to know, with every index and size checked.
 
 use super::error::Error;
+use super::mach_o;
 use super::relocate::Architecture;
 use object::LittleEndian;
 use object::elf::{self, FileHeader64};
@@ -117,9 +118,12 @@ pub enum Definition {
 impl<'data> ObjectFile<'data> {
     /// Reads a file's bytes.
     pub fn parse(file: &'data [u8]) -> Result<Self, Error> {
+        if mach_o::is_mach_o(file) {
+            return mach_o::parse(file);
+        }
         let (architecture, sections) = check_header(file)?;
         let symbols = sections.symbols(ENDIAN, file, elf::SHT_SYMTAB)?;
-        let mut object = Self { architecture, sections: Vec::new(), symbols: Vec::new() };
+        let mut object = Self::empty(architecture);
         for section in sections.iter() {
             object.sections.push(read_section(file, &sections, section)?);
         }
@@ -131,6 +135,11 @@ impl<'data> ObjectFile<'data> {
             object.read_relocations(file, section)?;
         }
         Ok(object)
+    }
+
+    /// Nothing read yet.
+    pub fn empty(architecture: Architecture) -> Self {
+        Self { architecture, sections: Vec::new(), symbols: Vec::new() }
     }
 
     /// The sections that are loaded, with their indices.

@@ -3,9 +3,9 @@
 //! The functions that look and store are the part of a C program that owns the memory: they are called
 //! with addresses that a rule has just been given, and fault like any program if the library lied.
 
-use crate::code::Code;
+use crate::code::{Code, returning};
 use crate::symbols::*;
-use crate::verdict::{Stop, Verdict, check, expect, expect_equal};
+use crate::verdict::{Stop, Verdict, check, check_eq, check_fails, expect, expect_equal};
 use core::panic::Location;
 use core::ptr;
 use execmem_core::abi::*;
@@ -34,10 +34,20 @@ pub fn alloc_rw(size: i64) -> Result<i64, Stop> {
     positive(rt_alloc_rw_memory(size), "rt_alloc_rw_memory gives memory")
 }
 
+/// An address from any function that allocates, which must succeed.
+#[track_caller]
+pub fn given(address: i64) -> Result<i64, Stop> {
+    positive(address, "memory is given")
+}
+
 #[track_caller]
 fn positive(address: i64, expectation: &'static str) -> Result<i64, Stop> {
     match address > 0 {
         true => Ok(address),
+        // A harness knows on which of its systems this may be so.
+        false if address == 0 && rt_last_error() == RT_ERROR_REFUSED => {
+            Err("the system grants no memory that could hold code".into())
+        }
         false => Err(Stop::failed(Location::caller(), expectation, format_args!(": {address}"))),
     }
 }
@@ -46,6 +56,38 @@ fn positive(address: i64, expectation: &'static str) -> Result<i64, Stop> {
 #[track_caller]
 pub fn free(address: i64, size: i64) -> Verdict {
     expect(rt_free_exec_memory(address, size), "rt_free_exec_memory succeeds")
+}
+
+/// Whether code memory can become read-write, and read-write memory code. Where not, each attempt must be
+/// refused for a clear reason and change nothing: pages behind a write switch (policy `jit`) keep their
+/// protection for good, and a hardened runtime lets no other page become executable.
+pub fn protection_can_change() -> Verdict {
+    let (code, data) = (executable(&returning(42))?, alloc_rw(page())?);
+    let keeps_code = rt_exec_memory_policy() == RT_POLICY_JIT;
+    if keeps_code {
+        check_fails!(rt_make_writable(code, 1), false, RT_ERROR_UNSUPPORTED);
+        for protection in [RT_PROT_NONE, RT_PROT_READ, RW] {
+            check_fails!(rt_set_protection(code, 1, protection), false, RT_ERROR_UNSUPPORTED);
+        }
+        check!(rt_make_executable(code, 1));
+        check_eq!(rt_get_protection(code), RX);
+        check_eq!(call(code, &[]), 42);
+    }
+    store(data, &returning(43));
+    let stays_data = !rt_make_executable(data, 1);
+    if stays_data {
+        check_eq!(rt_last_error(), RT_ERROR_REFUSED);
+        check_eq!(rt_get_protection(data), RW);
+        check!(holds(data, &returning(43)));
+        check_eq!(call(data, &[]), -1);
+    }
+    free(code, returning(42).len() as i64)?;
+    free(data, page())?;
+    match (keeps_code, stays_data) {
+        (true, _) => Err("pages behind a write switch keep their protection".into()),
+        (_, true) => Err("the system lets no page become executable".into()),
+        _ => Ok(()),
+    }
 }
 
 /// Anonymous private memory, which must be given.

@@ -92,6 +92,10 @@ impl Inner {
         self.check_pages(Call::Protect, start, length)?;
         self.check_protection(protection)?;
         let range = start..start + length;
+        if self.space.areas_in(range.clone()).any(|(_, area)| area.kind == Kind::Jit) {
+            self.space.violation(format!("Protect of pages behind a write switch: {range:x?}"));
+            return Err(Error::Refused);
+        }
         if protection.contains(Protection::EXEC) && self.switches.refuse_exec_gain {
             let had_exec = |protection: Protection| protection.contains(Protection::EXEC);
             if !self.space.areas_in(range.clone()).all(|(_, area)| had_exec(area.protection)) {

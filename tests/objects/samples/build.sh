@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the aarch64 objects that are checked in, on a Debian 12 with
+# Makes the objects that are checked in, on a Debian 12 with
 #   apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross clang
 # and with rustup's target aarch64-unknown-linux-musl. They are checked in because the tests run them
 # in QEMU's user mode, where no compiler can be started.
@@ -21,3 +21,12 @@ rustc --edition 2024 -O -C panic=abort -C relocation-model=pic --target aarch64-
     --emit obj features.rs -o aarch64-rustc-O.o
 rustc --edition 2024 -C opt-level=1 -C panic=abort -C relocation-model=static -C code-model=large \
     --target aarch64-unknown-linux-musl --emit obj features.rs -o aarch64-rustc-large.o
+
+# For macOS on both processors, with rustup's targets for it.
+for processor in aarch64 x86_64; do
+    for level in O1 O; do
+        case $level in O) optimise=-O ;; *) optimise="-C opt-level=1" ;; esac
+        rustc --edition 2024 $optimise -C panic=abort --target $processor-apple-darwin --emit obj features.rs \
+            -o macos-$processor-rustc-$level.o
+    done
+done

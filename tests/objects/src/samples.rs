@@ -26,6 +26,18 @@ pub const AARCH64_C: &[Sample] = samples![
 /// Made of `features.rs`, for aarch64.
 pub const AARCH64_RUST: &[Sample] = samples!["aarch64-rustc-O.o", "aarch64-rustc-large.o"];
 
+/// Made of `features.rs` for macOS on Apple silicon.
+pub const MACOS_AARCH64: &[Sample] = samples!["macos-aarch64-rustc-O.o", "macos-aarch64-rustc-O1.o"];
+
+/// Made of `features.rs` for macOS on Intel.
+pub const MACOS_X86_64: &[Sample] = samples!["macos-x86_64-rustc-O.o", "macos-x86_64-rustc-O1.o"];
+
+/// The example's bundled samples for macOS.
+pub const MACOS_BUNDLED: &[Sample] = &[
+    ("sample-macos-x86_64.o", include_bytes!("../../../examples/objects/sample-macos-x86_64.o")),
+    ("sample-macos-aarch64.o", include_bytes!("../../../examples/objects/sample-macos-aarch64.o")),
+];
+
 /// The example's bundled samples.
 pub const BUNDLED: &[Sample] = &[
     ("sample-x86_64.o", include_bytes!("../../../examples/objects/sample-x86_64.o")),

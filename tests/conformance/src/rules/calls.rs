@@ -68,6 +68,7 @@ fn foreign_function(world: &World) -> Verdict {
 }
 
 fn not_executable(world: &World) -> Verdict {
+    protection_can_change()?;
     let code = returning(42);
     let size = code.len() as i64;
     let freed = executable(&code)?;

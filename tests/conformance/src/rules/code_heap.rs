@@ -29,8 +29,7 @@ pub(super) const RULES: &[Rule] = &[
 /// A block that holds a function which returns `value`, published.
 fn function(value: u8) -> Result<i64, Stop> {
     let code = returning(value);
-    let address = rt_code_alloc(code.len() as i64);
-    check!(address > 0);
+    let address = given(rt_code_alloc(code.len() as i64))?;
     check_eq!(write_block(address, &code, 0), code.len() as i64);
     check!(rt_code_publish(address, code.len() as i64));
     Ok(address)
@@ -65,7 +64,7 @@ fn batches(_: &World) -> Verdict {
         for index in 0..COUNT {
             let code = returning(round * 100 + index as u8);
             sizes[index] = code.len() as i64;
-            addresses[index] = rt_code_alloc(sizes[index]);
+            addresses[index] = given(rt_code_alloc(sizes[index]))?;
             check_eq!(write_block(addresses[index], &code, 0), sizes[index]);
         }
         check!(publish_all(&addresses, &sizes));
@@ -87,8 +86,8 @@ fn apart(_: &World) -> Verdict {
     let size = |index: usize| 1 + (index as i64 * 37) % 1031;
     let mut addresses = [0; COUNT];
     for (index, address) in addresses.iter_mut().enumerate() {
-        *address = rt_code_alloc(size(index));
-        check!(*address > 0 && *address % 32 == 0);
+        *address = given(rt_code_alloc(size(index)))?;
+        check_eq!(*address % 32, 0);
     }
     for (index, address) in addresses.into_iter().enumerate() {
         for (other, begin) in addresses.into_iter().enumerate() {
@@ -152,7 +151,7 @@ fn views(_: &World) -> Verdict {
 
 fn finding(_: &World) -> Verdict {
     let size = 100;
-    let address = rt_code_alloc(size);
+    let address = given(rt_code_alloc(size))?;
     for inside in [address, address + 1, address + 64, address + size - 1] {
         check_eq!(find_block(inside), Some((address, size)));
     }
@@ -168,7 +167,7 @@ fn finding(_: &World) -> Verdict {
 }
 
 fn frees(world: &World) -> Verdict {
-    let address = rt_code_alloc(200);
+    let address = given(rt_code_alloc(200))?;
     let neighbour = function(9)?;
     let before = statistics()?.code_blocks;
     for other in [address + 1, address + 32, address - 32 + 1, 0, -1, i64::MIN, world.foreign_data] {
@@ -200,7 +199,7 @@ fn patches(_: &World) -> Verdict {
 }
 
 fn near(_: &World) -> Verdict {
-    let target = rt_code_alloc(32);
+    let target = given(rt_code_alloc(32))?;
     let distance = 128 << 20;
     let address = rt_code_alloc_near(100, target, distance);
     check!(address > 0 && (address - target).abs() + 100 <= distance);

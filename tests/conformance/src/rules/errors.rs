@@ -39,6 +39,7 @@ fn unknown_codes(_: &World) -> Verdict {
 }
 
 fn successes(world: &World) -> Verdict {
+    protection_can_change()?;
     check_fails!(call(0, &[]), -1, RT_ERROR_NOT_EXECUTABLE);
     let still = || -> Verdict {
         check_eq!(rt_last_error(), RT_ERROR_NOT_EXECUTABLE);

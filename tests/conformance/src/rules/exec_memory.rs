@@ -76,8 +76,7 @@ fn limit(_: &World) -> Verdict {
     }
     check!(rt_exec_memory_set_limit(size));
     for allocate in [rt_alloc_exec_memory, rt_alloc_rw_memory] {
-        let address = allocate(size);
-        check!(address > 0);
+        let address = given(allocate(size))?;
         check_fails!(allocate(size + 1), 0, RT_ERROR_OVER_LIMIT);
         check_fails!(rt_alloc_exec_memory_near(size + 1, address, 1 << 30), 0, RT_ERROR_OVER_LIMIT);
         // The limit is for each allocation, not for all together.
@@ -161,6 +160,7 @@ fn freed_memory(_: &World) -> Verdict {
 }
 
 fn totals(_: &World) -> Verdict {
+    protection_can_change()?;
     let (count, total) = (rt_exec_memory_count(), rt_exec_memory_total());
     let expect = |more: i64, bytes: i64| -> Verdict {
         check_eq!(rt_exec_memory_count(), count + more);

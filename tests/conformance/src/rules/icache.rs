@@ -53,6 +53,7 @@ fn rewrites(_: &World) -> Verdict {
 }
 
 fn flips(_: &World) -> Verdict {
+    protection_can_change()?;
     for address in [alloc_exec(page())?, alloc_rw(page())?] {
         let write = |code: &[u8]| {
             check!(rt_make_writable(address, 8));

@@ -85,6 +85,7 @@ fn filled_up(world: &World) -> Verdict {
     let (target, distance) = (world.unmapped, 8 * page());
     let mut all = [0i64; MOST];
     let mut count = 0;
+    free(alloc_exec(1)?, 1)?;
     while count < MOST {
         all[count] = rt_alloc_exec_memory_near(page(), target, distance);
         if all[count] == 0 {

@@ -151,6 +151,7 @@ fn granted(world: &World) -> Verdict {
 }
 
 fn never_both(world: &World) -> Verdict {
+    protection_can_change()?;
     let has_writable_code = world.has_writable_code?;
     let size = 2 * page();
     let code = alloc_exec(size)?;

@@ -25,6 +25,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn settable(world: &World) -> Verdict {
+    protection_can_change()?;
     let size = page();
     let (code, data, anonymous) = (alloc_exec(size)?, alloc_rw(size)?, map_anonymous(size, RW)?);
     for address in [code, data, anonymous] {
@@ -61,6 +62,7 @@ fn settable(world: &World) -> Verdict {
 }
 
 fn exact_pages(_: &World) -> Verdict {
+    protection_can_change()?;
     const READ: i32 = RT_PROT_READ;
     let size = 3 * page() + 1;
     let ranges = [
@@ -114,6 +116,7 @@ fn unknown_bits(_: &World) -> Verdict {
 }
 
 fn no_flush(_: &World) -> Verdict {
+    protection_can_change()?;
     let size = page();
     let address = alloc_rw(size)?;
     for value in 0..20 {
@@ -139,6 +142,7 @@ fn again(_: &World) -> Verdict {
 }
 
 fn writable_again(_: &World) -> Verdict {
+    protection_can_change()?;
     let size = page();
     for address in [alloc_exec(size)?, alloc_rw(size)?] {
         for value in 0..5 {
@@ -155,6 +159,7 @@ fn writable_again(_: &World) -> Verdict {
 }
 
 fn page_by_page(_: &World) -> Verdict {
+    protection_can_change()?;
     let size = 4 * page();
     for address in [alloc_exec(size)?, alloc_rw(size)?] {
         check!(rt_make_writable(address, size));

@@ -42,6 +42,7 @@ const OPERATIONS: [Operation; 9] = [
 ];
 
 fn accepted(world: &World) -> Verdict {
+    protection_can_change()?;
     let size = 2 * page() + 100;
     let (code, data, mapping) = (alloc_exec(size)?, alloc_rw(size)?, map_anonymous(size, RW)?);
     for address in [code, data, mapping] {
@@ -202,6 +203,7 @@ fn no_side_effect(_: &World) -> Verdict {
 }
 
 fn flush(world: &World) -> Verdict {
+    protection_can_change()?;
     let size = page() + 1;
     let address = alloc_exec(size)?;
     check_eq!(flush_register(address, size), 0);

@@ -256,6 +256,7 @@ fn bad_strings(world: &World) -> Verdict {
 }
 
 fn unreadable(_: &World) -> Verdict {
+    protection_can_change()?;
     let size = 3 * page();
     let (code, data) = (alloc_exec(size)?, alloc_rw(size)?);
     for address in [code, data] {

@@ -76,6 +76,7 @@ fn wide_bool(_: &World) -> Verdict {
 }
 
 fn bool_results(_: &World) -> Verdict {
+    protection_can_change()?;
     let code = returning(42);
     let size = code.len() as i64;
     let (address, mapping) = (alloc_rw(size)?, map_anonymous(8, RW)?);

@@ -80,6 +80,7 @@ fn added(before: &RtExecMemoryStats, protection: i32) -> Result<(i64, i64), crat
 }
 
 fn by_protection(_: &World) -> Verdict {
+    protection_can_change()?;
     let before = statistics()?;
     let code = alloc_exec(page() + 1)?;
     let protection = code_protection();

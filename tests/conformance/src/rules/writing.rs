@@ -175,6 +175,7 @@ fn values(_: &World) -> Verdict {
 }
 
 fn wrong_protection(world: &World) -> Verdict {
+    protection_can_change()?;
     let size = page();
     let value = value_of(b"code");
     let (code, data) = (alloc_exec(size)?, alloc_rw(size)?);
@@ -206,6 +207,7 @@ fn wrong_protection(world: &World) -> Verdict {
 }
 
 fn all_or_nothing(_: &World) -> Verdict {
+    protection_can_change()?;
     let size = 3 * page();
     for address in [alloc_exec(size)?, alloc_rw(size)?] {
         let watched = [(address, size)];
@@ -249,6 +251,7 @@ fn large(_: &World) -> Verdict {
 }
 
 fn rewrite(_: &World) -> Verdict {
+    protection_can_change()?;
     let size = 2 * page();
     let address = alloc_exec(size)?;
     let code = |value| returning(value);

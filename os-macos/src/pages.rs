@@ -1,0 +1,245 @@
+//! Mapping, unmapping, protecting and advising pages.
+
+use crate::errno::{check, check_mach, last};
+use crate::jit;
+use crate::mappings::region;
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use execmem_core::platform::{Memory, PageRequest, View, Views};
+use execmem_core::{Advice, Error, Protection, Span};
+use libc::c_int;
+use mach2::traps::mach_task_self;
+use mach2::vm::{mach_vm_read_overwrite, mach_vm_remap};
+use mach2::vm_inherit::VM_INHERIT_SHARE;
+use mach2::vm_statistics::{VM_FLAGS_ANYWHERE, VM_FLAGS_FIXED, VM_FLAGS_OVERWRITE};
+
+pub(crate) fn page_size() -> usize {
+    // Asked once: a query in the registry should not cost a call into libSystem.
+    static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
+    match PAGE_SIZE.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: asks for a number.
+            let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+            PAGE_SIZE.store(size, Ordering::Relaxed);
+            size
+        }
+        size => size,
+    }
+}
+
+pub(crate) fn physical_memory() -> usize {
+    // SAFETY: asks for a number.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    (pages.max(1) as usize).saturating_mul(page_size())
+}
+
+/// The contract's protection bits in Darwin's numbers.
+pub(crate) fn native(protection: Protection) -> c_int {
+    [
+        (Protection::READ, libc::PROT_READ),
+        (Protection::WRITE, libc::PROT_WRITE),
+        (Protection::EXEC, libc::PROT_EXEC),
+    ]
+    .into_iter()
+    .filter(|(bit, _)| protection.contains(*bit))
+    .fold(libc::PROT_NONE, |bits, (_, bit)| bits | bit)
+}
+
+pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
+    let only = |address| Views { address, writable: 0 };
+    match memory {
+        Memory::Private(protection) => mmap(length, protection, libc::MAP_PRIVATE, at).map(only),
+        Memory::Shared(protection) => mmap(length, protection, libc::MAP_SHARED, at).map(only),
+        Memory::Dual => map_dual(length, at),
+        Memory::Jit => {
+            jit::prepare();
+            // The pages allow everything; each thread's switch takes one of W and X away.
+            mmap(length, Protection::RWX, libc::MAP_PRIVATE | libc::MAP_JIT, at).map(only)
+        }
+    }
+}
+
+/// Without MAP_FIXED, which would replace what is there, an address is a wish. The caller looks.
+fn mmap(length: usize, protection: Protection, flags: c_int, at: Option<usize>) -> Result<usize, Error> {
+    let hint = ptr::without_provenance_mut(at.unwrap_or(0));
+    let flags = flags | libc::MAP_ANON;
+    // SAFETY: a new mapping, which replaces no other one.
+    let start = unsafe { libc::mmap(hint, length, native(protection), flags, -1, 0) };
+    if start == libc::MAP_FAILED { Err(last()) } else { Ok(start.expose_provenance()) }
+}
+
+/// Two views of the same memory. Both are mapped without any protection and get theirs then, so that no
+/// mapping goes from writable to executable. Shared memory, since a fork would give each view of private
+/// memory a copy of its own.
+fn map_dual(length: usize, at: Option<usize>) -> Result<Views, Error> {
+    let address = mmap(length, Protection::NONE, libc::MAP_SHARED, at)?;
+    let base = span(address, length)?;
+    let views = remap(base, None).and_then(|writable| {
+        let view = span(writable, length)?;
+        // SAFETY: both are fresh, and nobody has seen them.
+        let granted = unsafe { protect(view, Protection::RW).and_then(|()| protect(base, Protection::RX)) };
+        if let Err(error) = granted {
+            // SAFETY: as above. If it can't be unmapped it is lost.
+            let _ = unsafe { unmap(view) };
+            return Err(error);
+        }
+        Ok(Views { address, writable })
+    });
+    if views.is_err() {
+        // SAFETY: as above.
+        let _ = unsafe { unmap(base) };
+    }
+    views
+}
+
+/// Maps the memory of `source` once more, with the same protection: over the pages at `onto`, or anywhere.
+fn remap(source: Span, onto: Option<usize>) -> Result<usize, Error> {
+    let mut target = onto.unwrap_or(0) as u64;
+    let flags = match onto {
+        Some(_) => VM_FLAGS_FIXED | VM_FLAGS_OVERWRITE,
+        None => VM_FLAGS_ANYWHERE,
+    };
+    let (mut current, mut maximum) = (0, 0);
+    // SAFETY: shares memory, copies nothing; what it replaces the caller of `map_again` or `unshare` named.
+    check_mach(unsafe {
+        mach_vm_remap(
+            mach_task_self(),
+            &mut target,
+            source.length() as u64,
+            0,
+            flags,
+            mach_task_self(),
+            source.start() as u64,
+            0,
+            &mut current,
+            &mut maximum,
+            VM_INHERIT_SHARE,
+        )
+    })?;
+    Ok(target as usize)
+}
+
+/// # Safety
+/// As [`Platform::unmap`](execmem_core::Platform::unmap).
+pub(crate) unsafe fn unmap(pages: Span) -> Result<(), Error> {
+    // SAFETY: the caller says that the pages are ours and unused.
+    check(unsafe { libc::munmap(pointer(pages), pages.length()) })
+}
+
+/// # Safety
+/// As [`Platform::protect`](execmem_core::Platform::protect).
+pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), Error> {
+    // SAFETY: the caller says that the pages are ours and nothing relies on what they lose.
+    check(unsafe { libc::mprotect(pointer(pages), pages.length(), native(protection)) })
+}
+
+/// # Safety
+/// As [`Platform::map_again`](execmem_core::Platform::map_again).
+pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usize, Error> {
+    remap(source, onto)
+}
+
+/// # Safety
+/// As [`Platform::unshare`](execmem_core::Platform::unshare).
+pub(crate) unsafe fn unshare(source: Span, views: &mut dyn Iterator<Item = View>) -> Result<(), Error> {
+    let length = source.length();
+    let copy = mmap(length, Protection::RW, libc::MAP_SHARED, None)?;
+    let pages = span(copy, length)?;
+    let from = ptr::with_exposed_provenance::<u8>(source.start());
+    // SAFETY: the source is readable; the copy is as long, fresh and ours.
+    unsafe { ptr::copy_nonoverlapping(from, ptr::with_exposed_provenance_mut(copy), length) };
+    // SAFETY: the copy is ours. Without protection again, as when dual memory is mapped.
+    let replaced = unsafe { protect(pages, Protection::NONE) }.and_then(|()| {
+        for View { pages, offset, protection } in views {
+            remap(span(copy + offset, pages.length())?, Some(pages.start()))?;
+            // SAFETY: the pages are ours, by the caller's word, and have the same contents as before.
+            unsafe { protect(pages, protection) }?;
+        }
+        Ok(())
+    });
+    // SAFETY: the copy is ours; the views keep its memory.
+    let _ = unsafe { unmap(pages) };
+    replaced
+}
+
+/// # Safety
+/// As [`Platform::request`](execmem_core::Platform::request).
+pub(crate) unsafe fn request(pages: Span, request: PageRequest) -> Result<(), Error> {
+    let start = pointer(pages);
+    // SAFETY: the caller says that the pages are ours, and that dropping them is wanted where it is asked.
+    unsafe {
+        match request {
+            PageRequest::Sync { is_async: true } => check(libc::msync(start, pages.length(), libc::MS_ASYNC)),
+            PageRequest::Sync { is_async: false } => check(libc::msync(start, pages.length(), libc::MS_SYNC)),
+            PageRequest::Lock => check(libc::mlock(start, pages.length())),
+            PageRequest::Unlock => check(libc::munlock(start, pages.length())),
+            PageRequest::Advise(Advice::DontNeed) => drop_contents(pages),
+            PageRequest::Advise(advice) => check(libc::madvise(start, pages.length(), native_advice(advice))),
+            PageRequest::Populate { .. } => read_each_page(pages),
+        }
+    }
+}
+
+/// Darwin's MADV_DONTNEED keeps what is in the pages. The contract's drops it from memory of this process
+/// alone, which is mapped anew for that; for other pages it is the hint that Darwin understands.
+///
+/// # Safety
+/// The pages are mapped and ours, and nothing relies on their contents.
+unsafe fn drop_contents(pages: Span) -> Result<(), Error> {
+    let mut from = pages.start();
+    while from < pages.end() {
+        let region = region(from)?.ok_or(Error::Io)?;
+        let start = region.mapping.start.max(from);
+        from = region.mapping.end.min(pages.end());
+        if start >= from {
+            return Err(Error::Io);
+        }
+        let part = span(start, from - start)?;
+        if region.is_private_memory {
+            let protection = native(region.mapping.protection);
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
+            // SAFETY: replaces pages that are ours, by the caller's word, with empty ones.
+            let start = unsafe { libc::mmap(pointer(part), part.length(), protection, flags, -1, 0) };
+            if start == libc::MAP_FAILED {
+                return Err(last());
+            }
+        } else {
+            // SAFETY: a hint about pages that are ours.
+            check(unsafe { libc::madvise(pointer(part), part.length(), libc::MADV_DONTNEED) })?;
+        }
+    }
+    Ok(())
+}
+
+fn native_advice(advice: Advice) -> c_int {
+    match advice {
+        Advice::Normal => libc::MADV_NORMAL,
+        Advice::Random => libc::MADV_RANDOM,
+        Advice::Sequential => libc::MADV_SEQUENTIAL,
+        Advice::WillNeed => libc::MADV_WILLNEED,
+        Advice::DontNeed => libc::MADV_DONTNEED,
+    }
+}
+
+/// Lets the kernel read a byte of each page for us: an error, not a signal, where the file has shrunk. Pages
+/// that can be read can also be stored to, as far as the file's length decides it.
+fn read_each_page(pages: Span) -> Result<(), Error> {
+    let mut byte = 0u8;
+    let target = (&raw mut byte).expose_provenance() as u64;
+    for page in pages.range().step_by(page_size()) {
+        let mut read = 0;
+        // SAFETY: reads one byte of this process into `byte`, or fails.
+        let result = unsafe { mach_vm_read_overwrite(mach_task_self(), page as u64, 1, target, &mut read) };
+        check_mach(result)?;
+    }
+    Ok(())
+}
+
+/// Never an error for what the kernel has mapped: user addresses end far below `i64::MAX`.
+fn span(address: usize, length: usize) -> Result<Span, Error> {
+    Span::new(address as i64, length as i64)
+}
+
+fn pointer(pages: Span) -> *mut libc::c_void {
+    ptr::with_exposed_provenance_mut(pages.start())
+}
