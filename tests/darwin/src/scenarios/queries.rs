@@ -9,6 +9,11 @@ use std::ffi::CString;
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
+        name: "the page size is the machine's, asked at run time",
+        applies: everywhere,
+        run: page_size,
+    },
+    Scenario {
         name: "any address has the protection that the system says",
         applies: everywhere,
         run: foreign,
@@ -30,6 +35,12 @@ pub(super) const ALL: &[Scenario] = &[
         run: dropping,
     },
 ];
+
+fn page_size(machine: &Machine) -> Result<(), String> {
+    let library = machine.load()?;
+    check_eq!(library.call("rt_get_page_size", &[]), if machine.rules.is_arm { 16384 } else { 4096 });
+    Ok(())
+}
 
 fn foreign(machine: &Machine) -> Result<(), String> {
     let library = machine.load()?;
