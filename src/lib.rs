@@ -20,10 +20,12 @@ pub use execmem_core::runtime::MapRequest;
 pub use execmem_core::{Advice, Error, MapFlags, Policy, Protection, Runtime, Span, abi};
 
 /// The adapter for this target.
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+pub use execmem_os_baremetal as os;
 #[cfg(target_os = "linux")]
 pub use execmem_os_linux as os;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", all(target_os = "none", target_arch = "aarch64"))))]
 compile_error!("execmem has no adapter for this system yet: implement execmem_core::Platform for it");
 
 pub use os::runtime;
