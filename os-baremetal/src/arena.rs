@@ -8,9 +8,8 @@ pub(crate) struct Arena {
     page_size: usize,
     pages: usize,
     taken: &'static mut [u64],
-    /// Where to look first: behind what was taken last, so that freed addresses stay unused for a while
-    /// and a stale pointer faults.
-    next: usize,
+    /// All pages below are taken.
+    lowest_free: usize,
 }
 
 /// Words of the bitmap for so many pages.
@@ -22,41 +21,40 @@ impl Arena {
     /// Addresses from `start` on. All are free. `taken` has [`words`]`(pages)` words.
     pub(crate) fn new(start: usize, page_size: usize, pages: usize, taken: &'static mut [u64]) -> Self {
         taken.fill(0);
-        Self { start, page_size, pages, taken, next: 0 }
+        Self { start, page_size, pages, taken, lowest_free: 0 }
     }
 
-    /// Takes `count` pages in a row, those nearest to the address `near` if there is a wish. Their address.
+    /// Takes `count` pages in a row: those nearest to the address `near` if there is a wish, else the lowest,
+    /// so that few page tables are needed. Their address.
     pub(crate) fn take(&mut self, count: usize, near: Option<usize>) -> Option<usize> {
         let first = match near {
-            Some(address) => self.nearest(count, address),
-            None => self
-                .free_runs(self.next)
-                .chain(self.free_runs(0))
-                .find(|run| run.len() >= count)
-                .map(|run| run.start),
-        }?;
+            Some(address) => self.nearest(count, address)?,
+            None => self.free_runs().find(|run| run.len() >= count)?.start,
+        };
         self.mark(first, count, true);
-        self.next = first + count;
+        self.lowest_free = self.next_page(self.lowest_free, false);
         Some(self.start + first * self.page_size)
     }
 
     /// Frees `count` pages from an address on.
     pub(crate) fn give_back(&mut self, address: usize, count: usize) {
-        self.mark((address - self.start) / self.page_size, count, false);
+        let first = (address - self.start) / self.page_size;
+        self.mark(first, count, false);
+        self.lowest_free = self.lowest_free.min(first);
     }
 
     /// The first of `count` free pages, as near to an address as there is room.
     fn nearest(&self, count: usize, address: usize) -> Option<usize> {
         let wish = address.saturating_sub(self.start) / self.page_size;
-        self.free_runs(0)
+        self.free_runs()
             .filter(|run| run.len() >= count)
             .map(|run| wish.clamp(run.start, run.end - count))
             .min_by_key(|first| first.abs_diff(wish))
     }
 
-    /// Runs of free pages from a page on, as page numbers.
-    fn free_runs(&self, from: usize) -> impl Iterator<Item = Range<usize>> + '_ {
-        let mut at = from;
+    /// Runs of free pages, as page numbers.
+    fn free_runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let mut at = self.lowest_free;
         core::iter::from_fn(move || {
             let start = self.next_page(at, false);
             if start >= self.pages {
@@ -111,13 +109,16 @@ mod tests {
     }
 
     #[test]
-    fn freed_addresses_are_used_again_last() {
+    fn the_lowest_addresses_with_room_are_taken() {
         let mut arena = arena(130);
         assert_eq!(page(arena.take(2, None)), Some(0));
-        arena.give_back(START, 2);
         assert_eq!(page(arena.take(127, None)), Some(2));
+        arena.give_back(START, 2);
+        arena.give_back(START + 64 * 4096, 3);
+        assert_eq!(page(arena.take(3, None)), Some(64));
+        assert_eq!(page(arena.take(1, None)), Some(0));
+        assert_eq!(page(arena.take(1, None)), Some(1));
         assert_eq!(page(arena.take(1, None)), Some(129));
-        assert_eq!(page(arena.take(2, None)), Some(0));
         assert_eq!(arena.take(1, None), None);
     }
 

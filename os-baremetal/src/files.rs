@@ -42,7 +42,7 @@ pub(crate) fn map(
     let bytes = contents.get(part.offset as usize..).and_then(|rest| rest.get(..part.length));
     let bytes = bytes.ok_or(Error::OutOfRange)?;
     let length = part.length.next_multiple_of(PAGE_SIZE);
-    let address = pages::map_filled(length, part.protection, None, |pages| {
+    let address = pages::map_filled(length, part.protection, None, false, |pages| {
         pages[..bytes.len()].copy_from_slice(bytes);
     })?;
     if part.protection.contains(Protection::EXEC) {

@@ -8,7 +8,7 @@ use core::ptr;
 use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, PageRequest, Views};
-use execmem_core::{Error, Protection, Span};
+use execmem_core::{Advice, Error, Protection, Span};
 use spin::{Mutex, Once};
 
 /// What the kernel gave, and what of it is in use.
@@ -85,14 +85,21 @@ fn with_supply<R>(work: impl FnOnce(&mut Supply) -> Result<R, Error>) -> Result<
 /// Maps fresh memory. Two views show the same frames.
 pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
     match memory {
-        Memory::Private(protection) | Memory::Shared(protection) => {
-            let address = map_filled(length, protection, at, |_| {})?;
+        Memory::Private(protection) => {
+            let address = map_filled(length, protection, at, true, |_| {})?;
+            Ok(Views { address, writable: 0 })
+        }
+        Memory::Shared(protection) => {
+            let address = map_filled(length, protection, at, false, |_| {})?;
             Ok(Views { address, writable: 0 })
         }
         Memory::Dual => {
-            let address = map_filled(length, Protection::RX, at, |_| {})?;
+            let address = map_filled(length, Protection::RX, at, false, |_| {})?;
             // SAFETY: mapped just now.
-            match unsafe { show_again(Span::new(address as i64, length as i64)?, Protection::RW) } {
+            let again = unsafe {
+                show_again(Span::new(address as i64, length as i64)?, Protection::RW, FAR_FROM_CODE)
+            };
+            match again {
                 Ok(writable) => Ok(Views { address, writable }),
                 Err(error) => {
                     // SAFETY: mapped above, and nobody has seen it. Pages that can't be unmapped are lost.
@@ -105,18 +112,20 @@ pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Vi
     }
 }
 
-/// Maps zeroed pages, lets `fill` write to them, and only then gives them their protection.
+/// Maps zeroed pages, lets `fill` write to them, and only then gives them their protection. `droppable`: what
+/// [`Advice::DontNeed`] may make zero again.
 pub(crate) fn map_filled(
     length: usize,
     protection: Protection,
     at: Option<usize>,
+    droppable: bool,
     fill: impl FnOnce(&mut [u8]),
 ) -> Result<usize, Error> {
     // WXN is on: such a page could never be executed.
     if protection.is_writable_code() {
         return Err(Error::Refused);
     }
-    let address = with_supply(|supply| supply.map_fresh(length, at))?;
+    let address = with_supply(|supply| supply.map_fresh(length, at, droppable))?;
     let contents = ptr::with_exposed_provenance_mut::<u8>(address);
     // SAFETY: mapped just now, read-write, and nobody else knows the address.
     fill(unsafe {
@@ -135,12 +144,12 @@ pub(crate) fn map_filled(
 
 impl Supply {
     /// Maps frames that were free, read-write, with whatever is in them.
-    fn map_fresh(&mut self, length: usize, at: Option<usize>) -> Result<usize, Error> {
+    fn map_fresh(&mut self, length: usize, at: Option<usize>, droppable: bool) -> Result<usize, Error> {
         let pages = length / PAGE_SIZE;
         if self.frames.free() < pages {
             return Err(Error::NoMemory);
         }
-        self.map_each(pages, Protection::RW, at, |frames, _| frames.take())
+        self.map_each(pages, Protection::RW, at, |frames, _| frames.take(droppable))
     }
 
     /// Maps pages in a row, each with the frame that `choose` gives for its offset in bytes.
@@ -172,14 +181,17 @@ impl Supply {
     }
 }
 
+/// Writable views lie at the other end of the library's addresses, so that code is close to code.
+const FAR_FROM_CODE: Option<usize> = Some(usize::MAX);
+
 /// Maps the frames behind pages at another address.
 ///
 /// # Safety
 /// The pages are mapped.
-unsafe fn show_again(source: Span, protection: Protection) -> Result<usize, Error> {
+unsafe fn show_again(source: Span, protection: Protection, at: Option<usize>) -> Result<usize, Error> {
     let tables = tables()?;
     with_supply(|supply| {
-        supply.map_each(source.length() / PAGE_SIZE, protection, None, |frames, offset| {
+        supply.map_each(source.length() / PAGE_SIZE, protection, at, |frames, offset| {
             tables.frame(source.start() + offset).filter(|frame| frames.share(*frame))
         })
     })
@@ -221,11 +233,36 @@ pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usiz
             protect(Span::new(target as i64, source.length() as i64)?, protection).map(|()| target)
         },
         // SAFETY: the source is mapped, by the caller's word.
-        None => unsafe { show_again(source, protection) },
+        None => unsafe { show_again(source, protection, None) },
     }
 }
 
-/// Pages are always in memory and never written anywhere else: nothing is left to do.
-pub(crate) fn request(_pages: Span, _request: PageRequest) -> Result<(), Error> {
-    Ok(())
+/// Pages are always in memory and never written anywhere else, so little is left to do.
+///
+/// # Safety
+/// As [`Platform::request`](execmem_core::Platform::request).
+pub(crate) unsafe fn request(pages: Span, request: PageRequest) -> Result<(), Error> {
+    match request {
+        // SAFETY: the caller says that nothing relies on the contents.
+        PageRequest::Advise(Advice::DontNeed) => unsafe { drop_contents(pages) },
+        _ => Ok(()),
+    }
+}
+
+/// Makes private memory zero again, through a view that only this function knows: the pages may not be
+/// writable. Memory that was shared or came from a file keeps its contents.
+///
+/// # Safety
+/// The pages are mapped, all of one kind, and nothing relies on their contents.
+unsafe fn drop_contents(pages: Span) -> Result<(), Error> {
+    let frame = tables()?.frame(pages.start()).ok_or(Error::NotFound)?;
+    if !with_supply(|supply| Ok(supply.frames.is_droppable(frame)))? {
+        return Ok(());
+    }
+    // SAFETY: the pages are mapped; the view is ours alone, and as long.
+    unsafe {
+        let view = show_again(pages, Protection::RW, FAR_FROM_CODE)?;
+        ptr::with_exposed_provenance_mut::<u8>(view).write_bytes(0, pages.length());
+        unmap(Span::new(view as i64, pages.length() as i64)?)
+    }
 }

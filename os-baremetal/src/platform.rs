@@ -22,8 +22,8 @@ pub struct Setup {
     pub tables: &'static dyn PageTables,
     /// Physical memory, page-aligned. The first frames hold the library's own records.
     pub memory: Range<usize>,
-    /// Virtual addresses, page-aligned. With two views of everything, and addresses that rest for a while
-    /// after they were freed, a few times as many as there is memory serve well.
+    /// Virtual addresses, page-aligned. Code memory has two views, so twice as many as there is memory, and
+    /// some room for holes, serve well.
     pub addresses: Range<usize>,
     /// Where the dump and reports go.
     pub console: Console,
@@ -106,7 +106,8 @@ unsafe impl Platform for BareMetal {
     }
 
     unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error> {
-        pages::request(pages, request)
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pages::request(pages, request) }
     }
 
     fn synchronize_cores(self) -> Result<(), Error> {
