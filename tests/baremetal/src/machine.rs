@@ -1,8 +1,9 @@
 //! QEMU's board "virt" with 128 MiB: what lies where, and the kernel's own memory for page tables.
 
+use aarch64_cpu::asm::barrier;
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
-use arm_gic::gicv3::{GicCpuInterface, GicV3};
-use arm_gic::{UniqueMmioPointer, irq_enable};
+use arm_gic::gicv3::{GicCpuInterface, GicV3, SgiTarget, SgiTargetGroup};
+use arm_gic::{IntId, UniqueMmioPointer, irq_disable, irq_enable, wfi};
 use core::ops::Range;
 use core::ptr::NonNull;
 use execmem_os_baremetal::cores::{self, SYNCHRONIZE};
@@ -19,6 +20,9 @@ pub const MEMORY: Range<usize> = 0x4500_0000..0x4800_0000;
 pub const ADDRESSES: Range<usize> = 0x2000_0000..0x4000_0000;
 /// In the midst of them. The library takes addresses from the start on, and not so many in all.
 pub const UNMAPPED: usize = 0x3000_0000;
+
+/// Interrupts other cores for no more than to wake them.
+pub const WAKE: IntId = IntId::sgi(1);
 
 /// The kernel's parts, as aarch64-rt's image.ld lays them out.
 pub fn kernel_parts() -> [(Range<usize>, Usage); 5] {
@@ -56,8 +60,10 @@ pub fn set_up_interrupts(core_count: usize) {
     controller.setup(0);
     for core in 0..core_count {
         let _ = controller.redistributor_mark_core_awake(core);
-        controller.set_interrupt_priority(SYNCHRONIZE, Some(core), 0x80).expect("a priority");
-        controller.enable_interrupt(SYNCHRONIZE, Some(core), true).expect("an interrupt");
+        for interrupt in [SYNCHRONIZE, WAKE] {
+            controller.set_interrupt_priority(interrupt, Some(core), 0x80).expect("a priority");
+            controller.enable_interrupt(interrupt, Some(core), true).expect("an interrupt");
+        }
     }
 }
 
@@ -68,4 +74,28 @@ pub fn take_interrupts() {
     GicCpuInterface::set_priority_mask(0xff);
     cores::enter().expect("a place for this core");
     irq_enable();
+}
+
+/// Sleeps until something has happened that another core tells with [`wake_others`]. A core that waits in a
+/// loop takes the time of those that QEMU wants to emulate.
+pub fn sleep_until(mut happened: impl FnMut() -> bool) {
+    loop {
+        // An interrupt that comes before the sleep ends it at once, and is taken when it is over.
+        irq_disable();
+        let is_done = happened();
+        if !is_done {
+            wfi();
+        }
+        irq_enable();
+        if is_done {
+            return;
+        }
+    }
+}
+
+/// Wakes all other cores, which see what this one has stored.
+pub fn wake_others() {
+    barrier::dsb(barrier::ISHST);
+    let sent = GicCpuInterface::send_sgi(WAKE, SgiTarget::All, SgiTargetGroup::CurrentGroup1);
+    sent.expect("an interrupt between cores");
 }

@@ -5,9 +5,8 @@
 
 use crate::machine;
 use crate::report::{Report, check, check_eq};
-use crate::vectors::{self, INTERRUPTS};
+use crate::vectors::{self, SYNCHRONIZED};
 use core::array;
-use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 use execmem_conformance::code::returning;
 use execmem_conformance::memory::*;
@@ -47,27 +46,24 @@ pub fn serve(enter_tables: impl FnOnce()) -> ! {
     vectors::install();
     machine::take_interrupts();
     READY.fetch_add(1, Ordering::SeqCst);
+    machine::wake_others();
     let job = &JOBS[vectors::core_number()];
     let mut served = 0;
     loop {
-        if job.given.load(Ordering::Acquire) == served {
-            spin_loop();
-            continue;
-        }
+        machine::sleep_until(|| job.given.load(Ordering::Acquire) != served);
         served += 1;
         let function = job.function.load(Ordering::Relaxed) as usize;
         // SAFETY: the first core gives functions of this type.
         let function: extern "C" fn(u64) -> u64 = unsafe { core::mem::transmute(function) };
         job.result.store(function(job.argument.load(Ordering::Relaxed)), Ordering::Relaxed);
         job.done.store(served, Ordering::Release);
+        machine::wake_others();
     }
 }
 
 /// Waits until so many cores are there.
 pub fn wait_for(others: usize) {
-    while READY.load(Ordering::SeqCst) < others as u64 {
-        spin_loop();
-    }
+    machine::sleep_until(|| READY.load(Ordering::SeqCst) >= others as u64);
 }
 
 fn give(core: usize, function: u64, argument: u64) {
@@ -75,13 +71,12 @@ fn give(core: usize, function: u64, argument: u64) {
     job.function.store(function, Ordering::Relaxed);
     job.argument.store(argument, Ordering::Relaxed);
     job.given.fetch_add(1, Ordering::Release);
+    machine::wake_others();
 }
 
 fn result(core: usize) -> u64 {
     let job = &JOBS[core];
-    while job.done.load(Ordering::Acquire) != job.given.load(Ordering::Relaxed) {
-        spin_loop();
-    }
+    machine::sleep_until(|| job.done.load(Ordering::Acquire) == job.given.load(Ordering::Relaxed));
     job.result.load(Ordering::Relaxed)
 }
 
@@ -98,7 +93,7 @@ pub fn run(report: &mut Report, cores: usize) {
 
 fn rewriting(cores: usize) -> Verdict {
     let address = executable(&returning(0))?;
-    let before: [u64; MAX_CORES] = array::from_fn(|core| INTERRUPTS[core].load(Ordering::Relaxed));
+    let before: [u64; MAX_CORES] = array::from_fn(|core| SYNCHRONIZED[core].load(Ordering::Relaxed));
     for round in 0..ROUNDS {
         let value = round as u8;
         check_eq!(write_bytes(address, &returning(value), 0), 8);
@@ -111,7 +106,7 @@ fn rewriting(cores: usize) -> Verdict {
         }
     }
     for core in 1..cores {
-        check!(INTERRUPTS[core].load(Ordering::Relaxed) - before[core] >= ROUNDS);
+        check!(SYNCHRONIZED[core].load(Ordering::Relaxed) - before[core] >= ROUNDS);
     }
     free(address, 8)
 }

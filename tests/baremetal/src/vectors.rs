@@ -1,6 +1,7 @@
 //! Exception vectors that save everything, so that a fault can be survived: the interrupted code goes on, or
 //! [`catch`] returns to its caller.
 
+use crate::machine;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::*;
 use arm_gic::InterruptGroup;
@@ -147,8 +148,8 @@ unsafe impl Sync for Catchers {}
 static CATCHERS: Catchers =
     Catchers([const { UnsafeCell::new(Catcher { context: ptr::null_mut(), fault: None }) }; 8]);
 
-/// How many interrupts each core has taken.
-pub static INTERRUPTS: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+/// How often each core was interrupted to synchronise itself.
+pub static SYNCHRONIZED: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
 /// The number of this core on QEMU's board.
 pub fn core_number() -> usize {
@@ -234,9 +235,13 @@ fn synchronous(frame: &mut Frame) {
 }
 
 fn interrupt() {
-    INTERRUPTS[core_number()].fetch_add(1, Ordering::Relaxed);
-    GicCpuInterface::handle_interrupt(InterruptGroup::Group1, |interrupt| {
-        assert_eq!(interrupt, cores::SYNCHRONIZE, "no other interrupt is enabled");
-        cores::synchronize_this_core();
+    GicCpuInterface::handle_interrupt(InterruptGroup::Group1, |interrupt| match interrupt {
+        cores::SYNCHRONIZE => {
+            SYNCHRONIZED[core_number()].fetch_add(1, Ordering::Relaxed);
+            cores::synchronize_this_core();
+        }
+        // It has done its work: the core is awake.
+        machine::WAKE => {}
+        other => panic!("{other:?} is not enabled"),
     });
 }
