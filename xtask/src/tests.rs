@@ -4,6 +4,7 @@
 use std::process::{Command, ExitCode};
 
 use crate::Result;
+use crate::baremetal;
 use crate::c_clients;
 use crate::dist::Dist;
 use crate::header;
@@ -16,7 +17,7 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 2] = [("host", host), ("aarch64", aarch64)];
+const PARTS: [(&str, Part); 3] = [("host", host), ("aarch64", aarch64), ("baremetal", baremetal::test)];
 
 /// What the bundled object of run_object computes.
 const SAMPLE_RESULT: &str = "sample(10) = 2848";
