@@ -44,11 +44,12 @@ fn protection(entry: u64) -> Option<Protection> {
     if entry & NO_ACCESS != 0 {
         return Some(Protection::NONE);
     }
-    (entry & VALID != 0).then(|| match (entry & READ_ONLY, entry & PXN) {
-        (0, _) => Protection::RW,
-        (_, 0) => Protection::RX,
-        _ => Protection::READ,
-    })
+    match (entry & VALID, entry & READ_ONLY, entry & PXN) {
+        (0, _, _) => None,
+        (_, 0, _) => Some(Protection::RW),
+        (_, _, 0) => Some(Protection::RX),
+        _ => Some(Protection::READ),
+    }
 }
 
 impl KernelTables {

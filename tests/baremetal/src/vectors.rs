@@ -85,7 +85,7 @@ global_asm!(
     handle = sym handle,
 );
 
-const _: () = assert!(size_of::<Frame>() % 16 == 0 && offset_of!(Frame, elr) == 8 * 32);
+const _: () = assert!(size_of::<Frame>().is_multiple_of(16) && offset_of!(Frame, elr) == 8 * 32);
 
 /// Entries of the table for exceptions from this level, on its own stack.
 const SYNCHRONOUS: u64 = 4;
