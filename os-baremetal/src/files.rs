@@ -9,7 +9,7 @@ use execmem_core::platform::FilePart;
 use execmem_core::{Error, Protection, icache};
 use spin::Mutex;
 
-static ARCHIVE: Mutex<&'static [u8]> = Mutex::new(&[]);
+static ARCHIVE: Mutex<Option<&'static [u8]>> = Mutex::new(None);
 
 /// The files of this archive are what `rt_mmap_file` and `rt_file_size_for_mmap` find from now on: a cpio
 /// archive in the "newc" format, as `cpio -H newc` writes it, with names in UTF-8. Replaces an earlier
@@ -19,13 +19,13 @@ static ARCHIVE: Mutex<&'static [u8]> = Mutex::new(&[]);
 /// `/chosen` node.
 pub fn set_archive(bytes: &'static [u8]) -> Result<(), DamagedArchive<'static>> {
     archive::check(bytes)?;
-    *ARCHIVE.lock() = bytes;
+    *ARCHIVE.lock() = Some(bytes);
     Ok(())
 }
 
 fn contents(path: &CStr) -> Result<&'static [u8], Error> {
     let archive = *ARCHIVE.lock();
-    archive::find(archive, path.to_bytes())
+    archive::find(archive.unwrap_or_default(), path.to_bytes())
 }
 
 /// Maps what `choose` says of a file.

@@ -15,6 +15,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use execmem_core::platform::Mapping;
 use execmem_core::{Error, Protection};
+use spin::Once;
 
 /// Tables start at level 1: 39 bits of address, as aarch64-rt's DEFAULT_TCR says.
 const ROOT_LEVEL: usize = 1;
@@ -126,12 +127,12 @@ fn tables_for(range: &Range<usize>, most: usize) -> usize {
 /// They are made for a kernel at exception level 1 with aarch64-rt's settings: 4 KiB pages, 39 bits of
 /// address in TTBR0, device memory at attribute index 0 and write-back memory at index 1 of MAIR.
 pub struct IdentityTables {
-    mapping: UnsafeCell<Option<PagingMapping<TableMemory, El1And0>>>,
+    mapping: Once<UnsafeCell<PagingMapping<TableMemory, El1And0>>>,
     root: AtomicUsize,
     landing_pads: AtomicBool,
 }
 
-// SAFETY: `mapping` is written by `build`, once, and then changed only by `map`, `protect` and `unmap`, whose
+// SAFETY: `mapping` is set once, by `build`, and then changed only by `map`, `protect` and `unmap`, whose
 // callers take turns. Queries read the tables as the hardware does: descriptor by descriptor.
 unsafe impl Sync for IdentityTables {}
 
@@ -139,11 +140,7 @@ impl IdentityTables {
     /// Tables that are yet to be built.
     #[expect(clippy::new_without_default, reason = "it exists in a static")]
     pub const fn new() -> Self {
-        Self {
-            mapping: UnsafeCell::new(None),
-            root: AtomicUsize::new(0),
-            landing_pads: AtomicBool::new(false),
-        }
+        Self { mapping: Once::new(), root: AtomicUsize::new(0), landing_pads: AtomicBool::new(false) }
     }
 
     /// Builds the tables in the front of `memory`, and returns what they left of it. `kernel` lists what the
@@ -174,14 +171,12 @@ impl IdentityTables {
         if end > memory.end {
             return Err(Error::NoMemory);
         }
-        // SAFETY: the caller is alone here.
-        let slot = unsafe { &mut *self.mapping.get() };
-        if slot.is_some() {
+        if self.mapping.is_completed() {
             return Err(Error::Refused);
         }
         let tables = TableMemory { next: memory.start, end };
-        let mapping = PagingMapping::with_asid_and_va_range(tables, 0, ROOT_LEVEL, El1And0, VaRange::Lower);
-        let mapping = slot.insert(mapping);
+        let mut mapping =
+            PagingMapping::with_asid_and_va_range(tables, 0, ROOT_LEVEL, El1And0, VaRange::Lower);
         let mut map = |range: &Range<usize>, attributes, constraints| {
             let region = MemoryRegion::new(range.start, range.end);
             let mapped = mapping.map_range(&region, PhysicalAddress(range.start), attributes, constraints);
@@ -195,6 +190,7 @@ impl IdentityTables {
         map(&addresses, Attributes::empty(), Constraints::NO_BLOCK_MAPPINGS)?;
         self.root.store(mapping.root_address().0, Ordering::Release);
         let unused = mapping.translation().next;
+        self.mapping.call_once(|| UnsafeCell::new(mapping));
         Ok(unused..memory.end)
     }
 
@@ -215,8 +211,7 @@ impl IdentityTables {
     pub unsafe fn enter(&self) -> Result<(), Error> {
         use aarch64_cpu::asm::barrier;
         use aarch64_cpu::registers::*;
-        // SAFETY: built before, by the caller's word, and `activate` changes nothing but a count.
-        let mapping = unsafe { &*self.mapping.get() }.as_ref().ok_or(Error::NotFound)?;
+        let mapping = self.mapping.get().ok_or(Error::NotFound)?.get();
         let has_39_bits = TCR_EL1.read(TCR_EL1::T0SZ) == 64 - 39;
         let has_4k_pages = TCR_EL1.matches_all(TCR_EL1::TG0::KiB_4);
         // Index 0: one of the device memories; index 1: write-back, allocating on reads and writes.
@@ -224,8 +219,9 @@ impl IdentityTables {
         if CurrentEL.read(CurrentEL::EL) != 1 || !has_39_bits || !has_4k_pages || !has_memory_types {
             return Err(Error::Unsupported);
         }
-        // SAFETY: the caller says that the tables have what this core uses; they live for ever.
-        unsafe { mapping.activate() };
+        // SAFETY: the caller says that the tables have what this core uses; they live for ever. Of the
+        // mapping only a count changes, atomically.
+        unsafe { (*mapping).activate() };
         SCTLR_EL1.modify(SCTLR_EL1::WXN::Enable);
         barrier::isb(barrier::SY);
         // WXN, and what the former tables said, may be in the TLB.
@@ -266,7 +262,7 @@ impl IdentityTables {
         change: &dyn Fn(&mut UpdatableDescriptor<'_, Attributes>) -> Result<(), ()>,
     ) -> Result<(), Error> {
         // SAFETY: callers of `map`, `protect` and `unmap` take turns.
-        let mapping = unsafe { &mut *self.mapping.get() }.as_mut().ok_or(Error::NoMemory)?;
+        let mapping = unsafe { &mut *self.mapping.get().ok_or(Error::NoMemory)?.get() };
         let region = MemoryRegion::new(pages.start, pages.end);
         // The changes are tried out before any is made, and ours are all allowed on live tables.
         mapping.modify_range(&region, &|_, descriptor| change(descriptor)).map_err(|_| Error::InvalidArgument)
