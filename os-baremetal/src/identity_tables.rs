@@ -290,6 +290,7 @@ unsafe impl PageTables for IdentityTables {
     }
 
     unsafe fn unmap(&self, pages: Range<usize>, released: &mut dyn FnMut(usize)) -> Result<(), Error> {
+        // No core may reach a frame that is released. (No test can tell: the library's lock hides the order.)
         // SAFETY: the caller's promise, passed on.
         unsafe { self.protect(pages.clone(), Protection::NONE) }?;
         for page in pages.clone().step_by(PAGE_SIZE) {

@@ -54,7 +54,8 @@ fn run() -> Result<()> {
     config.with_custom_code_memory(Some(Arc::new(HeapPages)));
     let engine = Engine::new(&config)?;
     // SAFETY: build.rs compiled it, with the same Wasmtime.
-    let module = unsafe { Module::deserialize(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/module.cwasm"))) }?;
+    let module =
+        unsafe { Module::deserialize(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/module.cwasm"))) }?;
     let mut linker = Linker::new(&engine);
     linker.func_wrap("host", "triple", |number: i32| number * 3)?;
     let mut store = Store::new(&engine, ());
