@@ -60,5 +60,12 @@ pub fn run() -> ! {
         assert_eq!(call(address, &[]), 42);
         assert!(rt_free_exec_memory(address, size));
     });
+    count("allocate, write, publish, call and free a block of the code heap", || {
+        let address = rt_code_alloc(size);
+        write_block(address, &code, 0);
+        assert!(rt_code_publish(address, size));
+        assert_eq!(call(address, &[]), 42);
+        assert!(rt_code_free(address));
+    });
     semihosting::process::exit(0)
 }
