@@ -20,6 +20,8 @@ pub use execmem_core::runtime::MapRequest;
 pub use execmem_core::{Advice, Error, MapFlags, Policy, Protection, Runtime, Span, abi};
 
 /// The adapter for this target.
+#[cfg(all(target_os = "none", target_arch = "aarch64"))]
+pub use execmem_os_baremetal as os;
 #[cfg(target_os = "linux")]
 pub use execmem_os_linux as os;
 
@@ -27,7 +29,7 @@ pub use execmem_os_linux as os;
 #[cfg(target_os = "macos")]
 pub use execmem_os_macos as os;
 
-#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+#[cfg(not(any(target_os = "linux", target_os = "macos", all(target_os = "none", target_arch = "aarch64"))))]
 compile_error!("execmem has no adapter for this system yet: implement execmem_core::Platform for it");
 
 pub use os::runtime;

@@ -1,7 +1,9 @@
 //! `cargo xtask`: the project's chores. It finds or installs what it needs, then does it.
 
 mod apt_sources;
+mod baremetal;
 mod c_clients;
+mod cpio;
 mod debian;
 mod dist;
 mod header;
@@ -14,6 +16,7 @@ mod tally;
 mod tests;
 mod toolchain;
 mod version;
+mod watchdog;
 
 use std::process::ExitCode;
 
@@ -26,9 +29,10 @@ pub type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  test [PART]             run the tests of one part (host, aarch64, macos) or of all
+  test [PART]             run the tests of one part (host, aarch64, baremetal, macos) or of all
   dist [--target TARGET]  lay out the C header and libraries in target/dist/TARGET
   header [--check]        write include/execmem.h, or tell whether it is up to date
+  bench baremetal         count the instructions of the bare-metal adapter
   setup                   install what the tests need";
 
 fn main() -> ExitCode {
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         ["dist", "--target", target] => done(dist(Some(target))),
         ["header"] => done(Project::find().and_then(|project| header::update(&project))),
         ["header", "--check"] => done(Project::find().and_then(|project| header::check(&project))),
+        ["bench", "baremetal"] => done(Project::find().and_then(|project| baremetal::bench(&project))),
         ["setup"] => done(setup::everything()),
         _ => Err(USAGE.to_owned()),
     };

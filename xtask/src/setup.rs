@@ -24,7 +24,9 @@ pub fn everything() -> Result<()> {
     let toolchain = Toolchain::find()?;
     toolchain.llvm_tool("llvm-objcopy")?;
     toolchain.require_target(AARCH64_LINUX)?;
+    toolchain.require_target(crate::baremetal::TARGET)?;
     c_compilers()?;
+    qemu_system_aarch64()?;
     let qemu = qemu_aarch64()?;
     println!("set-up: complete, with {}", qemu.display());
     Ok(())
@@ -32,17 +34,26 @@ pub fn everything() -> Result<()> {
 
 /// A QEMU that runs aarch64 Linux programs and is new enough to be believed.
 pub fn qemu_aarch64() -> Result<PathBuf> {
-    if let Some(qemu) = installed_qemu() {
-        return Ok(qemu);
-    }
-    let missing = format!("qemu-aarch64 {OLDEST_QEMU} or newer is missing: please install it");
-    debian::install_at_least(&QEMU_PACKAGES, OLDEST_QEMU)
-        .map_err(|reason| format!("{missing} ({reason})"))?;
-    installed_qemu().ok_or(missing)
+    qemu(&["qemu-aarch64", "qemu-aarch64-static"])
 }
 
-fn installed_qemu() -> Option<PathBuf> {
-    let candidates = ["qemu-aarch64", "qemu-aarch64-static"].into_iter().filter_map(find_program);
+/// A QEMU that is a whole aarch64 machine.
+pub fn qemu_system_aarch64() -> Result<PathBuf> {
+    qemu(&["qemu-system-aarch64"])
+}
+
+fn qemu(names: &[&str]) -> Result<PathBuf> {
+    if let Some(qemu) = installed_qemu(names) {
+        return Ok(qemu);
+    }
+    let missing = format!("{} {OLDEST_QEMU} or newer is missing: please install it", names[0]);
+    debian::install_at_least(&QEMU_PACKAGES, OLDEST_QEMU)
+        .map_err(|reason| format!("{missing} ({reason})"))?;
+    installed_qemu(names).ok_or(missing)
+}
+
+fn installed_qemu(names: &[&str]) -> Option<PathBuf> {
+    let candidates = names.iter().filter_map(|name| find_program(name));
     candidates.into_iter().find(|qemu| {
         let printed = capture(Command::new(qemu).arg("--version"));
         printed.ok().and_then(|text| Version::of_qemu(&text)) >= Some(OLDEST_QEMU)

@@ -75,7 +75,7 @@ impl Tally {
     }
 
     /// `3 passed, 0 failed`
-    fn of_closing_line(line: &str) -> Option<Tally> {
+    pub fn of_closing_line(line: &str) -> Option<Tally> {
         let (passed, failed) = line.trim().split_once(", ")?;
         Tally::of_words(passed, failed)
     }

@@ -4,6 +4,7 @@
 use std::process::{Command, ExitCode};
 
 use crate::Result;
+use crate::baremetal;
 use crate::c_clients;
 use crate::dist::Dist;
 use crate::header;
@@ -17,7 +18,8 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 3] = [("host", host), ("aarch64", aarch64), ("macos", macos::test)];
+const PARTS: [(&str, Part); 4] =
+    [("host", host), ("aarch64", aarch64), ("baremetal", baremetal::test), ("macos", macos::test)];
 
 /// What the bundled object of run_object computes.
 const SAMPLE_RESULT: &str = "sample(10) = 2848";

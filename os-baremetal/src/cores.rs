@@ -1,0 +1,130 @@
+//! Making other cores drop instructions that they have fetched.
+//!
+//! Cache maintenance reaches all cores, but a core may have fetched instructions before it. If code is
+//! changed at an address where the core may have been, it needs a context synchronisation event
+//! ([`synchronize_this_core`]) before it runs the new code (Arm ARM, DDI 0487, B2.7.4.2).
+//!
+//! With an interrupt controller the library sees to it: [`Setup::interrupt_others`](crate::Setup) interrupts
+//! the other cores, whose handler calls `synchronize_this_core`, and the library waits for all of them. So
+//! no core that has [entered](enter) may keep interrupts masked for ever, or while it waits for a core
+//! that is in an `rt_*` function.
+//!
+//! Without one, this is the kernel's duty: a core that was told of new code by another core calls
+//! `synchronize_this_core` before it jumps there.
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{MPIDR_EL1, Readable};
+use arm_gic::IntId;
+use arm_gic::gicv3::{GicCpuInterface, SgiTarget, SgiTargetGroup};
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use execmem_core::Error;
+use spin::Once;
+
+/// So many cores can enter.
+pub const MAX_CORES: usize = 64;
+
+/// What is kept for a core.
+pub(crate) struct Core {
+    /// The affinity fields of its MPIDR_EL1 and [`PRESENT`], or 0.
+    identity: AtomicU64,
+    /// The last request that it has followed.
+    followed: AtomicU64,
+    pub(crate) last_error: AtomicI32,
+}
+
+impl Core {
+    const fn new() -> Self {
+        Self { identity: AtomicU64::new(0), followed: AtomicU64::new(0), last_error: AtomicI32::new(0) }
+    }
+}
+
+static CORES: [Core; MAX_CORES] = [const { Core::new() }; MAX_CORES];
+/// Stands for all cores that have not entered.
+static STRANGER: Core = Core::new();
+/// Counts the requests to synchronise.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+static INTERRUPT_OTHERS: Once<fn()> = Once::new();
+
+/// Aff3 in bits 39:32, Aff2, Aff1 and Aff0 in bits 23:0.
+const AFFINITY: u64 = 0xff_00ff_ffff;
+/// Bit 31 of MPIDR_EL1 is always set, so no identity is 0.
+const PRESENT: u64 = 1 << 31;
+
+fn identity() -> u64 {
+    MPIDR_EL1.get() & AFFINITY | PRESENT
+}
+
+/// The calling core's cells.
+pub(crate) fn this() -> &'static Core {
+    let identity = identity();
+    CORES.iter().find(|core| core.identity.load(Ordering::Relaxed) == identity).unwrap_or(&STRANGER)
+}
+
+/// Tells the library that this core takes part from now on: it will be interrupted, and it gets a cell of
+/// its own for the last error. The core that calls [`init`](crate::init) has entered already. *No memory*:
+/// [`MAX_CORES`] have.
+pub fn enter() -> Result<(), Error> {
+    if !core::ptr::eq(this(), &STRANGER) {
+        return Ok(());
+    }
+    for core in &CORES {
+        let free = core.identity.compare_exchange(0, identity(), Ordering::SeqCst, Ordering::Relaxed);
+        if free.is_ok() {
+            synchronize_this_core();
+            return Ok(());
+        }
+    }
+    Err(Error::NoMemory)
+}
+
+/// Tells the library that this core no longer runs code of anybody else, for example before it is
+/// switched off.
+pub fn leave() {
+    let core = this();
+    core.last_error.store(0, Ordering::Relaxed);
+    core.identity.store(0, Ordering::SeqCst);
+}
+
+/// Makes this core drop instructions that it has fetched, and tells cores that wait for it.
+pub fn synchronize_this_core() {
+    let request = REQUESTS.load(Ordering::SeqCst);
+    barrier::isb(barrier::SY);
+    this().followed.fetch_max(request, Ordering::SeqCst);
+}
+
+/// The software-generated interrupt of [`interrupt_others_by_gicv3`].
+pub const SYNCHRONIZE: IntId = IntId::sgi(0);
+
+/// For [`Setup::interrupt_others`](crate::Setup) on machines with a GICv3: sends [`SYNCHRONIZE`] to all other
+/// cores. The kernel has set the controller up and enabled this interrupt on each core.
+pub fn interrupt_others_by_gicv3() {
+    // What the handlers will look at is visible before they are interrupted.
+    barrier::dsb(barrier::ISHST);
+    // It fails for interrupts of other kinds only.
+    let _ = GicCpuInterface::send_sgi(SYNCHRONIZE, SgiTarget::All, SgiTargetGroup::CurrentGroup1);
+}
+
+pub(crate) fn set_interrupt_others(interrupt: fn()) {
+    INTERRUPT_OTHERS.call_once(|| interrupt);
+}
+
+/// After it every core that has entered has synchronised itself, or will as the kernel promised.
+pub(crate) fn synchronize() -> Result<(), Error> {
+    let Some(interrupt_others) = INTERRUPT_OTHERS.get() else { return Ok(()) };
+    let this = this();
+    let others = || CORES.iter().filter(|core| !core::ptr::eq(*core, this));
+    let is_present = |core: &Core| core.identity.load(Ordering::SeqCst) != 0;
+    if !others().any(is_present) {
+        return Ok(());
+    }
+    let request = REQUESTS.fetch_add(1, Ordering::SeqCst) + 1;
+    interrupt_others();
+    for other in others() {
+        while is_present(other) && other.followed.load(Ordering::SeqCst) < request {
+            // Another core may be waiting for this one, whose interrupts may be masked for the moment.
+            synchronize_this_core();
+            core::hint::spin_loop();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,332 @@
+//! Page tables for a kernel that has none of its own: itself at equal virtual and physical addresses, and
+//! the library's addresses with all their leaf tables built from the start.
+//!
+//! Leaf tables that exist already make every later change one store to a descriptor: no table has to be
+//! allocated, and no block split, while cores use them. A descriptor is 0 for an unmapped page. A page
+//! without access keeps its frame and [`TAKEN`], but loses VALID.
+
+use crate::tables::{PAGE_SIZE, PageTables};
+use aarch64_paging::Mapping as PagingMapping;
+use aarch64_paging::descriptor::{El1Attributes as Attributes, PhysicalAddress, UpdatableDescriptor};
+use aarch64_paging::paging::{Constraints, El1And0, MemoryRegion, PageTable, Translation, VaRange};
+use core::cell::UnsafeCell;
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use execmem_core::platform::Mapping;
+use execmem_core::{Error, Protection};
+use spin::Once;
+
+/// Tables start at level 1: 39 bits of address, as aarch64-rt's DEFAULT_TCR says.
+const ROOT_LEVEL: usize = 1;
+const LEAF_LEVEL: usize = 3;
+/// Addresses from here up are not covered.
+const ADDRESS_END: usize = 1 << 39;
+/// Bytes that one descriptor at a level stands for.
+const fn reach(level: usize) -> usize {
+    PAGE_SIZE << (9 * (LEAF_LEVEL - level))
+}
+
+/// A bit that the hardware leaves to software: the page is mapped, if perhaps without any access.
+const TAKEN: Attributes = Attributes::SWFLAG_0;
+/// Attribute index 1 of aarch64-rt's DEFAULT_MAIR: write-back memory. Never executable at EL0.
+const MEMORY: Attributes = Attributes::ATTRIBUTE_INDEX_1
+    .union(Attributes::INNER_SHAREABLE)
+    .union(Attributes::ACCESSED)
+    .union(Attributes::UXN);
+/// Attribute index 0: device memory.
+const DEVICE: Attributes =
+    Attributes::VALID.union(Attributes::ACCESSED).union(Attributes::UXN).union(Attributes::PXN);
+/// The address in a descriptor: bits 47 to 12.
+const FRAME: usize = 0x0000_ffff_ffff_f000;
+
+/// What a part of the kernel's own memory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// Registers of devices: read-write.
+    Device,
+    /// The kernel's code: read-execute.
+    Code,
+    /// Constants: read-only.
+    Constants,
+    /// Everything else: read-write.
+    Data,
+}
+
+impl Usage {
+    fn attributes(self) -> Attributes {
+        match self {
+            Self::Device => DEVICE,
+            Self::Code => MEMORY | allowing(Protection::RX),
+            Self::Constants => MEMORY | allowing(Protection::READ),
+            Self::Data => MEMORY | allowing(Protection::RW),
+        }
+    }
+}
+
+/// The descriptor bits for a protection. EL1 has no pages that can be executed or written but not read.
+fn allowing(protection: Protection) -> Attributes {
+    let mut attributes = Attributes::empty();
+    attributes.set(Attributes::VALID, !protection.is_empty());
+    attributes.set(Attributes::READ_ONLY, !protection.contains(Protection::WRITE));
+    attributes.set(Attributes::PXN, !protection.contains(Protection::EXEC));
+    attributes
+}
+
+/// What a descriptor at a level allows, if something is mapped there.
+fn allowed(descriptor: usize, level: usize) -> Option<Protection> {
+    let attributes = Attributes::from_bits_retain(descriptor);
+    if !attributes.contains(Attributes::VALID) {
+        let taken = level == LEAF_LEVEL && attributes.contains(TAKEN);
+        return taken.then_some(Protection::NONE);
+    }
+    let mut protection = Protection::READ;
+    protection.set(Protection::WRITE, !attributes.contains(Attributes::READ_ONLY));
+    // WXN: what can be written is never executed.
+    let no_exec = attributes.contains(Attributes::PXN) || protection.contains(Protection::WRITE);
+    protection.set(Protection::EXEC, !no_exec);
+    Some(protection)
+}
+
+/// Memory for tables, handed out in order.
+struct TableMemory {
+    next: usize,
+    end: usize,
+}
+
+impl Translation<Attributes> for TableMemory {
+    fn allocate_table(&mut self) -> (NonNull<PageTable<Attributes>>, PhysicalAddress) {
+        // `tables_for` counted before the first table was made, and none is made later.
+        assert!(self.next < self.end, "more page tables than were counted");
+        let table = self.next;
+        self.next += PAGE_SIZE;
+        let pointer = ptr::with_exposed_provenance_mut::<PageTable<Attributes>>(table);
+        // SAFETY: the page is ours by the word of `build`'s caller; zeroes are empty descriptors.
+        unsafe { pointer.write_bytes(0, 1) };
+        (NonNull::new(pointer).expect("address 0 holds no page table"), PhysicalAddress(table))
+    }
+
+    /// Tables stay: only unmapping whole tables through `map_range` frees any, which is never done.
+    unsafe fn deallocate_table(&mut self, _table: NonNull<PageTable<Attributes>>) {}
+
+    fn physical_to_virtual(&self, table: PhysicalAddress) -> NonNull<PageTable<Attributes>> {
+        let pointer = ptr::with_exposed_provenance_mut(table.0);
+        NonNull::new(pointer).expect("address 0 holds no page table")
+    }
+}
+
+/// How many tables below the root a range touches at most, if `most` are needed at each level.
+fn tables_for(range: &Range<usize>, most: usize) -> usize {
+    let spanned = |level| (range.end - 1) / reach(level) - range.start / reach(level) + 1;
+    (ROOT_LEVEL..LEAF_LEVEL).map(|level| spanned(level).min(most)).sum()
+}
+
+/// Page tables with the kernel at equal virtual and physical addresses, and pages for the library.
+/// They belong in a `static`: [`build`](Self::build) them once, then [`enter`](Self::enter) them on each core.
+///
+/// They are made for a kernel at exception level 1 with aarch64-rt's settings: 4 KiB pages, 39 bits of
+/// address in TTBR0, device memory at attribute index 0 and write-back memory at index 1 of MAIR.
+pub struct IdentityTables {
+    mapping: Once<UnsafeCell<PagingMapping<TableMemory, El1And0>>>,
+    root: AtomicUsize,
+    landing_pads: AtomicBool,
+}
+
+// SAFETY: `mapping` is set once, by `build`, and then changed only by `map`, `protect` and `unmap`, whose
+// callers take turns. Queries read the tables as the hardware does: descriptor by descriptor.
+unsafe impl Sync for IdentityTables {}
+
+impl IdentityTables {
+    /// Tables that are yet to be built.
+    #[expect(clippy::new_without_default, reason = "it exists in a static")]
+    pub const fn new() -> Self {
+        Self { mapping: Once::new(), root: AtomicUsize::new(0), landing_pads: AtomicBool::new(false) }
+    }
+
+    /// Builds the tables in the front of `memory`, and returns what they left of it. `kernel` lists what the
+    /// kernel needs of its own memory and devices; later entries win. `addresses` is for the library.
+    ///
+    /// *Invalid argument*: a range that is empty, not page-aligned or beyond 512 GiB. *No memory*: the tables
+    /// don't fit. *Refused*: the tables were built before.
+    ///
+    /// # Safety
+    /// The front of `memory` can be written at its own address, and nobody else uses any of it. The list has
+    /// all that the kernel uses. Nobody else is in this method.
+    pub unsafe fn build(
+        &self,
+        kernel: &[(Range<usize>, Usage)],
+        addresses: Range<usize>,
+        memory: Range<usize>,
+    ) -> Result<Range<usize>, Error> {
+        let ranges = kernel.iter().map(|(range, _)| range).chain([&addresses, &memory]);
+        for Range { start, end } in ranges.cloned() {
+            if start >= end || end > ADDRESS_END || start % PAGE_SIZE != 0 || end % PAGE_SIZE != 0 {
+                return Err(Error::InvalidArgument);
+            }
+        }
+        // The ends of a range need two tables at each level; only in `addresses` all of them are needed.
+        let of_kernel: usize = kernel.iter().map(|(range, _)| tables_for(range, 2)).sum();
+        let count = 1 + of_kernel + tables_for(&memory, 2) + tables_for(&addresses, usize::MAX);
+        let end = memory.start + count * PAGE_SIZE;
+        if end > memory.end {
+            return Err(Error::NoMemory);
+        }
+        if self.mapping.is_completed() {
+            return Err(Error::Refused);
+        }
+        let tables = TableMemory { next: memory.start, end };
+        let mut mapping =
+            PagingMapping::with_asid_and_va_range(tables, 0, ROOT_LEVEL, El1And0, VaRange::Lower);
+        let mut map = |range: &Range<usize>, attributes, constraints| {
+            let region = MemoryRegion::new(range.start, range.end);
+            let mapped = mapping.map_range(&region, PhysicalAddress(range.start), attributes, constraints);
+            // Nothing is live yet and all addresses are covered: there is no other reason.
+            mapped.map_err(|_| Error::InvalidArgument)
+        };
+        for (range, usage) in kernel {
+            map(range, usage.attributes(), Constraints::empty())?;
+        }
+        map(&(memory.start..end), Usage::Data.attributes(), Constraints::empty())?;
+        map(&addresses, Attributes::empty(), Constraints::NO_BLOCK_MAPPINGS)?;
+        self.root.store(mapping.root_address().0, Ordering::Release);
+        let unused = mapping.translation().next;
+        self.mapping.call_once(|| UnsafeCell::new(mapping));
+        Ok(unused..memory.end)
+    }
+
+    /// Whether code in pages that are mapped from now on must begin with landing pads (`bti c`) wherever it
+    /// is called indirectly. Processors without FEAT_BTI don't look.
+    pub fn set_landing_pads(&self, required: bool) {
+        self.landing_pads.store(required, Ordering::Relaxed);
+    }
+
+    /// Lets this core use the tables, with WXN on: no page that can be written is executed.
+    ///
+    /// *Unsupported*: the core is not at exception level 1, or its registers are not as these tables need
+    /// them. *Not found*: the tables are yet to be built.
+    ///
+    /// # Safety
+    /// The tables have everything that this core uses.
+    #[cfg(target_os = "none")]
+    pub unsafe fn enter(&self) -> Result<(), Error> {
+        use aarch64_cpu::asm::barrier;
+        use aarch64_cpu::registers::*;
+        let mapping = self.mapping.get().ok_or(Error::NotFound)?.get();
+        let has_39_bits = TCR_EL1.read(TCR_EL1::T0SZ) == 64 - 39;
+        let has_4k_pages = TCR_EL1.matches_all(TCR_EL1::TG0::KiB_4);
+        // Index 0: one of the device memories; index 1: write-back, allocating on reads and writes.
+        let has_memory_types = MAIR_EL1.get() & 0xfff0 == 0xff00;
+        if CurrentEL.read(CurrentEL::EL) != 1 || !has_39_bits || !has_4k_pages || !has_memory_types {
+            return Err(Error::Unsupported);
+        }
+        // SAFETY: the caller says that the tables have what this core uses; they live for ever. Of the
+        // mapping only a count changes, atomically.
+        unsafe { (*mapping).activate() };
+        SCTLR_EL1.modify(SCTLR_EL1::WXN::Enable);
+        barrier::isb(barrier::SY);
+        // WXN, and what the former tables said, may be in the TLB.
+        // SAFETY: makes the core look at its tables again.
+        unsafe { core::arch::asm!("tlbi vmalle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+        Ok(())
+    }
+
+    /// The descriptor that decides about an address below [`ADDRESS_END`], and its level: what the
+    /// hardware would find.
+    fn descriptor(&self, address: usize) -> (usize, usize) {
+        let mut table = self.root.load(Ordering::Acquire);
+        if table == 0 {
+            return (0, ROOT_LEVEL);
+        }
+        let mut level = ROOT_LEVEL;
+        loop {
+            let index = address / reach(level) % 512;
+            let entry = ptr::with_exposed_provenance::<AtomicUsize>(table).wrapping_add(index);
+            // SAFETY: an entry of a table that `build` made; tables are never freed.
+            let descriptor = unsafe { &*entry }.load(Ordering::Acquire);
+            let attributes = Attributes::from_bits_retain(descriptor);
+            if level == LEAF_LEVEL || !attributes.contains(Attributes::VALID | Attributes::TABLE_OR_PAGE) {
+                return (descriptor, level);
+            }
+            table = descriptor & FRAME;
+            level += 1;
+        }
+    }
+
+    /// Sets the descriptors of the library's pages, and sees to it that no core uses the old ones.
+    ///
+    /// # Safety
+    /// As [`PageTables::protect`].
+    unsafe fn update(
+        &self,
+        pages: Range<usize>,
+        change: &dyn Fn(&mut UpdatableDescriptor<'_, Attributes>) -> Result<(), ()>,
+    ) -> Result<(), Error> {
+        // SAFETY: callers of `map`, `protect` and `unmap` take turns.
+        let mapping = unsafe { &mut *self.mapping.get().ok_or(Error::NoMemory)?.get() };
+        let region = MemoryRegion::new(pages.start, pages.end);
+        // The changes are tried out before any is made, and ours are all allowed on live tables.
+        mapping.modify_range(&region, &|_, descriptor| change(descriptor)).map_err(|_| Error::InvalidArgument)
+    }
+}
+
+// SAFETY: the descriptors of exactly the given pages are set, and aarch64-paging invalidates them in the TLBs of
+// all cores of the inner shareable domain before `update` returns.
+unsafe impl PageTables for IdentityTables {
+    unsafe fn map(&self, page: usize, frame: usize, protection: Protection) -> Result<(), Error> {
+        let mut attributes = Attributes::TABLE_OR_PAGE | TAKEN | MEMORY | allowing(protection);
+        attributes.set(Attributes::GP, self.landing_pads.load(Ordering::Relaxed));
+        let set = |descriptor: &mut UpdatableDescriptor<'_, Attributes>| {
+            descriptor.set(PhysicalAddress(frame), attributes)
+        };
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.update(page..page + PAGE_SIZE, &set) }
+    }
+
+    unsafe fn protect(&self, pages: Range<usize>, protection: Protection) -> Result<(), Error> {
+        let changing = Attributes::VALID | Attributes::READ_ONLY | Attributes::PXN;
+        let wanted = allowing(protection);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.update(pages, &|descriptor| descriptor.modify_flags(wanted, changing - wanted)) }
+    }
+
+    unsafe fn unmap(&self, pages: Range<usize>, released: &mut dyn FnMut(usize)) -> Result<(), Error> {
+        // No core may reach a frame that is released. (No test can tell: the library's lock hides the order.)
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.protect(pages.clone(), Protection::NONE) }?;
+        for page in pages.clone().step_by(PAGE_SIZE) {
+            if let Some(frame) = self.frame(page) {
+                released(frame);
+            }
+        }
+        let clear = |descriptor: &mut UpdatableDescriptor<'_, Attributes>| {
+            descriptor.set(PhysicalAddress(0), Attributes::empty())
+        };
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.update(pages, &clear) }
+    }
+
+    fn frame(&self, page: usize) -> Option<usize> {
+        let (descriptor, level) = self.descriptor(page);
+        (level == LEAF_LEVEL && descriptor != 0).then_some(descriptor & FRAME)
+    }
+
+    fn next(&self, from: usize) -> Option<Mapping> {
+        let mut mapping: Option<Mapping> = None;
+        let mut at = from;
+        while at < ADDRESS_END {
+            let (descriptor, level) = self.descriptor(at);
+            let start = at & !(reach(level) - 1);
+            at = start + reach(level);
+            match (&mut mapping, allowed(descriptor, level)) {
+                (None, None) => {}
+                (None, Some(protection)) => mapping = Some(Mapping { start, end: at, protection }),
+                (Some(found), Some(protection)) if found.protection == protection => found.end = at,
+                _ => break,
+            }
+        }
+        mapping
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

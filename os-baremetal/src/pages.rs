@@ -1,0 +1,268 @@
+//! Mapping, unmapping and protecting pages: frames shown at addresses, by the page tables.
+
+use crate::arena::{self, Arena};
+use crate::frames::Frames;
+use crate::tables::{PAGE_SIZE, PageTables};
+use core::ops::Range;
+use core::ptr;
+use core::slice;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use execmem_core::platform::{Memory, PageRequest, Views};
+use execmem_core::{Advice, Error, Protection, Span};
+use spin::{Mutex, Once};
+
+/// What the kernel gave, and what of it is in use.
+struct Supply {
+    frames: Frames,
+    arena: Arena,
+}
+
+static TABLES: Once<&'static dyn PageTables> = Once::new();
+static SUPPLY: Mutex<Option<Supply>> = Mutex::new(None);
+static PHYSICAL_MEMORY: AtomicUsize = AtomicUsize::new(0);
+
+/// The page tables; before [`init`](crate::init) there is no memory.
+pub(crate) fn tables() -> Result<&'static dyn PageTables, Error> {
+    TABLES.get().copied().ok_or(Error::NoMemory)
+}
+
+/// Bytes of memory for allocations.
+pub(crate) fn physical_memory() -> usize {
+    PHYSICAL_MEMORY.load(Ordering::Relaxed)
+}
+
+/// Puts the counts of frames and the bitmap of addresses into the first frames, shown at the first
+/// addresses.
+///
+/// # Safety
+/// As [`init`](crate::init).
+pub(crate) unsafe fn init(
+    tables: &'static dyn PageTables,
+    memory: Range<usize>,
+    addresses: Range<usize>,
+) -> Result<(), Error> {
+    for Range { start, end } in [&memory, &addresses] {
+        if start >= end || start % PAGE_SIZE != 0 || end % PAGE_SIZE != 0 {
+            return Err(Error::InvalidArgument);
+        }
+    }
+    let mut supply = SUPPLY.lock();
+    if supply.is_some() {
+        return Err(Error::Refused);
+    }
+    let pages = addresses.len() / PAGE_SIZE;
+    let bitmap = arena::words(pages) * size_of::<u64>();
+    let own = (bitmap + memory.len() / PAGE_SIZE).div_ceil(PAGE_SIZE);
+    let rest = memory.start + own * PAGE_SIZE..memory.end;
+    if rest.is_empty() || own > pages {
+        return Err(Error::NoMemory);
+    }
+    for offset in (0..own * PAGE_SIZE).step_by(PAGE_SIZE) {
+        // SAFETY: these addresses and frames are for the library, by the caller's word.
+        unsafe { tables.map(addresses.start + offset, memory.start + offset, Protection::RW) }?;
+    }
+    // SAFETY: mapped above, large enough for both, and nobody else knows these addresses.
+    let (bitmap, counts) = unsafe {
+        let start = ptr::with_exposed_provenance_mut::<u8>(addresses.start);
+        let bitmap = slice::from_raw_parts_mut(start.cast::<u64>(), arena::words(pages));
+        let counts = start.add(size_of_val(bitmap));
+        counts.write_bytes(0, rest.len() / PAGE_SIZE);
+        (bitmap, slice::from_raw_parts_mut(counts, rest.len() / PAGE_SIZE))
+    };
+    let frames = Frames::new(rest.start, PAGE_SIZE, counts);
+    let mut arena = Arena::new(addresses.start, PAGE_SIZE, pages, bitmap);
+    arena.take(own, None);
+    PHYSICAL_MEMORY.store(frames.free() * PAGE_SIZE, Ordering::Relaxed);
+    *supply = Some(Supply { frames, arena });
+    TABLES.call_once(|| tables);
+    Ok(())
+}
+
+fn with_supply<R>(work: impl FnOnce(&mut Supply) -> Result<R, Error>) -> Result<R, Error> {
+    work(SUPPLY.lock().as_mut().ok_or(Error::NoMemory)?)
+}
+
+/// Maps fresh memory. Two views show the same frames.
+pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
+    match memory {
+        Memory::Private(protection) => {
+            let address = map_filled(length, protection, at, true, |_| {})?;
+            Ok(Views { address, writable: 0 })
+        }
+        Memory::Shared(protection) => {
+            let address = map_filled(length, protection, at, false, |_| {})?;
+            Ok(Views { address, writable: 0 })
+        }
+        Memory::Dual => {
+            let address = map_filled(length, Protection::RX, at, false, |_| {})?;
+            // SAFETY: mapped just now.
+            let again = unsafe {
+                show_again(Span::new(address as i64, length as i64)?, Protection::RW, FAR_FROM_CODE)
+            };
+            match again {
+                Ok(writable) => Ok(Views { address, writable }),
+                Err(error) => {
+                    // SAFETY: mapped above, and nobody has seen it. Pages that can't be unmapped are lost.
+                    let _ = unsafe { unmap(Span::new(address as i64, length as i64)?) };
+                    Err(error)
+                }
+            }
+        }
+        Memory::Jit => Err(Error::Unsupported),
+    }
+}
+
+/// Maps zeroed pages, lets `fill` write to them, and only then gives them their protection. `droppable`: what
+/// [`Advice::DontNeed`] may make zero again.
+pub(crate) fn map_filled(
+    length: usize,
+    protection: Protection,
+    at: Option<usize>,
+    droppable: bool,
+    fill: impl FnOnce(&mut [u8]),
+) -> Result<usize, Error> {
+    // WXN is on: such a page could never be executed.
+    if protection.is_writable_code() {
+        return Err(Error::Refused);
+    }
+    let address = with_supply(|supply| supply.map_fresh(length, at, droppable))?;
+    let contents = ptr::with_exposed_provenance_mut::<u8>(address);
+    // SAFETY: mapped just now, read-write, and nobody else knows the address.
+    fill(unsafe {
+        contents.write_bytes(0, length);
+        slice::from_raw_parts_mut(contents, length)
+    });
+    let pages = Span::new(address as i64, length as i64)?;
+    // SAFETY: as above; the slice is gone.
+    if let Err(error) = unsafe { protect(pages, protection) } {
+        // SAFETY: as above. Pages that can't be unmapped are lost, and nothing else is.
+        let _ = unsafe { unmap(pages) };
+        return Err(error);
+    }
+    Ok(address)
+}
+
+impl Supply {
+    /// Maps frames that were free, read-write, with whatever is in them.
+    fn map_fresh(&mut self, length: usize, at: Option<usize>, droppable: bool) -> Result<usize, Error> {
+        let pages = length / PAGE_SIZE;
+        if self.frames.free() < pages {
+            return Err(Error::NoMemory);
+        }
+        self.map_each(pages, Protection::RW, at, |frames, _| frames.take(droppable))
+    }
+
+    /// Maps pages in a row, each with the frame that `choose` gives for its offset in bytes.
+    fn map_each(
+        &mut self,
+        count: usize,
+        protection: Protection,
+        at: Option<usize>,
+        choose: impl Fn(&mut Frames, usize) -> Option<usize>,
+    ) -> Result<usize, Error> {
+        let tables = tables()?;
+        let address = self.arena.take(count, at).ok_or(Error::NoMemory)?;
+        let all = address..address + count * PAGE_SIZE;
+        for page in all.clone().step_by(PAGE_SIZE) {
+            let mapped = choose(&mut self.frames, page - address).ok_or(Error::NoMemory).and_then(|frame| {
+                // SAFETY: the address was free and the frame is for it.
+                unsafe { tables.map(page, frame, protection) }.inspect_err(|_| self.frames.give_back(frame))
+            });
+            if let Err(error) = mapped {
+                if page > address {
+                    // SAFETY: mapped above, and nobody has seen it. What can't be unmapped is lost.
+                    let _ = unsafe { tables.unmap(address..page, &mut |frame| self.frames.give_back(frame)) };
+                }
+                self.arena.give_back(address, count);
+                return Err(error);
+            }
+        }
+        Ok(address)
+    }
+}
+
+/// Writable views lie at the other end of the library's addresses, so that code is close to code.
+const FAR_FROM_CODE: Option<usize> = Some(usize::MAX);
+
+/// Maps the frames behind pages at another address.
+///
+/// # Safety
+/// The pages are mapped.
+unsafe fn show_again(source: Span, protection: Protection, at: Option<usize>) -> Result<usize, Error> {
+    let tables = tables()?;
+    with_supply(|supply| {
+        supply.map_each(source.length() / PAGE_SIZE, protection, at, |frames, offset| {
+            tables.frame(source.start() + offset).filter(|frame| frames.share(*frame))
+        })
+    })
+}
+
+/// # Safety
+/// As [`Platform::unmap`](execmem_core::Platform::unmap).
+pub(crate) unsafe fn unmap(pages: Span) -> Result<(), Error> {
+    let tables = tables()?;
+    with_supply(|supply| {
+        // SAFETY: the caller says that the pages are ours and unused.
+        unsafe { tables.unmap(pages.range(), &mut |frame| supply.frames.give_back(frame)) }?;
+        supply.arena.give_back(pages.start(), pages.length() / PAGE_SIZE);
+        Ok(())
+    })
+}
+
+/// # Safety
+/// As [`Platform::protect`](execmem_core::Platform::protect).
+pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), Error> {
+    if protection.is_writable_code() {
+        return Err(Error::Refused);
+    }
+    let tables = tables()?;
+    // SAFETY: the caller says that the pages are ours and nothing relies on what they lose.
+    with_supply(|_| unsafe { tables.protect(pages.range(), protection) })
+}
+
+/// A second mapping of the same frames. Where the target shows them already, only its protection changes.
+///
+/// # Safety
+/// As [`Platform::map_again`](execmem_core::Platform::map_again).
+pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usize, Error> {
+    let mapping = tables()?.next(source.start()).filter(|mapping| mapping.start <= source.start());
+    let protection = mapping.ok_or(Error::NotFound)?.protection;
+    match onto {
+        // SAFETY: the caller says that the pages at `onto` are of the same memory.
+        Some(target) => unsafe {
+            protect(Span::new(target as i64, source.length() as i64)?, protection).map(|()| target)
+        },
+        // SAFETY: the source is mapped, by the caller's word.
+        None => unsafe { show_again(source, protection, None) },
+    }
+}
+
+/// Pages are always in memory and never written anywhere else, so little is left to do.
+///
+/// # Safety
+/// As [`Platform::request`](execmem_core::Platform::request).
+pub(crate) unsafe fn request(pages: Span, request: PageRequest) -> Result<(), Error> {
+    match request {
+        // SAFETY: the caller says that nothing relies on the contents.
+        PageRequest::Advise(Advice::DontNeed) => unsafe { drop_contents(pages) },
+        _ => Ok(()),
+    }
+}
+
+/// Makes private memory zero again, through a view that only this function knows: the pages may not be
+/// writable. Memory that was shared or came from a file keeps its contents.
+///
+/// # Safety
+/// The pages are mapped, all of one kind, and nothing relies on their contents.
+unsafe fn drop_contents(pages: Span) -> Result<(), Error> {
+    let frame = tables()?.frame(pages.start()).ok_or(Error::NotFound)?;
+    if !with_supply(|supply| Ok(supply.frames.is_droppable(frame)))? {
+        return Ok(());
+    }
+    // SAFETY: the pages are mapped; the view is ours alone, and as long.
+    unsafe {
+        let view = show_again(pages, Protection::RW, FAR_FROM_CODE)?;
+        ptr::with_exposed_provenance_mut::<u8>(view).write_bytes(0, pages.length());
+        unmap(Span::new(view as i64, pages.length() as i64)?)
+    }
+}

@@ -1,0 +1,181 @@
+//! The bare machine: a kernel with the conformance suite and the examples, in QEMU's system mode.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use object::{Object, ObjectSection, SectionFlags};
+
+use crate::Result;
+use crate::cpio;
+use crate::process::capture;
+use crate::project::{Project, write};
+use crate::setup;
+use crate::tally::Tally;
+use crate::toolchain::Toolchain;
+use crate::watchdog::{Limits, run};
+
+/// What the adapter is built for.
+pub const TARGET: &str = "aarch64-unknown-none";
+
+/// A kernel, a processor, how many cores, and what is different in this run.
+const RUNS: [(&str, u32, &str); 7] = [
+    ("cortex-a53", 2, ""),
+    ("cortex-a72", 2, ""),
+    ("max", 2, ""),
+    ("cortex-a72", 4, ""),
+    ("cortex-a72", 2, "policy=toggle"),
+    ("cortex-a72", 2, "tables=kernel"),
+    ("cortex-a53", 1, ""),
+];
+
+/// What the library should cost a kernel at most, in bytes: code, and memory beside page tables.
+const MOST_TEXT: u64 = 32 * 1024;
+const MOST_STATIC_MEMORY: u64 = 16 * 1024;
+
+/// A test that takes long prints nothing; on a busy machine QEMU is slow.
+const LIMITS: Limits = Limits { quiet: Duration::from_secs(240), total: Duration::from_secs(1200) };
+
+/// Everything that is tested on the bare machine.
+pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
+    let kernel = Kernel::build(project)?;
+    for (processor, cores, words) in RUNS {
+        println!("{processor}, {cores} cores {words}");
+        kernel.test(processor, cores, words, tally);
+    }
+    tally.check("a kernel that hangs is stopped, and what it said last is shown", || kernel.check_watchdog());
+    tally.check("the example prints what its function says", || {
+        check_example(project, "baremetal", &["the function says 41"])
+    });
+    tally.check("the example runs WebAssembly with Wasmtime", || {
+        let lines =
+            ["fib(20) = 6765", "three times 14 is 42", "out of bounds is a trap", "unpublish", "done"];
+        check_example(project, "wasmtime-baremetal", &lines)
+    });
+    Ok(())
+}
+
+/// Prints the library's size, and how many instructions the life of a piece of code takes: counted, not timed.
+pub fn bench(project: &Project) -> Result<()> {
+    print_size(project)?;
+    let kernel = Kernel::build(project)?;
+    let mut command = kernel.qemu("cortex-a72", 1, "bench");
+    let end = run(command.args(["-icount", "shift=0"]), LIMITS, |_| ())?;
+    if end.status.success() { Ok(()) } else { Err(format!("the benchmark failed ({})", end.status)) }
+}
+
+/// The kernel of the tests, with the archive of files that it wants.
+struct Kernel {
+    qemu: PathBuf,
+    image: PathBuf,
+    archive: PathBuf,
+}
+
+impl Kernel {
+    fn build(project: &Project) -> Result<Kernel> {
+        let toolchain = Toolchain::find()?;
+        toolchain.require_target(TARGET)?;
+        let qemu = setup::qemu_system_aarch64()?;
+        let program = build(project, &["--release", "--bin", "execmem-tests-baremetal"])?;
+        // QEMU passes a device tree to raw images only.
+        let image = program.with_extension("bin");
+        let mut objcopy = Command::new(toolchain.llvm_tool("llvm-objcopy")?);
+        capture(objcopy.args(["-O", "binary"]).arg(&program).arg(&image))?;
+        let archive = image.with_extension("cpio");
+        let entries = [
+            ("etc", cpio::DIRECTORY, ""),
+            ("etc/greeting", cpio::REGULAR, "hello from the archive\n"),
+            ("etc/fifo", cpio::FIFO, ""),
+        ];
+        write(&archive, &cpio::archive(&entries))?;
+        Ok(Kernel { qemu, image, archive })
+    }
+
+    fn qemu(&self, processor: &str, cores: u32, words: &str) -> Command {
+        let mut command = Command::new(&self.qemu);
+        command.args(["-M", "virt,gic-version=3", "-m", "128M", "-nic", "none", "-cpu", processor]);
+        command.args(["-smp", &cores.to_string(), "-append", words]);
+        command.args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
+        command.args(["-semihosting-config", "enable=on,target=native"]);
+        command.arg("-kernel").arg(&self.image).arg("-initrd").arg(&self.archive);
+        command
+    }
+
+    /// Counts what the kernel reports. Its last words and QEMU's exit status must agree.
+    fn test(&self, processor: &str, cores: u32, words: &str, tally: &mut Tally) {
+        let mut reported = Tally::default();
+        let command = &mut self.qemu(processor, cores, words);
+        let end = run(command, LIMITS, |line| reported += Tally::of_closing_line(line).unwrap_or_default());
+        *tally += reported;
+        match end {
+            Err(reason) => tally.fail(&reason),
+            Ok(end) if end.status.success() != reported.is_success() => {
+                tally.fail(&format!("the kernel reported {reported}, but QEMU ended with {}", end.status));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn check_watchdog(&self) -> Result<()> {
+        let limits = Limits { quiet: Duration::from_secs(10), ..LIMITS };
+        match run(&mut self.qemu("cortex-a72", 1, "hang"), limits, |_| ()) {
+            Err(reason) if reason.contains("this run hangs on purpose") => Ok(()),
+            Err(reason) => Err(format!("it was stopped, but: {reason}")),
+            Ok(end) => Err(format!("it was not stopped: {}", end.status)),
+        }
+    }
+}
+
+/// Builds a program of the package `tests/baremetal`.
+fn build(project: &Project, arguments: &[&str]) -> Result<PathBuf> {
+    let mut cargo = project.cargo(&["build", "--quiet", "--target", TARGET]);
+    cargo.arg("--manifest-path").arg(project.file("tests/baremetal/Cargo.toml")).args(arguments);
+    capture(&mut cargo)?;
+    let (profile, name) = match arguments {
+        ["--profile", profile, "--bin", name] => (*profile, *name),
+        [.., name] => ("release", *name),
+        [] => return Err("no program was named".into()),
+    };
+    Ok(project.built(&format!("{TARGET}/{profile}/{name}")))
+}
+
+/// Runs an example as its first lines tell a reader to, and looks for lines that it must print.
+fn check_example(project: &Project, name: &str, expected: &[&str]) -> Result<()> {
+    let mut cargo = project.cargo(&["run", "--release", "--quiet"]);
+    cargo.current_dir(project.file(&format!("examples/{name}")));
+    let mut printed = String::new();
+    let end = run(&mut cargo, LIMITS, |line| printed.push_str(line))?;
+    if !end.status.success() {
+        return Err(format!("it failed ({})", end.status));
+    }
+    match expected.iter().find(|line| !printed.contains(**line)) {
+        Some(line) => Err(format!("it did not print {line:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Measures the 26 first symbols with the adapter, optimised for size and linked with nothing else.
+fn print_size(project: &Project) -> Result<()> {
+    let program = build(project, &["--profile", "size", "--bin", "size"])?;
+    let (text, memory) = sizes(&program)?;
+    println!("text: {text} bytes, wanted {MOST_TEXT} at most");
+    println!("static memory: {memory} bytes and page tables, wanted {MOST_STATIC_MEMORY} at most");
+    Ok(())
+}
+
+/// Bytes of code, and of memory that is written.
+fn sizes(program: &Path) -> Result<(u64, u64)> {
+    let unreadable = |error: &dyn std::fmt::Display| format!("{}: {error}", program.display());
+    let data = std::fs::read(program).map_err(|error| unreadable(&error))?;
+    let file = object::File::parse(&*data).map_err(|error| unreadable(&error))?;
+    let mut sizes = (0, 0);
+    for section in file.sections() {
+        let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
+        if sh_flags.0 & object::elf::SHF_EXECINSTR.0 != 0 {
+            sizes.0 += section.size();
+        } else if sh_flags.0 & object::elf::SHF_WRITE.0 != 0 {
+            sizes.1 += section.size();
+        }
+    }
+    Ok(sizes)
+}
