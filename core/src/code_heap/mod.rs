@@ -8,6 +8,7 @@
 //! No page is writable and executable outside policy `rwx`. Code is written through the second view of
 //! `dual` memory without a system call; under policy `toggle` every block has pages of its own, because
 //! nothing else on a page could run while it is flipped.
+#![allow(rustdoc::private_intra_doc_links, reason = "who reads the source can follow them")]
 
 mod bits;
 mod chunk;
