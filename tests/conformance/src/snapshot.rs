@@ -46,7 +46,13 @@ impl Snapshot {
             count: rt_exec_memory_count(),
             total: rt_exec_memory_total(),
             policy: rt_exec_memory_policy(),
-            statistics: RtExecMemoryStats { failed_calls: 0, record_bytes: 0, ..statistics()? },
+            // What was learnt of the system on the way, and memory for records, may stay.
+            statistics: RtExecMemoryStats {
+                failed_calls: 0,
+                record_bytes: 0,
+                policy_trials: [0; 5],
+                ..statistics()?
+            },
             pages,
         })
     }
