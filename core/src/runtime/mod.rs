@@ -11,7 +11,6 @@ mod protect;
 
 pub use files::MapRequest;
 
-use crate::abi::Symbol;
 use crate::code_heap::Heaps;
 use crate::error::Error;
 use crate::platform::Platform;
@@ -34,12 +33,11 @@ pub struct Runtime<P: Platform> {
     freed_code: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) values: Values<P>,
-    pub(crate) symbols: &'static [Symbol],
 }
 
 impl<P: Platform> Runtime<P> {
-    /// A runtime without any region. `symbols` is what `rt_symbol_lookup` knows: the adapter's exports.
-    pub const fn new(platform: P, symbols: &'static [Symbol]) -> Self {
+    /// A runtime without any region.
+    pub const fn new(platform: P) -> Self {
         Self {
             platform,
             registry: Registry::new(),
@@ -49,7 +47,6 @@ impl<P: Platform> Runtime<P> {
             freed_code: AtomicBool::new(false),
             counters: Counters::new(),
             values: Values::new(platform),
-            symbols,
         }
     }
 
