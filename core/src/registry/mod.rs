@@ -115,7 +115,7 @@ impl Registry {
         access: Access,
         platform: P,
     ) -> Result<Claim<'_, P>, Error> {
-        self.claim_if(span.start(), access, platform, |region| {
+        self.claim_if(span.start(), access, platform, &|region| {
             let inside = match extent {
                 Extent::Pages => region.pages(platform.page_size()),
                 Extent::Requested => region.requested(),
@@ -132,7 +132,7 @@ impl Registry {
         access: Access,
         platform: P,
     ) -> Result<Claim<'_, P>, Error> {
-        self.claim_if(address, access, platform, |region| match region.requested() {
+        self.claim_if(address, access, platform, &|region| match region.requested() {
             requested if requested.contains(span) && requested.range().contains(&address) => Ok(()),
             _ => Err(Error::NotOwned),
         })
@@ -145,9 +145,9 @@ impl Registry {
         address: usize,
         access: Access,
         platform: P,
-        check: impl Fn(&Region) -> Result<(), Error>,
+        check: &dyn Fn(&Region) -> Result<(), Error>,
     ) -> Result<Claim<'_, P>, Error> {
-        self.claim_any(address, access, platform, |region| match region.kind {
+        self.claim_any(address, access, platform, &|region| match region.kind {
             Kind::HeapChunk => Err(Error::NotOwned),
             _ => check(region),
         })
@@ -155,7 +155,7 @@ impl Registry {
 
     /// Claims the chunk of a code heap, for the heap.
     pub(crate) fn claim_chunk<P: Platform>(&self, base: usize, platform: P) -> Result<Claim<'_, P>, Error> {
-        self.claim_any(base, Access::Exclusive, platform, |region| match region.kind {
+        self.claim_any(base, Access::Exclusive, platform, &|region| match region.kind {
             Kind::HeapChunk if region.base == base => Ok(()),
             _ => Err(Error::NotOwned),
         })
@@ -166,7 +166,7 @@ impl Registry {
         address: usize,
         access: Access,
         platform: P,
-        check: impl Fn(&Region) -> Result<(), Error>,
+        check: &dyn Fn(&Region) -> Result<(), Error>,
     ) -> Result<Claim<'_, P>, Error> {
         loop {
             let mut records = self.records.lock();
@@ -342,7 +342,7 @@ impl<P: Platform> Claim<'_, P> {
     pub fn release_view(
         &mut self,
         view: Span,
-        unmap: impl FnOnce(Span) -> Result<(), Error>,
+        unmap: &dyn Fn(Span) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.unmap_hidden(view, unmap)?;
         self.update(|region| region.executable_view = 0);
@@ -352,14 +352,14 @@ impl<P: Platform> Claim<'_, P> {
     /// Unmaps the region's pages with `unmap` and forgets the region. If that fails, nothing has changed.
     /// Returns how many bytes were unmapped: a further view that can't be is lost, since without its
     /// base nobody could ask for it again.
-    pub fn release(self, unmap: impl Fn(Span) -> Result<(), Error>) -> Result<usize, Error> {
+    pub fn release(self, unmap: &dyn Fn(Span) -> Result<(), Error>) -> Result<usize, Error> {
         let page_size = self.platform.page_size();
         let pages = self.region.pages(page_size);
-        self.unmap_hidden(pages, &unmap)?;
+        self.unmap_hidden(pages, unmap)?;
         let mut unmapped = pages.length();
         for (view, _) in self.region.other_views(page_size) {
             // The base is gone already, so a momentary shortage gets a second chance.
-            match self.unmap_hidden(view, &unmap).or_else(|_| self.unmap_hidden(view, &unmap)) {
+            match self.unmap_hidden(view, unmap).or_else(|_| self.unmap_hidden(view, unmap)) {
                 Ok(()) => unmapped += view.length(),
                 Err(_) => self.forget(view),
             }
@@ -380,7 +380,7 @@ impl<P: Platform> Claim<'_, P> {
 
     /// The pages are hidden before they are unmapped, since another thread's new mapping may get the
     /// addresses as soon as they are free.
-    fn unmap_hidden(&self, pages: Span, unmap: impl FnOnce(Span) -> Result<(), Error>) -> Result<(), Error> {
+    fn unmap_hidden(&self, pages: Span, unmap: &dyn Fn(Span) -> Result<(), Error>) -> Result<(), Error> {
         let map = &self.registry.pages;
         {
             let _writer = self.registry.records.lock();

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::platform::{FilePart, Memory, PageRequest, Platform};
 use crate::protection::{Advice, MapFlags, Protection};
 use crate::registry::{Access, Extent, Kind, Region};
-use crate::span::{Span, is_aligned, round_up};
+use crate::span::{Span, is_aligned};
 use core::ffi::CStr;
 
 /// What [`Runtime::map_file`] is asked for.
@@ -81,13 +81,13 @@ impl<P: Platform> Runtime<P> {
             true => Memory::Shared(protection),
             false => Memory::Private(protection),
         };
-        let views = self.platform.map(round_up(size, self.page_size()), memory, None)?;
+        let views = self.map(size, memory)?;
         Ok(Region::new(Kind::Anonymous, views.address, size))
     }
 
     /// Unmaps what [`map_file`](Self::map_file) gave: the exact pair.
     pub fn unmap(&self, address: i64, size: i64) -> Result<(), Error> {
-        self.release(Span::new(address, size)?, |region, given| {
+        self.release(Span::new(address, size)?, &|region, given| {
             if !region.kind.is_mapping() {
                 Err(Error::NotOwned)
             } else if given == region.size {

@@ -136,7 +136,7 @@ impl<P: Platform> Runtime<P> {
     /// Unmaps a view of a claimed region. If the system can't, it stays and is unmapped with the region.
     fn drop_view(&self, claim: &mut Claim<'_, P>, view: Span) {
         // SAFETY: the view is the region's own, hidden from lookups, and the claim is exclusive.
-        if claim.release_view(view, |pages| unsafe { self.platform.unmap(pages) }).is_ok() {
+        if claim.release_view(view, &|pages| unsafe { self.platform.unmap(pages) }).is_ok() {
             self.counters.unmapped(view.length());
         }
     }
