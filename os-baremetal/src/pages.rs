@@ -84,56 +84,51 @@ fn with_supply<R>(work: impl FnOnce(&mut Supply) -> Result<R, Error>) -> Result<
 
 /// Maps fresh memory. Two views show the same frames.
 pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
-    match memory {
-        Memory::Private(protection) => {
-            let address = map_filled(length, protection, at, true, |_| {})?;
-            Ok(Views { address, writable: 0 })
+    let (protection, droppable) = match memory {
+        Memory::Private(protection) => (protection, true),
+        Memory::Shared(protection) => (protection, false),
+        Memory::Dual => (Protection::RX, false),
+        Memory::Jit => return Err(Error::Unsupported),
+    };
+    let address = map_filled(length, protection, at, droppable, &[])?;
+    if memory != Memory::Dual {
+        return Ok(Views { address, writable: 0 });
+    }
+    let pages = Span::new(address as i64, length as i64)?;
+    // SAFETY: mapped just now.
+    match unsafe { show_again(pages, Protection::RW, FAR_FROM_CODE) } {
+        Ok(writable) => Ok(Views { address, writable }),
+        Err(error) => {
+            // SAFETY: mapped above, and nobody has seen it. Pages that can't be unmapped are lost.
+            let _ = unsafe { unmap(pages) };
+            Err(error)
         }
-        Memory::Shared(protection) => {
-            let address = map_filled(length, protection, at, false, |_| {})?;
-            Ok(Views { address, writable: 0 })
-        }
-        Memory::Dual => {
-            let address = map_filled(length, Protection::RX, at, false, |_| {})?;
-            // SAFETY: mapped just now.
-            let again = unsafe {
-                show_again(Span::new(address as i64, length as i64)?, Protection::RW, FAR_FROM_CODE)
-            };
-            match again {
-                Ok(writable) => Ok(Views { address, writable }),
-                Err(error) => {
-                    // SAFETY: mapped above, and nobody has seen it. Pages that can't be unmapped are lost.
-                    let _ = unsafe { unmap(Span::new(address as i64, length as i64)?) };
-                    Err(error)
-                }
-            }
-        }
-        Memory::Jit => Err(Error::Unsupported),
     }
 }
 
-/// Maps zeroed pages, lets `fill` write to them, and only then gives them their protection. `droppable`: what
-/// [`Advice::DontNeed`] may make zero again.
+/// Maps pages with these contents, and zeroes behind them; only then they get their protection. `droppable`:
+/// what [`Advice::DontNeed`] may make zero again.
 pub(crate) fn map_filled(
     length: usize,
     protection: Protection,
     at: Option<usize>,
     droppable: bool,
-    fill: impl FnOnce(&mut [u8]),
+    contents: &[u8],
 ) -> Result<usize, Error> {
     // WXN is on: such a page could never be executed.
     if protection.is_writable_code() {
         return Err(Error::Refused);
     }
     let address = with_supply(|supply| supply.map_fresh(length, at, droppable))?;
-    let contents = ptr::with_exposed_provenance_mut::<u8>(address);
-    // SAFETY: mapped just now, read-write, and nobody else knows the address.
-    fill(unsafe {
-        contents.write_bytes(0, length);
-        slice::from_raw_parts_mut(contents, length)
-    });
+    let start = ptr::with_exposed_provenance_mut::<u8>(address);
+    let filled = contents.len().min(length);
+    // SAFETY: mapped just now, read-write, so long, and nobody else knows the address.
+    unsafe {
+        start.copy_from_nonoverlapping(contents.as_ptr(), filled);
+        start.add(filled).write_bytes(0, length - filled);
+    }
     let pages = Span::new(address as i64, length as i64)?;
-    // SAFETY: as above; the slice is gone.
+    // SAFETY: as above.
     if let Err(error) = unsafe { protect(pages, protection) } {
         // SAFETY: as above. Pages that can't be unmapped are lost, and nothing else is.
         let _ = unsafe { unmap(pages) };
@@ -149,7 +144,7 @@ impl Supply {
         if self.frames.free() < pages {
             return Err(Error::NoMemory);
         }
-        self.map_each(pages, Protection::RW, at, |frames, _| frames.take(droppable))
+        self.map_each(pages, Protection::RW, at, &|frames, _| frames.take(droppable))
     }
 
     /// Maps pages in a row, each with the frame that `choose` gives for its offset in bytes.
@@ -158,7 +153,7 @@ impl Supply {
         count: usize,
         protection: Protection,
         at: Option<usize>,
-        choose: impl Fn(&mut Frames, usize) -> Option<usize>,
+        choose: &dyn Fn(&mut Frames, usize) -> Option<usize>,
     ) -> Result<usize, Error> {
         let tables = tables()?;
         let address = self.arena.take(count, at).ok_or(Error::NoMemory)?;
@@ -191,7 +186,7 @@ const FAR_FROM_CODE: Option<usize> = Some(usize::MAX);
 unsafe fn show_again(source: Span, protection: Protection, at: Option<usize>) -> Result<usize, Error> {
     let tables = tables()?;
     with_supply(|supply| {
-        supply.map_each(source.length() / PAGE_SIZE, protection, at, |frames, offset| {
+        supply.map_each(source.length() / PAGE_SIZE, protection, at, &|frames, offset| {
             tables.frame(source.start() + offset).filter(|frame| frames.share(*frame))
         })
     })

@@ -87,6 +87,8 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Notes a failed call: the thread's last error and the count of failures.
+    #[cold]
+    #[inline(never)]
     pub fn note_failure(&self, error: Error) {
         self.counters.failed_calls.fetch_add(1, Ordering::Relaxed);
         self.platform.set_last_error(error as i32);
