@@ -1,9 +1,10 @@
 //! Physical memory, frame by frame: how many pages show each of them.
 
+use crate::tables::PAGE_SIZE;
+
 /// The frames of a range of physical memory. A frame is free while no page shows it.
 pub(crate) struct Frames {
     start: usize,
-    frame_size: usize,
     /// For each frame, how many pages show it (two views of the same memory share their frames), and
     /// [`DROPPABLE`].
     pages: &'static mut [u8],
@@ -17,10 +18,10 @@ const DROPPABLE: u8 = 1 << 7;
 
 impl Frames {
     /// Frames from the physical address `start` on, one for each counter. All are free.
-    pub(crate) fn new(start: usize, frame_size: usize, pages: &'static mut [u8]) -> Self {
+    pub(crate) fn new(start: usize, pages: &'static mut [u8]) -> Self {
         pages.fill(0);
         let free = pages.len();
-        Self { start, frame_size, pages, free, next: 0 }
+        Self { start, pages, free, next: 0 }
     }
 
     /// How many frames are free.
@@ -36,7 +37,7 @@ impl Frames {
         self.pages[index] = if droppable { 1 | DROPPABLE } else { 1 };
         self.free -= 1;
         self.next = index + 1;
-        Some(self.start + index * self.frame_size)
+        Some(self.start + index * PAGE_SIZE)
     }
 
     /// Whether the contents of a frame in use may be dropped.
@@ -65,7 +66,7 @@ impl Frames {
     }
 
     fn index(&self, frame: usize) -> usize {
-        (frame - self.start) / self.frame_size
+        (frame - self.start) / PAGE_SIZE
     }
 }
 
@@ -79,7 +80,7 @@ mod tests {
     const START: usize = 0x4800_0000;
 
     fn frames(count: usize) -> Frames {
-        Frames::new(START, 4096, Box::leak(vec![0xff; count].into_boxed_slice()))
+        Frames::new(START, Box::leak(vec![0xff; count].into_boxed_slice()))
     }
 
     #[test]

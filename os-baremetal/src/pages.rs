@@ -69,8 +69,8 @@ pub(crate) unsafe fn init(
         counts.write_bytes(0, rest.len() / PAGE_SIZE);
         (bitmap, slice::from_raw_parts_mut(counts, rest.len() / PAGE_SIZE))
     };
-    let frames = Frames::new(rest.start, PAGE_SIZE, counts);
-    let mut arena = Arena::new(addresses.start, PAGE_SIZE, pages, bitmap);
+    let frames = Frames::new(rest.start, counts);
+    let mut arena = Arena::new(addresses.start, pages, bitmap);
     arena.take(own, None);
     PHYSICAL_MEMORY.store(frames.free() * PAGE_SIZE, Ordering::Relaxed);
     *supply = Some(Supply { frames, arena });
