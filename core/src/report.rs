@@ -96,6 +96,7 @@ impl Line {
         Self { text: [0; 128], length: 0 }
     }
 
+    #[inline(never)]
     fn text(&mut self, text: &str) -> &mut Self {
         text.bytes().for_each(|byte| self.byte(byte));
         self
@@ -131,11 +132,12 @@ impl Line {
         }
     }
 
-    /// The line, with its end.
+    /// The line, with its end. What is written next begins a new one.
     fn finish(&mut self) -> &[u8] {
         self.length = self.length.min(self.text.len() - 1);
         self.byte(b'\n');
-        self.text.get(..self.length).unwrap_or_default()
+        let length = core::mem::take(&mut self.length);
+        self.text.get(..length).unwrap_or_default()
     }
 }
 
@@ -184,41 +186,38 @@ impl<P: Platform> Runtime<P> {
     /// their bytes, and a line for each with address, size and protection, in address order. Where pages of one
     /// differ, the first one's protection has a `+`.
     pub fn dump(&self) {
-        self.dump_policy();
-        self.print(Line::new().text("allocations: ").decimal(self.region_count(), 0));
-        self.print(Line::new().text("bytes: ").decimal(self.requested_bytes(), 0));
+        let line = &mut Line::new();
+        self.dump_policy(line);
+        self.print(line.text("allocations: ").decimal(self.region_count(), 0));
+        self.print(line.text("bytes: ").decimal(self.requested_bytes(), 0));
         let mut pending: Option<(Page, Protection, bool)> = None;
         for (_, page) in self.base_runs() {
             match &mut pending {
                 Some((first, _, mixed)) if first.region == page.region => *mixed = true,
-                _ => {
-                    self.dump_region(pending.replace((page, page.protection, false)));
-                }
+                _ => self.dump_region(pending.replace((page, page.protection, false)), line),
             }
         }
-        self.dump_region(pending);
+        self.dump_region(pending, line);
     }
 
-    fn dump_policy(&self) {
+    fn dump_policy(&self, line: &mut Line) {
         let policy = self.policy().unwrap_or(Policy::Auto);
-        let mut line = Line::new();
         line.text("execmem: executable memory, policy ").text(policy.name());
         for (number, trial) in self.policy.trials().into_iter().enumerate() {
             if let (Trial::Failed(_), Ok(other)) = (trial, Policy::from_number(number as i32)) {
                 line.text(", no ").text(other.name());
             }
         }
-        self.print(&mut line);
+        self.print(line);
     }
 
-    fn dump_region(&self, pending: Option<(Page, Protection, bool)>) {
+    fn dump_region(&self, pending: Option<(Page, Protection, bool)>, line: &mut Line) {
         let Some((page, protection, mixed)) = pending else { return };
         let Some(region) = self.registry.region_of(page) else { return };
         if region.kind.is_exec_memory() {
-            let mut line = Line::new();
             line.text("  ").address(region.base).text(" ").decimal(region.size as i64, 12);
             line.text(" ").text(protection.letters()).text(if mixed { "+" } else { "" });
-            self.print(&mut line);
+            self.print(line);
         }
     }
 
@@ -227,6 +226,7 @@ impl<P: Platform> Runtime<P> {
         self.registry.all_runs().filter(|(_, page)| !page.is_other_view)
     }
 
+    #[inline(never)]
     fn print(&self, line: &mut Line) {
         self.platform.print(line.finish());
     }

@@ -9,7 +9,7 @@ use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, PageRequest, Views};
 use execmem_core::{Advice, Error, Protection, Span};
-use spin::{Mutex, Once};
+use spin::{Mutex, MutexGuard, Once};
 
 /// What the kernel gave, and what of it is in use.
 struct Supply {
@@ -79,7 +79,12 @@ pub(crate) unsafe fn init(
 }
 
 fn with_supply<R>(work: impl FnOnce(&mut Supply) -> Result<R, Error>) -> Result<R, Error> {
-    work(SUPPLY.lock().as_mut().ok_or(Error::NoMemory)?)
+    work(lock().as_mut().ok_or(Error::NoMemory)?)
+}
+
+#[inline(never)]
+fn lock() -> MutexGuard<'static, Option<Supply>> {
+    SUPPLY.lock()
 }
 
 /// Maps fresh memory. Two views show the same frames.
@@ -144,22 +149,28 @@ impl Supply {
         if self.frames.free() < pages {
             return Err(Error::NoMemory);
         }
-        self.map_each(pages, Protection::RW, at, &|frames, _| frames.take(droppable))
+        self.map_each(pages, Protection::RW, at, Source::Fresh { droppable })
     }
 
-    /// Maps pages in a row, each with the frame that `choose` gives for its offset in bytes.
+    /// Maps pages in a row.
     fn map_each(
         &mut self,
         count: usize,
         protection: Protection,
         at: Option<usize>,
-        choose: &dyn Fn(&mut Frames, usize) -> Option<usize>,
+        source: Source,
     ) -> Result<usize, Error> {
         let tables = tables()?;
         let address = self.arena.take(count, at).ok_or(Error::NoMemory)?;
-        let all = address..address + count * PAGE_SIZE;
-        for page in all.clone().step_by(PAGE_SIZE) {
-            let mapped = choose(&mut self.frames, page - address).ok_or(Error::NoMemory).and_then(|frame| {
+        for offset in (0..count * PAGE_SIZE).step_by(PAGE_SIZE) {
+            let page = address + offset;
+            let frame = match source {
+                Source::Fresh { droppable } => self.frames.take(droppable),
+                Source::Shown { from } => {
+                    tables.frame(from + offset).filter(|frame| self.frames.share(*frame))
+                }
+            };
+            let mapped = frame.ok_or(Error::NoMemory).and_then(|frame| {
                 // SAFETY: the address was free and the frame is for it.
                 unsafe { tables.map(page, frame, protection) }.inspect_err(|_| self.frames.give_back(frame))
             });
@@ -176,6 +187,15 @@ impl Supply {
     }
 }
 
+/// Which frames pages are to show.
+#[derive(Clone, Copy)]
+enum Source {
+    /// Free ones. Their contents may be dropped, or not.
+    Fresh { droppable: bool },
+    /// Those that the pages from an address on show.
+    Shown { from: usize },
+}
+
 /// Writable views lie at the other end of the library's addresses, so that code is close to code.
 const FAR_FROM_CODE: Option<usize> = Some(usize::MAX);
 
@@ -184,12 +204,8 @@ const FAR_FROM_CODE: Option<usize> = Some(usize::MAX);
 /// # Safety
 /// The pages are mapped.
 unsafe fn show_again(source: Span, protection: Protection, at: Option<usize>) -> Result<usize, Error> {
-    let tables = tables()?;
-    with_supply(|supply| {
-        supply.map_each(source.length() / PAGE_SIZE, protection, at, &|frames, offset| {
-            tables.frame(source.start() + offset).filter(|frame| frames.share(*frame))
-        })
-    })
+    let shown = Source::Shown { from: source.start() };
+    with_supply(|supply| supply.map_each(source.length() / PAGE_SIZE, protection, at, shown))
 }
 
 /// # Safety

@@ -202,7 +202,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let platform = self.runtime.platform;
         let claim = self.runtime.registry.claim_chunk(chunk.base(), platform)?;
         // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
-        let unmapped = claim.release(&|pages| unsafe { platform.unmap(pages) })?;
+        let unmapped = unsafe { claim.release() }?;
         self.runtime.counters.unmapped(unmapped);
         Ok(())
     }

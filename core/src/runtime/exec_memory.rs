@@ -6,7 +6,7 @@ use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
 use crate::policy::Policy;
 use crate::protection::Protection;
-use crate::registry::{Access, Kind, Region};
+use crate::registry::{Access, Kind, Region, Wanted};
 use crate::span::{Span, round_up};
 use core::sync::atomic::Ordering;
 
@@ -53,36 +53,19 @@ impl<P: Platform> Runtime<P> {
     /// Frees memory of [`alloc_exec`](Self::alloc_exec) or [`alloc_rw`](Self::alloc_rw): its base, and
     /// the size that was requested, or that rounded up to pages.
     pub fn free_exec(&self, address: i64, size: i64) -> Result<(), Error> {
-        let page_size = self.page_size();
-        self.release(Span::new(address, size)?, &|region, given| {
-            if !region.kind.is_exec_memory() {
-                Err(Error::NotOwned)
-            } else if given == region.size || given == round_up(region.size, page_size) {
-                Ok(())
-            } else {
-                Err(Error::WrongSize)
-            }
-        })
+        self.release(Wanted::ExecMemory(Span::new(address, size)?))
     }
 
-    /// Unmaps the region whose base is the span's start, if `check` accepts it and the given size.
-    pub(super) fn release(
-        &self,
-        span: Span,
-        check: &dyn Fn(&Region, usize) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let check = |region: &Region| match region.base == span.start() {
-            true => check(region, span.length()),
-            false => Err(Error::NotOwned),
-        };
-        let claim = self.registry.claim_if(span.start(), Access::Exclusive, self.platform, &check)?;
+    /// Unmaps a region.
+    pub(super) fn release(&self, wanted: Wanted) -> Result<(), Error> {
+        let claim = self.registry.claim(wanted, Access::Exclusive, self.platform)?;
         let region = *claim.region();
         // Noted before and after: another thread may publish in between, at the same addresses or elsewhere.
         let was_fetched = region.was_published && self.platform.may_run_on_other_cores();
         let note = || self.freed_code.fetch_or(was_fetched, Ordering::AcqRel);
         note();
-        // SAFETY: the claim is exclusive and the pages are the region's own, hidden from lookups.
-        let unmapped = claim.release(&|pages| unsafe { self.platform.unmap(pages) })?;
+        // SAFETY: the claim is exclusive and the pages are the region's own.
+        let unmapped = unsafe { claim.release() }?;
         note();
         self.counters.unmapped(unmapped);
         if region.kind.is_exec_memory() {
