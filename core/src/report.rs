@@ -107,20 +107,27 @@ impl Line {
         if number < 0 {
             self.byte(b'-');
         }
-        self.number(number.unsigned_abs(), 10, width, b' ')
+        let mut digits = [b' '; 20];
+        let mut rest = number.unsigned_abs();
+        let mut length = 0;
+        for place in digits.iter_mut().rev() {
+            *place = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            length += 1;
+            if rest == 0 {
+                break;
+            }
+        }
+        let padding = digits.len().saturating_sub(length.max(width));
+        digits.iter().skip(padding).for_each(|digit| self.byte(*digit));
+        self
     }
 
     /// An address, with all its digits.
     fn address(&mut self, address: usize) -> &mut Self {
-        self.text("0x").number(address as u64, 16, 16, b'0')
-    }
-
-    fn number(&mut self, number: u64, base: u64, width: usize, padding: u8) -> &mut Self {
-        let digits = number.checked_ilog(base).unwrap_or(0) as usize + 1;
-        (digits..width).for_each(|_| self.byte(padding));
-        for place in (0..digits as u32).rev() {
-            let digit = (number / base.pow(place) % base) as u8;
-            self.byte(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+        self.text("0x");
+        for shift in (0..usize::BITS).step_by(4).rev() {
+            self.byte(b"0123456789abcdef"[address >> shift & 15]);
         }
         self
     }

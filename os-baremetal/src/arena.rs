@@ -111,14 +111,14 @@ impl Arena {
 
     /// A bit for each page that is taken, or is not.
     fn word(&self, index: usize, taken: bool) -> u64 {
-        if taken { self.taken[index] } else { !self.taken[index] }
+        let word = self.taken.get(index).copied().unwrap_or(u64::MAX);
+        if taken { word } else { !word }
     }
 
     fn mark(&mut self, pages: Range<usize>, taken: bool) {
         for (index, bits) in words_of(pages) {
-            match taken {
-                true => self.taken[index] |= bits,
-                false => self.taken[index] &= !bits,
+            if let Some(word) = self.taken.get_mut(index) {
+                *word = if taken { *word | bits } else { *word & !bits };
             }
         }
     }

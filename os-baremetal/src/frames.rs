@@ -31,42 +31,45 @@ impl Frames {
 
     /// A frame for one page: its physical address.
     pub(crate) fn take(&mut self, droppable: bool) -> Option<usize> {
-        let is_free = |pages: &u8| *pages == 0;
-        let behind = self.pages[self.next..].iter().position(is_free).map(|index| self.next + index);
-        let index = behind.or_else(|| self.pages[..self.next].iter().position(is_free))?;
-        self.pages[index] = if droppable { 1 | DROPPABLE } else { 1 };
+        let (before, behind) = self.pages.split_at_checked(self.next)?;
+        let first_free = |pages: &[u8]| pages.iter().position(|pages| *pages == 0);
+        let index = match first_free(behind) {
+            Some(index) => self.next + index,
+            None => first_free(before)?,
+        };
+        *self.pages.get_mut(index)? = if droppable { 1 | DROPPABLE } else { 1 };
         self.free -= 1;
         self.next = index + 1;
         Some(self.start + index * PAGE_SIZE)
     }
 
     /// Whether the contents of a frame in use may be dropped.
-    pub(crate) fn is_droppable(&self, frame: usize) -> bool {
-        self.pages[self.index(frame)] & DROPPABLE != 0
+    pub(crate) fn is_droppable(&mut self, frame: usize) -> bool {
+        self.pages_of(frame).is_some_and(|pages| *pages & DROPPABLE != 0)
     }
 
     /// Notes that one more page shows a frame. False if so many already do that it can't be counted.
     pub(crate) fn share(&mut self, frame: usize) -> bool {
-        let index = self.index(frame);
-        let is_countable = self.pages[index] & !DROPPABLE < !DROPPABLE;
+        let Some(pages) = self.pages_of(frame) else { return false };
+        let is_countable = *pages & !DROPPABLE < !DROPPABLE;
         if is_countable {
-            self.pages[index] += 1;
+            *pages += 1;
         }
         is_countable
     }
 
     /// Notes that one page less shows a frame.
     pub(crate) fn give_back(&mut self, frame: usize) {
-        let index = self.index(frame);
-        self.pages[index] -= 1;
-        if self.pages[index] & !DROPPABLE == 0 {
-            self.pages[index] = 0;
+        let Some(pages) = self.pages_of(frame) else { return };
+        *pages -= 1;
+        if *pages & !DROPPABLE == 0 {
+            *pages = 0;
             self.free += 1;
         }
     }
 
-    fn index(&self, frame: usize) -> usize {
-        (frame - self.start) / PAGE_SIZE
+    fn pages_of(&mut self, frame: usize) -> Option<&mut u8> {
+        self.pages.get_mut((frame - self.start) / PAGE_SIZE)
     }
 }
 

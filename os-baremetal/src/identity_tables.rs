@@ -22,9 +22,13 @@ const ROOT_LEVEL: usize = 1;
 const LEAF_LEVEL: usize = 3;
 /// Addresses from here up are not covered.
 const ADDRESS_END: usize = 1 << 39;
+/// So many bits of an address lie behind those that choose a descriptor at a level.
+const fn offset_bits(level: usize) -> usize {
+    PAGE_SIZE.ilog2() as usize + 9 * (LEAF_LEVEL - level)
+}
 /// Bytes that one descriptor at a level stands for.
 const fn reach(level: usize) -> usize {
-    PAGE_SIZE << (9 * (LEAF_LEVEL - level))
+    1 << offset_bits(level)
 }
 
 /// A bit that the hardware leaves to software: the page is mapped, if perhaps without any access.
@@ -117,7 +121,7 @@ impl Translation<Attributes> for TableMemory {
 
 /// How many tables below the root a range touches at most, if `most` are needed at each level.
 fn tables_for(range: &Range<usize>, most: usize) -> usize {
-    let spanned = |level| (range.end - 1) / reach(level) - range.start / reach(level) + 1;
+    let spanned = |level| ((range.end - 1) >> offset_bits(level)) - (range.start >> offset_bits(level)) + 1;
     (ROOT_LEVEL..LEAF_LEVEL).map(|level| spanned(level).min(most)).sum()
 }
 
@@ -242,7 +246,7 @@ impl IdentityTables {
         }
         let mut level = ROOT_LEVEL;
         loop {
-            let index = address / reach(level) % 512;
+            let index = address >> offset_bits(level) & 511;
             let entry = ptr::with_exposed_provenance::<AtomicUsize>(table).wrapping_add(index);
             // SAFETY: an entry of a table that `build` made; tables are never freed.
             let entry = unsafe { &*entry };

@@ -72,10 +72,11 @@ impl Blocks {
 
     /// A free block of a class, halved out of a larger one if need be.
     fn split(&mut self, class: usize) -> Option<*mut u8> {
-        let from = (class..CLASSES).find(|class| !self.free[*class].is_null())?;
-        let block = self.free[from];
+        let mut lists = self.free.iter_mut().enumerate().skip(class);
+        let (from, first) = lists.find(|(_, first)| !first.is_null())?;
+        let block = *first;
         // SAFETY: a block on a list is free, and holds the rest of the list.
-        self.free[from] = unsafe { (*block).next };
+        *first = unsafe { (*block).next };
         for smaller in class..from {
             // SAFETY: the part of the block from here to twice as far belongs to nobody.
             unsafe { self.put(smaller, block.cast::<u8>().wrapping_add(SMALLEST << smaller)) };
@@ -87,9 +88,11 @@ impl Blocks {
     /// The block is of this class, aligned to the smallest one, and nobody's.
     unsafe fn put(&mut self, class: usize, block: *mut u8) {
         let block = block.cast::<Free>();
-        // SAFETY: the caller says that the block is ours, and large enough.
-        unsafe { block.write(Free { next: self.free[class] }) };
-        self.free[class] = block;
+        if let Some(first) = self.free.get_mut(class) {
+            // SAFETY: the caller says that the block is ours, and large enough.
+            unsafe { block.write(Free { next: *first }) };
+            *first = block;
+        }
     }
 }
 
