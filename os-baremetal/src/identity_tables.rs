@@ -119,10 +119,11 @@ impl Translation<Attributes> for TableMemory {
     }
 }
 
-/// How many tables below the root a range touches at most, if `most` are needed at each level.
+/// How many tables below the root, which descriptors of levels 1 and 2 lead to, a range touches at most, if
+/// `most` are needed at each level.
 fn tables_for(range: &Range<usize>, most: usize) -> usize {
     let spanned = |level| ((range.end - 1) >> offset_bits(level)) - (range.start >> offset_bits(level)) + 1;
-    (ROOT_LEVEL..LEAF_LEVEL).map(|level| spanned(level).min(most)).sum()
+    spanned(1).min(most) + spanned(2).min(most)
 }
 
 /// Page tables with the kernel at equal virtual and physical addresses, and pages for the library.
@@ -158,15 +159,16 @@ impl IdentityTables {
         addresses: Range<usize>,
         memory: Range<usize>,
     ) -> Result<Range<usize>, Error> {
-        let ranges = kernel.iter().map(|(range, _)| range).chain([&addresses, &memory]);
-        for Range { start, end } in ranges.cloned() {
+        // The ends of a range need two tables at each level; only in `addresses` all of them are needed.
+        let of_kernel = kernel.iter().map(|(range, _)| (range, 2));
+        let mut count = 1;
+        for (range, most) in of_kernel.chain([(&memory, 2), (&addresses, usize::MAX)]) {
+            let Range { start, end } = *range;
             if start >= end || end > ADDRESS_END || start % PAGE_SIZE != 0 || end % PAGE_SIZE != 0 {
                 return Err(Error::InvalidArgument);
             }
+            count += tables_for(range, most);
         }
-        // The ends of a range need two tables at each level; only in `addresses` all of them are needed.
-        let of_kernel: usize = kernel.iter().map(|(range, _)| tables_for(range, 2)).sum();
-        let count = 1 + of_kernel + tables_for(&memory, 2) + tables_for(&addresses, usize::MAX);
         let end = memory.start + count * PAGE_SIZE;
         if end > memory.end {
             return Err(Error::NoMemory);
