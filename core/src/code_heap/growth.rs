@@ -201,8 +201,11 @@ impl<P: Platform> CodeHeap<'_, P> {
     fn unmap(&self, chunk: &Chunk) -> Result<(), Error> {
         let platform = self.runtime.platform;
         let claim = self.runtime.registry.claim_chunk(chunk.base(), platform)?;
-        // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
-        let unmapped = claim.release(|pages| unsafe { platform.unmap(pages) })?;
+        let was_fetched = chunk.has_executed() && platform.may_run_on_other_cores();
+        let unmapped = self.runtime.freed_code.unmap(was_fetched, || {
+            // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
+            claim.release(|pages| unsafe { platform.unmap(pages) })
+        })?;
         self.runtime.counters.unmapped(unmapped);
         Ok(())
     }

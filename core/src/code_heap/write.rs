@@ -83,7 +83,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     pub fn publish(&self, address: i64, size: i64) -> Result<(), Error> {
         let span = Span::new(address, size)?;
         let was_executed = self.make_coherent(span)?;
-        self.synchronize_if(was_executed)
+        self.synchronize(was_executed)
     }
 
     /// The same for many ranges, with one cross-core step at most. All of them, or none.
@@ -96,7 +96,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         for (address, size) in ranges {
             was_executed |= self.make_coherent(Span::new(address, size)?)?;
         }
-        self.synchronize_if(was_executed)
+        self.synchronize(was_executed)
     }
 
     /// Replaces one aligned word of eight bytes of a live block, and publishes it. Other threads execute
@@ -121,7 +121,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             })
         })?;
         let was_executed = self.make_coherent(span)?;
-        self.synchronize_if(was_executed)
+        self.synchronize(was_executed)
     }
 
     /// Makes instruction caches coherent with what was written. Whether other cores may have fetched from
@@ -140,8 +140,8 @@ impl<P: Platform> CodeHeap<'_, P> {
         })
     }
 
-    fn synchronize_if(&self, was_executed: bool) -> Result<(), Error> {
-        if was_executed { self.runtime.platform.synchronize_cores() } else { Ok(()) }
+    fn synchronize(&self, was_executed: bool) -> Result<(), Error> {
+        self.runtime.freed_code.drop_fetched(was_executed, self.runtime.platform)
     }
 
     /// Fills a block that is about to be freed with traps: what a pointer to freed code should meet. This
