@@ -24,7 +24,7 @@ pub const PHASES: [&str; 11] = [
 ];
 
 /// Nanoseconds of an operation in each phase.
-pub type Times = [f64; PHASES.len()];
+type Times = [f64; PHASES.len()];
 
 /// xorshift64: the same sequence in each run.
 pub struct Random(pub u64);

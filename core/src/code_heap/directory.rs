@@ -1,5 +1,6 @@
 //! All chunks of all heaps, by number, and the memory of their records.
 
+use super::backing::PARTS;
 use super::chunk::{Chunk, Tables};
 use super::classes::{CLASSES, Index};
 use crate::error::Error;
@@ -30,7 +31,7 @@ const RECENT: usize = 64;
 
 /// The stretches are as long as chunks usually are.
 fn stretch(address: usize) -> usize {
-    address >> 21 & (RECENT - 1)
+    address >> 22 & (RECENT - 1)
 }
 
 /// Numbers and memory for records; changed under a lock.
@@ -186,6 +187,7 @@ fn lay_out(parts: &mut Parts, granules: usize) -> Tables {
         starts,
         executed,
         marks,
+        populated: parts.next(PARTS / 64),
         free,
         ended,
         fresh: Index { lines: fresh, words: line },

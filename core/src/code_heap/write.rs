@@ -154,6 +154,9 @@ impl<P: Platform> CodeHeap<'_, P> {
             let written = chunk.view_of(bytes.start()).unwrap_or(bytes.start());
             // SAFETY: the chunk's pages are readable, by both views.
             unsafe { self.runtime.platform.flush_icache(written, bytes.start(), bytes.length()) };
+            let (runtime, platform) = (self.runtime, self.runtime.platform);
+            let step = platform.may_run_on_other_cores().then(|| runtime.freed_code.next_step());
+            chunk.record_freed(granules.clone(), step);
         }
         clear(chunk.tables.marks, granules.start);
         Ok(())
@@ -206,15 +209,14 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// Brings in the pages of a block's write view. A store to a page that the system has no memory for
     /// would end the process.
     fn populate(&self, chunk: &Chunk, whole: Span) -> Result<(), Error> {
-        let Some((range, bits)) = chunk.unpopulated(whole) else { return Ok(()) };
-        let start = chunk.view_of(chunk.base() + range.start).ok_or(Error::WrongProtection)?;
-        let pages = Span::from_parts(start, range.len());
+        let Some(parts) = chunk.unpopulated(whole) else { return Ok(()) };
+        let pages = chunk.view_of_parts(parts.clone()).ok_or(Error::WrongProtection)?;
         // SAFETY: the pages are the chunk's; populating changes no contents.
         let populated =
             unsafe { self.runtime.platform.request(pages, PageRequest::Populate { for_write: true }) };
         match populated {
             Ok(()) | Err(Error::Unsupported) => {
-                chunk.record_populated(bits);
+                chunk.record_populated(parts);
                 Ok(())
             }
             Err(_) => Err(Error::NoMemory),
