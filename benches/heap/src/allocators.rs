@@ -11,12 +11,14 @@ pub trait Functions {
     fn alloc(&mut self, size: usize) -> Block;
     /// Writes code to the block, so that it can be called.
     fn write(&mut self, block: Block, code: &[u8]);
+    /// Frees the block, if single functions can be freed.
+    fn release(&mut self, block: Block) {
+        let _ = block;
+    }
 }
 
-/// And takes them back one by one.
+/// And knows them.
 pub trait Allocator: Functions {
-    /// Frees the block.
-    fn release(&mut self, block: Block);
     /// The size of the block that holds an address.
     fn find(&mut self, address: usize) -> usize;
 }
@@ -52,14 +54,14 @@ impl Functions for Ours {
             assert_eq!(rt_code_publish(address, length), 1);
         }
     }
-}
 
-impl Allocator for Ours {
     fn release(&mut self, block: Block) {
         // SAFETY: nobody runs the code.
         assert_eq!(unsafe { rt_code_free(block.code as i64) }, 1);
     }
+}
 
+impl Allocator for Ours {
     fn find(&mut self, address: usize) -> usize {
         let mut block = execmem::abi::RtCodeBlock { address: 0, size: 0 };
         // SAFETY: room for a block.
@@ -99,14 +101,14 @@ impl Functions for Asmjit {
         // SAFETY: the block is as long as the code.
         unsafe { asmjit_write(target, writable, code.as_ptr().cast(), code.len()) };
     }
-}
 
-impl Allocator for Asmjit {
     fn release(&mut self, block: Block) {
         // SAFETY: the block is the allocator's, and nobody runs the code.
         assert_eq!(unsafe { asmjit_release(self.0, block.code as *mut c_void) }, 1);
     }
+}
 
+impl Allocator for Asmjit {
     fn find(&mut self, address: usize) -> usize {
         // SAFETY: takes any address.
         unsafe { asmjit_query(self.0, address as *mut c_void) }
@@ -140,15 +142,15 @@ impl Functions for Asmkit {
         // SAFETY: the block is as long as the code; the write view is the allocator's.
         unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), block.writable as *mut u8, code.len()) };
     }
-}
 
-#[cfg(feature = "peers")]
-impl Allocator for Asmkit {
     fn release(&mut self, block: Block) {
         // SAFETY: the block is the allocator's, and nobody runs the code.
         unsafe { self.0.release(block.code as *const u8) }.expect("a live block");
     }
+}
 
+#[cfg(feature = "peers")]
+impl Allocator for Asmkit {
     fn find(&mut self, address: usize) -> usize {
         self.0.query(address as *const u8).map_or(0, |span| span.size())
     }
@@ -163,7 +165,8 @@ impl Functions for Mappings {
     }
 
     fn alloc(&mut self, size: usize) -> Block {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping.
         let page = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
         assert_ne!(page, libc::MAP_FAILED);
@@ -177,14 +180,14 @@ impl Functions for Mappings {
             libc::mprotect(block.code as *mut c_void, block.size, libc::PROT_READ | libc::PROT_EXEC);
         }
     }
-}
 
-impl Allocator for Mappings {
     fn release(&mut self, block: Block) {
         // SAFETY: mapped by `alloc`.
         unsafe { libc::munmap(block.code as *mut c_void, block.size) };
     }
+}
 
+impl Allocator for Mappings {
     fn find(&mut self, _: usize) -> usize {
         0
     }
@@ -254,9 +257,8 @@ impl Functions for Flip {
     }
 
     fn alloc(&mut self, size: usize) -> Block {
-        let code = self.page + self.used;
+        let code = self.page + self.used % FLIP_BYTES;
         self.used += size;
-        assert!(self.used <= FLIP_BYTES);
         Block { code, writable: code, size }
     }
 

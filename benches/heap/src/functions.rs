@@ -9,28 +9,35 @@ use std::time::Instant;
 const COUNT: usize = 10_000;
 const SIZE: usize = 256;
 
-/// Nanoseconds from allocation to the end of the first call, and bytes of memory for each byte of code.
-pub fn make<F: Functions>() -> [f64; 2] {
+/// Nanoseconds from allocation to the end of the first call, in fresh memory and in memory that is used again;
+/// and bytes of memory for each byte of code.
+pub fn make<F: Functions>() -> [f64; 3] {
     let code = [if cfg!(target_arch = "x86_64") { 0xc3 } else { 0 }; SIZE];
     // What the first calls of all cost belongs to nobody.
     let mut functions = F::new();
     call(&mut functions, &code);
+    let mut blocks = vec![Block { code: 1, writable: 1, size: 1 }; COUNT];
+    let mut round = |functions: &mut F| {
+        let start = now();
+        blocks.iter_mut().for_each(|block| *block = call(functions, &code));
+        let time = (now() - start) / COUNT as f64;
+        let memory = memory();
+        blocks.iter().for_each(|block| functions.release(*block));
+        (time, memory)
+    };
     let before = memory();
-    let start = now();
-    for _ in 0..COUNT {
-        call(&mut functions, &code);
-    }
-    let time = (now() - start) / COUNT as f64;
-    let memory = (memory() - before) / (COUNT * SIZE) as f64;
+    let (fresh, after) = round(&mut functions);
+    let (again, _) = round(&mut functions);
     std::mem::forget(functions);
-    [time, memory]
+    [fresh, again, (after - before) / (COUNT * SIZE) as f64]
 }
 
-fn call<F: Functions>(functions: &mut F, code: &[u8]) {
-    let block: Block = functions.alloc(code.len());
+fn call<F: Functions>(functions: &mut F, code: &[u8]) -> Block {
+    let block = functions.alloc(code.len());
     functions.write(block, code);
     // SAFETY: the code is a `ret`, published.
     unsafe { std::mem::transmute::<usize, extern "C" fn()>(block.code)() };
+    block
 }
 
 /// Bytes of this process: its share of all pages that it has, and of page tables.

@@ -16,7 +16,11 @@ use workload::{BLOCKS, PHASES};
 const ROUNDS: usize = 9;
 
 /// What `make` gives.
-const FUNCTION: [&str; 2] = ["allocate, write, publish, first call", "memory / bytes of code"];
+const FUNCTION: [&str; 3] = [
+    "allocate, write, publish, first call",
+    "the same in memory that is used again",
+    "memory / bytes of code",
+];
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -93,7 +97,10 @@ fn compare_all() {
     };
     println!("nanoseconds of processor time for each operation");
     let ours = compare("workload", &PHASES, &with_peers(&["asmjit", "mmap"], &["asmkit"]));
-    println!("\nfragmented / cold allocation, ours: {:.2}", median(ours.iter().map(|times| times[4] / times[0])));
+    println!(
+        "\nfragmented / cold allocation, ours: {:.2}",
+        median(ours.iter().map(|times| times[4] / times[0]))
+    );
     let peers = with_peers(&["asmjit", "an mprotect pair", "mmap"], &["asmkit", "cranelift-jit", "dynasmrt"]);
     compare("functions", &FUNCTION, &peers);
     let ratio = median((0..ROUNDS).map(|_| measure("threads")[0]));

@@ -22,13 +22,14 @@ impl Chunk {
         let part_of = |address: usize| (address - self.base()) >> self.part_bits();
         let (first, last) = (part_of(span.start()), part_of(span.end() - 1));
         let first = (first..=last).find(|part| !is_set(populated, *part))?;
-        let follows = first > 0 && is_set(populated, first - 1);
+        let follows = first > 0 && first == self.backed_to.load(Ordering::Relaxed) as usize;
         let wanted = if follows { last.max(first + PARTS_AHEAD - 1) } else { last };
         let parts = ((self.length() - 1) >> self.part_bits()) + 1;
         Some(first..parts.min(wanted + 1))
     }
 
     pub(super) fn record_populated(&self, parts: Range<usize>) {
+        self.backed_to.store(parts.end as u32, Ordering::Relaxed);
         set_all(self.tables.populated, parts);
     }
 

@@ -94,6 +94,8 @@ pub(super) struct Chunk {
     writable: AtomicUsize,
     /// Bytes of the smallest part of the write view that can be populated, as a power of two.
     pub(super) least_part_bits: AtomicU32,
+    /// The part behind those that got memory last.
+    pub(super) backed_to: AtomicU32,
     /// Where the shard keeps what its searches look at.
     summary: AtomicPtr<Summary>,
     /// Whether any executed bit is set.
@@ -161,6 +163,7 @@ impl Chunk {
             has_executed: AtomicBool::new(false),
             renewing_step: AtomicU64::new(0),
             least_part_bits: AtomicU32::new(0),
+            backed_to: AtomicU32::new(0),
             summary: AtomicPtr::new(core::ptr::null_mut()),
             next: AtomicU32::new(0),
             tables,

@@ -5,7 +5,8 @@ use super::chunk::{Chunk, Tables};
 use super::classes::{CLASSES, Index};
 use crate::error::Error;
 use crate::memory::{Pool, UNIT};
-use crate::platform::Platform;
+use crate::platform::{PageRequest, Platform};
+use crate::span::Span;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -148,7 +149,14 @@ impl Records {
     fn make_tables(&mut self, granules: usize, platform: impl Platform) -> Result<Tables, Error> {
         let mut parts = Parts { start: ptr::null_mut(), used: 0 };
         lay_out(&mut parts, granules);
-        parts = Parts { start: self.take_bytes(parts.used, platform)?, used: 0 };
+        let bytes = parts.used;
+        parts = Parts { start: self.take_bytes(bytes, platform)?, used: 0 };
+        if self.used > 0 && granules > 1 {
+            // Who needs a second chunk is about to fill it: all its tables' pages in one call, not one by one.
+            let tables = Span::from_parts(parts.start.addr(), bytes).pages(platform.page_size());
+            // SAFETY: the pages are the pool's. Only a hint: if it fails, each page comes when it is touched.
+            let _ = unsafe { platform.request(tables, PageRequest::Populate { for_write: true }) };
+        }
         Ok(lay_out(&mut parts, granules))
     }
 }

@@ -276,7 +276,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     #[inline]
     fn request(&self, size: usize) -> Result<Request, Error> {
         let granules = ((size - 1) >> self.granule_bits()?) as u32 + 1;
-        Ok(Request { size, granules, step: self.runtime.freed_code.finished() })
+        Ok(Request { size, granules })
     }
 
     /// Blocks start at multiples of this power of two.

@@ -4,7 +4,6 @@ use super::chunk::Chunk;
 use super::classes::{class_of, classes_above};
 use super::directory::Directory;
 use super::runs::{Run, Summary};
-use super::shard::Request;
 use crate::memory::UNIT;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -19,6 +18,9 @@ pub(super) struct Group {
 }
 
 const _: () = assert!(size_of::<Group>() <= UNIT);
+
+/// So many blocks of a chunk that have ended are made free before more of its memory is used.
+const MANY: u32 = 1024;
 
 /// All chunks of a shard.
 pub(super) struct Roster {
@@ -86,17 +88,12 @@ impl Roster {
         self.worn |= summary.classes(true).load(Ordering::Relaxed);
     }
 
-    /// Takes granules: out of a fresh run if there is any. Their chunk and start.
+    /// Takes `length` granules: out of a fresh run if there is any. Their chunk and start.
     #[inline]
-    pub(super) fn take(
-        &mut self,
-        request: Request,
-        directory: &Directory,
-    ) -> Option<(&'static Chunk, usize)> {
-        let length = request.granules;
+    pub(super) fn take(&mut self, length: u32, directory: &Directory) -> Option<(&'static Chunk, usize)> {
         match self.open {
             Some(open) if open.rest.length >= length && self.is_best(open, length) => {}
-            _ => self.open_next(request, directory)?,
+            _ => self.open_next(length, directory)?,
         }
         let Open { chunk, rest, .. } = self.open.as_mut()?;
         let start = rest.start;
@@ -104,31 +101,43 @@ impl Roster {
         Some((chunk, start))
     }
 
-    /// Opens a run that has room for a block.
-    fn open_next(&mut self, request: Request, directory: &Directory) -> Option<()> {
-        let (chunk, rest) = self.search(request, directory)?;
+    /// Opens a run that has room for `length` granules.
+    fn open_next(&mut self, length: u32, directory: &Directory) -> Option<()> {
+        let (chunk, rest) = self.search(length, directory)?;
         let is_worn = chunk.take(rest);
         self.open = Some(Open { chunk, rest, is_worn });
         Some(())
     }
 
-    /// A fresh run, if need be among blocks that have ended, or of what cores have dropped by now: chunk by
-    /// chunk, as each may have one. A worn run if there is none.
-    fn search(&mut self, request: Request, directory: &Directory) -> Option<(&'static Chunk, Run)> {
-        self.close();
+    /// A fresh run, if need be among blocks that have ended: chunk by chunk, as each may have one. A worn run
+    /// if there is none.
+    fn search(&mut self, length: u32, directory: &Directory) -> Option<(&'static Chunk, Run)> {
+        if let Some(Open { chunk, .. }) = self.close()
+            && chunk.ended() >= MANY
+        {
+            self.settle(chunk);
+        }
         loop {
-            if let Some(found) = self.find(request.granules, false, directory) {
+            if let Some(found) = self.find(length, false, directory) {
                 return Some(found);
             }
-            let has_ended = |summary: &&Summary| summary.ended.load(Ordering::Relaxed) > 0;
-            if let Some(ended) = self.summaries().find(has_ended) {
-                self.settle(chunk_of(ended, directory)?);
-            } else if let Some(worn) = self.chunks(directory).find(|chunk| chunk.can_renew(request.step)) {
-                worn.renew();
-                self.note(worn);
-            } else {
-                return self.find(request.granules, true, directory);
+            match self.summaries().find(|summary| summary.ended.load(Ordering::Relaxed) > 0) {
+                Some(ended) => self.settle(chunk_of(ended, directory)?),
+                None => return self.find(length, true, directory),
             }
+        }
+    }
+
+    /// Makes what is worn fresh where no core can have anything left of it: the cross-core step of this number
+    /// has finished.
+    pub(super) fn renew(&mut self, step: u64, directory: &Directory) {
+        if self.worn == 0 && self.open.is_none_or(|open| !open.is_worn) {
+            return;
+        }
+        self.close();
+        for chunk in self.chunks(directory).filter(|chunk| chunk.can_renew(step)) {
+            chunk.renew();
+            self.note(chunk);
         }
     }
 
@@ -145,17 +154,20 @@ impl Roster {
         }
     }
 
-    /// Whether a block should come out of this run: it is fresh, or nothing else is.
+    /// Whether a block should come out of this run: it is fresh, or nothing else is; and not many blocks have
+    /// ended near it, whose memory is there already and warm.
     fn is_best(&self, open: Open, length: u32) -> bool {
-        !open.is_worn || self.fresh & classes_above(length) == 0
+        (!open.is_worn || self.fresh & classes_above(length) == 0) && open.chunk.ended() < MANY
     }
 
-    /// Makes what is left of the open run free.
-    fn close(&mut self) {
-        if let Some(Open { chunk, rest, is_worn }) = self.open.take().filter(|open| open.rest.length > 0) {
-            chunk.put_back(rest, is_worn);
-            self.note(chunk);
+    /// Makes what is left of the open run free, if there is one.
+    fn close(&mut self) -> Option<Open> {
+        let open = self.open.take()?;
+        if open.rest.length > 0 {
+            open.chunk.put_back(open.rest, open.is_worn);
+            self.note(open.chunk);
         }
+        Some(open)
     }
 
     /// Ends the live block that starts at a granule. Whether its chunk is empty now.

@@ -106,12 +106,17 @@ impl Chunk {
         self.summary().ended.store(0, Ordering::Relaxed);
     }
 
+    /// How many blocks have ended whose granules are not free yet.
+    pub(super) fn ended(&self) -> u32 {
+        self.summary().ended.load(Ordering::Relaxed)
+    }
+
     /// Whether no core can still have anything of what is free here: a step that started later has finished.
     pub(super) fn can_renew(&self, step: u64) -> bool {
         self.summary().worn.load(Ordering::Relaxed) != 0 && self.renewing_step() <= step
     }
 
-    /// Makes all worn runs fresh. No run is open, and no block has ended.
+    /// Makes all worn runs fresh. No run is open.
     pub(super) fn renew(&self) {
         for (executed, free) in self.tables.executed.iter().zip(self.tables.free) {
             let used = executed.load(Ordering::Relaxed) & !free.load(Ordering::Relaxed);

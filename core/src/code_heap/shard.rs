@@ -20,8 +20,6 @@ pub(super) struct Request {
     /// Bytes.
     pub(super) size: usize,
     pub(super) granules: u32,
-    /// The last cross-core step that has finished.
-    pub(super) step: u64,
 }
 
 /// A block that a shard gave.
@@ -61,7 +59,7 @@ impl Shard {
         request: Request,
         directory: &Directory,
     ) -> Option<Given> {
-        let taken = roster.take(request, directory)?;
+        let taken = roster.take(request.granules, directory)?;
         Some(start(taken, request.size))
     }
 

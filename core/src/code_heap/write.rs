@@ -140,8 +140,15 @@ impl<P: Platform> CodeHeap<'_, P> {
         })
     }
 
+    /// Tells the other cores if they have to be. What was freed before has then left them too.
     fn synchronize(&self, was_executed: bool) -> Result<(), Error> {
-        self.runtime.freed_code.drop_fetched(was_executed, self.runtime.platform)
+        let runtime = self.runtime;
+        runtime.freed_code.drop_fetched(was_executed, runtime.platform)?;
+        if was_executed {
+            let step = runtime.freed_code.finished();
+            self.heap.shards.iter().for_each(|shard| shard.lock().renew(step, &runtime.heaps.directory));
+        }
+        Ok(())
     }
 
     /// Fills a block that is about to be freed with traps: what a pointer to freed code should meet. This
@@ -200,6 +207,9 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// A child that got no memory of its own after a fork has views without any access.
     fn check_view(&self, view: usize) -> Result<(), Error> {
+        if !self.runtime.has_lost_views.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         match self.runtime.registry.page(view) {
             Some(page) if page.protection.contains(Protection::WRITE) => Ok(()),
             _ => Err(Error::WrongProtection),
@@ -241,8 +251,12 @@ impl<P: Platform> CodeHeap<'_, P> {
         result
     }
 
-    /// Sees to it that a block's pages can be read and executed: an earlier flip may have stopped half-way.
+    /// Sees to it that a block's pages can be read and executed: an earlier flip may have stopped half-way, or
+    /// a fork have taken them.
     fn restore_exec(&self, span: Span) -> Result<(), Error> {
+        if self.policy()? != Policy::Toggle && !self.runtime.has_lost_views.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let pages = span.pages(self.runtime.page_size());
         let registry = &self.runtime.registry;
         let is_code = |protection: Protection| protection.contains(Protection::RX);

@@ -20,7 +20,7 @@ use crate::policy::{Choice, Policy};
 use crate::registry::{Kind, Region, Registry};
 use crate::report::Counters;
 use crate::value::Values;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use freed_code::FreedCode;
 
 /// A process's code memory and mapped files. One lives in a static of each adapter; tests make their own.
@@ -32,6 +32,8 @@ pub struct Runtime<P: Platform> {
     /// The most bytes that a single allocation may have; 0 stands for physical memory.
     limit: AtomicUsize,
     pub(crate) freed_code: FreedCode,
+    /// Whether this process is a forked child that could not get memory of its own for all views.
+    pub(crate) has_lost_views: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) values: Values<P>,
     pub(crate) symbols: &'static [Symbol],
@@ -47,6 +49,7 @@ impl<P: Platform> Runtime<P> {
             policy: Choice::new(),
             limit: AtomicUsize::new(0),
             freed_code: FreedCode::new(),
+            has_lost_views: AtomicBool::new(false),
             counters: Counters::new(),
             values: Values::new(platform),
             symbols,
