@@ -19,7 +19,7 @@ pub(super) struct Group {
 
 const _: () = assert!(size_of::<Group>() <= UNIT);
 
-/// So many blocks of a chunk that have ended are made free before more of its memory is used.
+/// After so many blocks of a chunk have ended they are made free before more of its memory is used.
 const MANY: u32 = 1024;
 
 /// All chunks of a shard.
@@ -40,6 +40,8 @@ struct Open {
     chunk: &'static Chunk,
     rest: Run,
     is_worn: bool,
+    /// How many blocks of the chunk have ended since.
+    ended: u32,
 }
 
 impl Roster {
@@ -105,16 +107,14 @@ impl Roster {
     fn open_next(&mut self, length: u32, directory: &Directory) -> Option<()> {
         let (chunk, rest) = self.search(length, directory)?;
         let is_worn = chunk.take(rest);
-        self.open = Some(Open { chunk, rest, is_worn });
+        self.open = Some(Open { chunk, rest, is_worn, ended: 0 });
         Some(())
     }
 
     /// A fresh run, if need be among blocks that have ended: chunk by chunk, as each may have one. A worn run
     /// if there is none.
     fn search(&mut self, length: u32, directory: &Directory) -> Option<(&'static Chunk, Run)> {
-        if let Some(Open { chunk, .. }) = self.close()
-            && chunk.ended() >= MANY
-        {
+        if let Some(Open { chunk, .. }) = self.close().filter(|open| open.ended >= MANY) {
             self.settle(chunk);
         }
         loop {
@@ -157,7 +157,7 @@ impl Roster {
     /// Whether a block should come out of this run: it is fresh, or nothing else is; and not many blocks have
     /// ended near it, whose memory is there already and warm.
     fn is_best(&self, open: Open, length: u32) -> bool {
-        (!open.is_worn || self.fresh & classes_above(length) == 0) && open.chunk.ended() < MANY
+        (!open.is_worn || self.fresh & classes_above(length) == 0) && open.ended < MANY
     }
 
     /// Makes what is left of the open run free, if there is one.
@@ -192,13 +192,11 @@ impl Roster {
     /// Ends the block that was allocated last by making the open run longer: what comes and goes like a stack
     /// stays where it is, in warm caches. Not if cores may have fetched from it.
     fn give_back(&mut self, chunk: &Chunk, start: usize) -> bool {
-        let Some(Open { rest, .. }) = self.open.as_mut().filter(|open| ptr::eq(open.chunk, chunk)) else {
-            return false;
-        };
-        if start >= rest.start
-            || chunk.end_of(start) != rest.start
-            || chunk.was_executed(&(start..rest.start))
-        {
+        let Some(open) = self.open.as_mut().filter(|open| ptr::eq(open.chunk, chunk)) else { return false };
+        let rest = &mut open.rest;
+        let is_last = start < rest.start && chunk.end_of(start) == rest.start;
+        if !is_last || chunk.was_executed(&(start..rest.start)) {
+            open.ended += 1;
             return false;
         }
         chunk.end_open_block(start);

@@ -106,11 +106,6 @@ impl Chunk {
         self.summary().ended.store(0, Ordering::Relaxed);
     }
 
-    /// How many blocks have ended whose granules are not free yet.
-    pub(super) fn ended(&self) -> u32 {
-        self.summary().ended.load(Ordering::Relaxed)
-    }
-
     /// Whether no core can still have anything of what is free here: a step that started later has finished.
     pub(super) fn can_renew(&self, step: u64) -> bool {
         self.summary().worn.load(Ordering::Relaxed) != 0 && self.renewing_step() <= step
@@ -173,7 +168,7 @@ impl Chunk {
             let class = (fitting != 0).then(|| fitting.trailing_zeros())?;
             // The index may name words where such runs were once: they are forgotten when it turns out.
             while let Some(word) = index.first(class) {
-                if let Some(run) = self.runs_in(word).find(|run| self.is_of(*run, class, is_worn)) {
+                if let Some(run) = self.fitting_run(word, length, is_worn) {
                     return Some(run);
                 }
                 index.remove(class, word);
@@ -185,11 +180,42 @@ impl Chunk {
     /// A free run of at least `length` granules, of the class of that length: some of its runs are too short.
     pub(super) fn find_tight_run(&self, length: u32, is_worn: bool) -> Option<Run> {
         let words = self.tables.index(is_worn).words_of(class_of(length));
-        words.take(TRIES).flat_map(|word| self.runs_in(word)).find(|run| run.length >= length)
+        words.take(TRIES).find_map(|word| self.fitting_run(word, length, is_worn))
     }
 
-    fn is_of(&self, run: Run, class: u32, is_worn: bool) -> bool {
-        class_of(run.length) == class && self.is_worn(run) == is_worn
+    /// A run of at least `length` granules that starts in a word.
+    #[inline]
+    fn fitting_run(&self, index: usize, length: u32, is_worn: bool) -> Option<Run> {
+        let free = self.starting_in(index);
+        // A bit stays where so many ones follow each other. What goes on in the next word is long enough too
+        // if its length says so.
+        let mut fitting = free;
+        let (mut ones, wanted) = (1, length.min(64));
+        while ones < wanted {
+            let step = ones.min(wanted - ones);
+            fitting &= fitting >> step;
+            ones += step;
+        }
+        let tail = free.leading_ones();
+        if tail > 0 && note(self.tables.lengths, index) + 1 >= length {
+            fitting |= 1 << (64 - tail);
+        }
+        while fitting != 0 {
+            let bit = fitting.trailing_zeros();
+            let run = self.run_from(index * 64 + bit as usize);
+            if run.length >= length && self.is_worn(run) == is_worn {
+                return Some(run);
+            }
+            fitting &= u64::MAX.checked_shl(bit + run.length).unwrap_or(0);
+        }
+        None
+    }
+
+    /// The free granules of a word, without those of a run that comes from the word before.
+    fn starting_in(&self, index: usize) -> u64 {
+        let free = word(self.tables.free, index);
+        let before = index.checked_sub(1).map_or(0, |before| word(self.tables.free, before) >> 63);
+        free & !(before * (free ^ (free.wrapping_add(1) & free)))
     }
 
     pub(super) fn was_executed(&self, granules: &Range<usize>) -> bool {
@@ -203,9 +229,8 @@ impl Chunk {
 
     /// The free runs that start in a word.
     fn runs_in(&self, index: usize) -> impl Iterator<Item = Run> + '_ {
-        let free = word(self.tables.free, index);
-        let before = index.checked_sub(1).map_or(0, |before| word(self.tables.free, before) >> 63);
-        let mut starts = free & !(free << 1 | before);
+        let free = self.starting_in(index);
+        let mut starts = free & !(free << 1);
         core::iter::from_fn(move || {
             let bit = (starts != 0).then(|| starts.trailing_zeros() as usize)?;
             starts &= starts - 1;
