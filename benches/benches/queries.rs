@@ -74,7 +74,9 @@ fn region_query(address: i64) -> f64 {
 }
 
 unsafe fn memory_of_records() {
-    let mut stats = execmem::abi::RtExecMemoryStats { size: size_of::<execmem::abi::RtExecMemoryStats>() as i64, ..ZERO };
+    // SAFETY: a structure of integers.
+    let mut stats: execmem::abi::RtExecMemoryStats = unsafe { std::mem::zeroed() };
+    stats.size = size_of_val(&stats) as i64;
     // SAFETY: the structure has the size that it says.
     unsafe { rt_exec_memory_stats(&mut stats) };
     println!(
@@ -84,19 +86,6 @@ unsafe fn memory_of_records() {
         stats.record_bytes as f64 / stats.regions as f64
     );
 }
-
-const ZERO: execmem::abi::RtExecMemoryStats = execmem::abi::RtExecMemoryStats {
-    size: 0,
-    regions: 0,
-    requested_bytes: 0,
-    regions_by_protection: [0; 8],
-    bytes_by_protection: [0; 8],
-    mapped_bytes: 0,
-    peak_mapped_bytes: 0,
-    failed_calls: 0,
-    policy: 0,
-    record_bytes: 0,
-};
 
 /// A foreign address beside the one system call that it takes.
 unsafe fn foreign() {

@@ -96,27 +96,29 @@ impl<T: Copy> Slots<T> {
         pool: &mut Pool,
         platform: impl Platform,
     ) -> Result<Index, Error> {
-        let index = if self.free != 0 {
-            self.free - 1
-        } else {
-            let (chunk, _) = place(self.used);
-            let start = self.chunks.get_mut(chunk).ok_or(Error::NoMemory)?;
-            if start.is_null() {
-                let bytes = size_of::<Slot<T>>() * ((FIRST as usize) << chunk);
-                *start = pool.take(platform, bytes.next_multiple_of(UNIT))?.as_ptr().cast();
-            }
-            self.used
-        };
-        // SAFETY: the slot lies in a chunk that exists: it is on the free list, or checked just now.
-        let slot = unsafe { &mut *self.pointer(index) };
-        if self.free != 0 {
-            self.free = slot.next;
-        } else {
-            self.used += 1;
+        if self.free == 0 {
+            self.add_fresh(pool, platform)?;
         }
+        let index = self.free - 1;
+        // SAFETY: a slot on the list lies in a chunk that exists.
+        let slot = unsafe { &mut *self.pointer(index) };
+        self.free = slot.next;
         slot.next = OCCUPIED;
         slot.record = MaybeUninit::new(record);
         Ok(index)
+    }
+
+    /// Puts a slot that was never used on the list of free slots, which is empty: its zeroed memory says so.
+    fn add_fresh(&mut self, pool: &mut Pool, platform: impl Platform) -> Result<(), Error> {
+        let (chunk, _) = place(self.used);
+        let start = self.chunks.get_mut(chunk).ok_or(Error::NoMemory)?;
+        if start.is_null() {
+            let bytes = size_of::<Slot<T>>() * ((FIRST as usize) << chunk);
+            *start = pool.take(platform, bytes.next_multiple_of(UNIT))?.as_ptr().cast();
+        }
+        self.used += 1;
+        self.free = self.used;
+        Ok(())
     }
 
     pub(crate) fn get(&self, index: Index) -> Option<&T> {

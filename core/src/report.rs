@@ -5,7 +5,6 @@ use crate::policy::{POLICIES, Policy, Trial};
 use crate::protection::Protection;
 use crate::registry::Page;
 use crate::runtime::Runtime;
-use core::fmt::Write;
 use core::ops::Range;
 use core::sync::atomic::{AtomicI64, Ordering};
 
@@ -85,28 +84,67 @@ pub struct Statistics {
     pub policy_trials: [Trial; POLICIES],
 }
 
-/// A line of text on the stack: the dump must not allocate.
+/// A line of text on the stack: the dump must not allocate, and the formatting of the standard library would
+/// be a tenth of the code that a small kernel gets. What doesn't fit is cut off.
 struct Line {
     text: [u8; 128],
     length: usize,
 }
 
 impl Line {
-    const EMPTY: Self = Self { text: [0; 128], length: 0 };
-
-    /// What was written: whole strings, so it is UTF-8.
-    fn text(&self) -> &str {
-        self.text.get(..self.length).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    const fn new() -> Self {
+        Self { text: [0; 128], length: 0 }
     }
-}
 
-impl Write for Line {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let end = self.length + text.len();
-        let room = self.text.get_mut(self.length..end).ok_or(core::fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
+    #[inline(never)]
+    fn text(&mut self, text: &str) -> &mut Self {
+        text.bytes().for_each(|byte| self.byte(byte));
+        self
+    }
+
+    /// A decimal number, with spaces in front up to `width`.
+    fn decimal(&mut self, number: i64, width: usize) -> &mut Self {
+        if number < 0 {
+            self.byte(b'-');
+        }
+        let mut digits = [b' '; 20];
+        let mut rest = number.unsigned_abs();
+        let mut length = 0;
+        for place in digits.iter_mut().rev() {
+            *place = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            length += 1;
+            if rest == 0 {
+                break;
+            }
+        }
+        let padding = digits.len().saturating_sub(length.max(width));
+        digits.iter().skip(padding).for_each(|digit| self.byte(*digit));
+        self
+    }
+
+    /// An address, with all its digits.
+    fn address(&mut self, address: usize) -> &mut Self {
+        self.text("0x");
+        for shift in (0..usize::BITS).step_by(4).rev() {
+            self.byte(b"0123456789abcdef"[address >> shift & 15]);
+        }
+        self
+    }
+
+    fn byte(&mut self, byte: u8) {
+        if let Some(place) = self.text.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+
+    /// The line, with its end. What is written next begins a new one.
+    fn finish(&mut self) -> &[u8] {
+        self.length = self.length.min(self.text.len() - 1);
+        self.byte(b'\n');
+        let length = core::mem::take(&mut self.length);
+        self.text.get(..length).unwrap_or_default()
     }
 }
 
@@ -151,43 +189,42 @@ impl<P: Platform> Runtime<P> {
         statistics
     }
 
-    /// Prints a head line with the policy and those that the system did not grant, the number of allocations, their bytes, and a line for each with address, size
-    /// and protection, in address order. Where pages of one differ, the first one's protection has a `+`.
+    /// Prints a head line with the policy and those that the system did not grant, the number of allocations,
+    /// their bytes, and a line for each with address, size and protection, in address order. Where pages of one
+    /// differ, the first one's protection has a `+`.
     pub fn dump(&self) {
-        self.dump_policy();
-        self.print(format_args!("allocations: {}\n", self.region_count()));
-        self.print(format_args!("bytes: {}\n", self.requested_bytes()));
+        let line = &mut Line::new();
+        self.dump_policy(line);
+        self.print(line.text("allocations: ").decimal(self.region_count(), 0));
+        self.print(line.text("bytes: ").decimal(self.requested_bytes(), 0));
         let mut pending: Option<(Page, Protection, bool)> = None;
         for (_, page) in self.base_runs() {
             match &mut pending {
                 Some((first, _, mixed)) if first.region == page.region => *mixed = true,
-                _ => {
-                    self.dump_region(pending.replace((page, page.protection, false)));
-                }
+                _ => self.dump_region(pending.replace((page, page.protection, false)), line),
             }
         }
-        self.dump_region(pending);
+        self.dump_region(pending, line);
     }
 
-    fn dump_policy(&self) {
+    fn dump_policy(&self, line: &mut Line) {
         let policy = self.policy().unwrap_or(Policy::Auto);
-        let mut refused = Line::EMPTY;
+        line.text("execmem: executable memory, policy ").text(policy.name());
         for (number, trial) in self.policy.trials().into_iter().enumerate() {
             if let (Trial::Failed(_), Ok(other)) = (trial, Policy::from_number(number as i32)) {
-                // The few short names fit.
-                let _ = write!(refused, ", no {}", other.name());
+                line.text(", no ").text(other.name());
             }
         }
-        self.print(format_args!("execmem: executable memory, policy {}{}\n", policy.name(), refused.text()));
+        self.print(line);
     }
 
-    fn dump_region(&self, pending: Option<(Page, Protection, bool)>) {
+    fn dump_region(&self, pending: Option<(Page, Protection, bool)>, line: &mut Line) {
         let Some((page, protection, mixed)) = pending else { return };
         let Some(region) = self.registry.region_of(page) else { return };
         if region.kind.is_exec_memory() {
-            let more = if mixed { "+" } else { "" };
-            let letters = protection.letters();
-            self.print(format_args!("  {:#018x} {:>12} {letters}{more}\n", region.base, region.size));
+            line.text("  ").address(region.base).text(" ").decimal(region.size as i64, 12);
+            line.text(" ").text(protection.letters()).text(if mixed { "+" } else { "" });
+            self.print(line);
         }
     }
 
@@ -196,10 +233,38 @@ impl<P: Platform> Runtime<P> {
         self.registry.all_runs().filter(|(_, page)| !page.is_other_view)
     }
 
-    fn print(&self, text: core::fmt::Arguments<'_>) {
-        let mut line = Line::EMPTY;
-        if line.write_fmt(text).is_ok() {
-            self.platform.print(line.text().as_bytes());
+    #[inline(never)]
+    fn print(&self, line: &mut Line) {
+        self.platform.print(line.finish());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_whole_whatever_their_size() {
+        for (number, width, expected) in [
+            (0, 0, "0\n"),
+            (7, 3, "  7\n"),
+            (1000, 3, "1000\n"),
+            (-15, 0, "-15\n"),
+            (i64::MAX, 0, "9223372036854775807\n"),
+            (i64::MIN, 0, "-9223372036854775808\n"),
+        ] {
+            assert_eq!(Line::new().decimal(number, width).finish(), expected.as_bytes());
         }
+        assert_eq!(Line::new().address(0).finish(), b"0x0000000000000000\n");
+        assert_eq!(Line::new().address(0x1b_9000_00af).finish(), b"0x0000001b900000af\n");
+        assert_eq!(Line::new().address(usize::MAX).finish(), b"0xffffffffffffffff\n");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_off_and_still_ends() {
+        let mut line = Line::new();
+        (0..20).for_each(|_| _ = line.text("123456789 "));
+        let text = line.finish();
+        assert_eq!((text.len(), text.last()), (128, Some(&b'\n')));
     }
 }

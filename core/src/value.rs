@@ -3,13 +3,13 @@
 //! Until a runtime registers its own table, a built-in store serves: its values are handles (a slot and
 //! a generation, never a pointer), so that a stale or invented one is refused instead of followed.
 
+mod blocks;
+
 use crate::error::Error;
 use crate::memory::{Index, Pool, Slots};
-use crate::platform::{Memory, Platform};
-use crate::protection::Protection;
-use crate::span::Span;
+use crate::platform::Platform;
+use blocks::Blocks;
 use core::ptr;
-use dlmalloc::Dlmalloc;
 
 /// A 64-bit word that belongs to the language runtime. This library never looks inside one.
 pub type RtValue = u64;
@@ -60,54 +60,57 @@ struct Stored {
 pub(crate) struct Values<P: Platform> {
     platform: P,
     operations: spin::Mutex<Option<ValueOperations>>,
-    store: spin::Mutex<Store<P>>,
+    store: spin::Mutex<Store>,
 }
 
-struct Store<P: Platform> {
-    heap: Dlmalloc<Pages<P>>,
+struct Store {
+    blocks: Blocks,
     values: Slots<Stored>,
     pool: Pool,
 }
 
 // SAFETY: the store owns what its pointers point to.
-unsafe impl<P: Platform> Send for Store<P> {}
+unsafe impl Send for Stored {}
 
-/// Gives the allocator its memory.
-struct Pages<P>(P);
+/// Bytes for the time of a call: on the stack if they are few, else in pages.
+struct Buffer<P: Platform> {
+    small: [u8; SMALL_TEXT],
+    /// Pages, if it has any.
+    pages: *mut u8,
+    length: usize,
+    platform: P,
+}
 
-// SAFETY: fresh pages of the platform, as the trait wants them.
-unsafe impl<P: Platform> dlmalloc::Allocator for Pages<P> {
-    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        match self.0.map(size, Memory::Private(Protection::RW), None) {
-            Ok(views) => (ptr::with_exposed_provenance_mut(views.address), size, 0),
-            Err(_) => (ptr::null_mut(), 0, 0),
+impl<P: Platform> Buffer<P> {
+    fn new(length: usize, platform: P) -> Result<Self, Error> {
+        let pages = if length > SMALL_TEXT { blocks::map(length, platform)? } else { ptr::null_mut() };
+        Ok(Self { small: [0; SMALL_TEXT], pages, length, platform })
+    }
+
+    fn start(&mut self) -> *mut u8 {
+        if self.pages.is_null() { self.small.as_mut_ptr() } else { self.pages }
+    }
+}
+
+impl<P: Platform> Drop for Buffer<P> {
+    fn drop(&mut self) {
+        if !self.pages.is_null() {
+            // SAFETY: mapped by `new`, and the buffer is gone. If they can't be unmapped they are lost.
+            let _ = unsafe { self.platform.unmap(blocks::pages(self.pages, self.length, self.platform)) };
         }
     }
+}
 
-    fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
-        ptr::null_mut()
+/// Shows the parts of a text that are UTF-8 to `each`, and U+FFFD for what is between them: as many as
+/// `String::from_utf8_lossy` makes.
+fn for_each_piece(mut text: &[u8], each: &mut dyn FnMut(&[u8])) {
+    while let Err(error) = core::str::from_utf8(text) {
+        let (valid, rest) = text.split_at_checked(error.valid_up_to()).unwrap_or_default();
+        each(valid);
+        each("\u{fffd}".as_bytes());
+        text = error.error_len().and_then(|length| rest.get(length..)).unwrap_or_default();
     }
-
-    fn free_part(&self, start: *mut u8, old_size: usize, new_size: usize) -> bool {
-        self.free(start.wrapping_add(new_size), old_size - new_size)
-    }
-
-    fn free(&self, start: *mut u8, size: usize) -> bool {
-        // SAFETY: the allocator gives back pages that it got from `alloc` and uses no more.
-        unsafe { self.0.unmap(Span::from_parts(start.addr(), size)) }.is_ok()
-    }
-
-    fn can_release_part(&self, _: u32) -> bool {
-        true
-    }
-
-    fn allocates_zeros(&self) -> bool {
-        true
-    }
-
-    fn page_size(&self) -> usize {
-        self.0.page_size()
-    }
+    each(text);
 }
 
 impl<P: Platform> Values<P> {
@@ -115,11 +118,7 @@ impl<P: Platform> Values<P> {
         Self {
             platform,
             operations: spin::Mutex::new(None),
-            store: spin::Mutex::new(Store {
-                heap: Dlmalloc::new_with_allocator(Pages(platform)),
-                values: Slots::new(),
-                pool: Pool::new(),
-            }),
+            store: spin::Mutex::new(Store { blocks: Blocks::new(), values: Slots::new(), pool: Pool::new() }),
         }
     }
 
@@ -185,52 +184,31 @@ impl<P: Platform> Values<P> {
     /// # Safety
     /// `data` is readable for `length` bytes. They may change meanwhile: they are read once.
     pub(crate) unsafe fn make_string_lossy(&self, data: *const u8, length: usize) -> Result<RtValue, Error> {
-        self.with_buffer(length, |copy| {
-            // SAFETY: `data` by the caller; the buffer has `length` bytes and is ours.
-            let bytes = unsafe {
-                ptr::copy_nonoverlapping(data, copy, length);
-                core::slice::from_raw_parts(copy, length)
-            };
-            if core::str::from_utf8(bytes).is_ok() {
-                // SAFETY: just checked.
-                return unsafe { self.make_string(copy, length) };
-            }
-            let pieces = || {
-                bytes.utf8_chunks().flat_map(|chunk| {
-                    [chunk.valid(), if chunk.invalid().is_empty() { "" } else { "\u{fffd}" }]
-                })
-            };
-            let total = pieces().map(str::len).sum();
-            self.with_buffer(total, |text| {
-                let mut end = text;
-                for piece in pieces() {
-                    // SAFETY: the buffer holds all pieces, one behind the other.
-                    unsafe {
-                        ptr::copy_nonoverlapping(piece.as_ptr(), end, piece.len());
-                        end = end.add(piece.len());
-                    }
-                }
-                // SAFETY: the pieces are strings.
-                unsafe { self.make_string(text, total) }
-            })
-        })
-    }
-
-    /// Runs `then` with a buffer of `length` bytes: on the stack if small, else in pages.
-    fn with_buffer<R>(
-        &self,
-        length: usize,
-        then: impl FnOnce(*mut u8) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        if length <= SMALL_TEXT {
-            return then([0u8; SMALL_TEXT].as_mut_ptr());
+        let mut copy = Buffer::new(length, self.platform)?;
+        let copy = copy.start();
+        // SAFETY: `data` by the caller; the buffer has `length` bytes and is ours.
+        let bytes = unsafe {
+            ptr::copy_nonoverlapping(data, copy, length);
+            core::slice::from_raw_parts(copy, length)
+        };
+        if core::str::from_utf8(bytes).is_ok() {
+            // SAFETY: just checked.
+            return unsafe { self.make_string(copy, length) };
         }
-        let length = crate::span::round_up(length, self.platform.page_size());
-        let start = self.platform.map(length, Memory::Private(Protection::RW), None)?.address;
-        let result = then(ptr::with_exposed_provenance_mut(start));
-        // SAFETY: mapped above, and `then` is done with it. If this fails the pages are lost.
-        let _ = unsafe { self.platform.unmap(Span::from_parts(start, length)) };
-        result
+        let mut total = 0;
+        for_each_piece(bytes, &mut |piece| total += piece.len());
+        let mut text = Buffer::new(total, self.platform)?;
+        let text = text.start();
+        let mut end = text;
+        for_each_piece(bytes, &mut |piece| {
+            // SAFETY: the buffer holds all pieces, one behind the other.
+            unsafe {
+                ptr::copy_nonoverlapping(piece.as_ptr(), end, piece.len());
+                end = end.add(piece.len());
+            }
+        });
+        // SAFETY: the pieces are strings.
+        unsafe { self.make_string(text, total) }
     }
 
     /// The bytes of a byte array. For the runtime's own values the pointer is good until it gets control
@@ -262,8 +240,8 @@ impl<P: Platform> Values<P> {
         let mut store = self.store.lock();
         let index = store.find(value).ok_or(Error::BadValue)?;
         let stored = store.values.remove(index).ok_or(Error::BadValue)?;
-        // SAFETY: `keep` allocated it with these sizes, and the value is gone.
-        unsafe { store.heap.free(stored.data, stored.length.max(1), 1) };
+        // SAFETY: `keep` took it for this length, and the value is gone.
+        unsafe { store.blocks.give_back(stored.data, stored.length, self.platform) };
         Ok(())
     }
 
@@ -276,26 +254,22 @@ impl<P: Platform> Values<P> {
     /// `data` is readable for `length` bytes.
     unsafe fn keep(&self, data: *const u8, length: usize, sort: Sort) -> Result<RtValue, Error> {
         let mut store = self.store.lock();
-        // SAFETY: the size is not 0, the alignment a power of two.
-        let copy = unsafe { store.heap.malloc(length.max(1), 1) };
-        if copy.is_null() {
-            return Err(Error::NoMemory);
-        }
+        let Store { blocks, values, pool } = &mut *store;
+        let copy = blocks.take(length, self.platform)?;
         // SAFETY: `data` by the caller; the copy is fresh and large enough.
         unsafe { ptr::copy_nonoverlapping(data, copy, length) };
-        let Store { heap, values, pool } = &mut *store;
         match values.insert(Stored { data: copy, length, sort }, pool, self.platform) {
             Ok(index) => Ok(store.handle(index)),
             Err(error) => {
-                // SAFETY: allocated above with this size, and nobody has seen it.
-                unsafe { heap.free(copy, length.max(1), 1) };
+                // SAFETY: taken above for this length, and nobody has seen it.
+                unsafe { blocks.give_back(copy, length, self.platform) };
                 Err(error)
             }
         }
     }
 }
 
-impl<P: Platform> Store<P> {
+impl Store {
     fn handle(&self, index: Index) -> RtValue {
         let generation = self.values.generation(index).unwrap_or(0) & GENERATION_MASK;
         (generation as u64) << 35 | (index as u64) << TAG_BITS | TAG

@@ -238,18 +238,18 @@ fn no_page_operation_reaches_a_heaps_pages() {
 #[test]
 fn the_heap_prefers_two_views_where_the_choice_is_its_own() {
     let fake = Fake::new();
-    let runtime = Runtime::new(fake.platform(), &[]);
+    let runtime = Runtime::new(fake.platform());
     runtime.alloc_exec(1).unwrap();
     assert_eq!(runtime.policy(), Ok(Policy::Rwx));
     assert_eq!(runtime.code_heap().policy(), Ok(Policy::Dual));
 
     let fake = Fake::new();
     fake.switch(|switches| (switches.refuse_dual, switches.refuse_writable_code) = (true, true));
-    let runtime = Runtime::new(fake.platform(), &[]);
+    let runtime = Runtime::new(fake.platform());
     assert_eq!(runtime.code_heap().policy(), Ok(Policy::Toggle));
 
     let fake = Fake::new();
-    let runtime = Runtime::new(fake.platform(), &[]);
+    let runtime = Runtime::new(fake.platform());
     runtime.set_policy(Policy::Rwx).unwrap();
     assert_eq!(runtime.code_heap().policy(), Ok(Policy::Rwx));
 }

@@ -8,7 +8,7 @@ use execmem_fake::{Call, Fake, FakePlatform, Switches};
 
 fn runtime(fake: &Fake, switches: Switches) -> Runtime<FakePlatform> {
     fake.switch(|all| *all = switches);
-    Runtime::new(fake.platform(), &[])
+    Runtime::new(fake.platform())
 }
 
 fn auto_becomes(switches: Switches) -> Result<Policy, Error> {

@@ -61,7 +61,7 @@ fn a_region_costs_at_most_64_bytes_and_its_share_of_the_nodes() {
     let regions = if cfg!(miri) { 200 } else { 50_000 };
     let fake = Fake::with_arena(4096, regions * 4096 + (16 << 20));
     let pool = pool_bytes(&fake);
-    let runtime = execmem_core::Runtime::new(fake.platform(), &[]);
+    let runtime = execmem_core::Runtime::new(fake.platform());
     runtime.set_policy(Policy::Rwx).unwrap();
     let all: Vec<usize> = (0..regions).map(|_| runtime.alloc_exec(100).unwrap()).collect();
     assert_eq!(runtime.region_count(), regions as i64);

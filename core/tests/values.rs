@@ -118,6 +118,27 @@ fn memory_of_freed_values_is_used_again() {
     }
 }
 
+#[test]
+fn values_of_all_sizes_keep_their_bytes_while_others_come_and_go() {
+    let system = system();
+    let mut values: Vec<(RtValue, Vec<u8>)> = Vec::new();
+    let rounds = if cfg!(miri) { 100u64 } else { 5000 };
+    for round in 0..rounds {
+        let random = round.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let length = random as usize % (1 << (random >> 20 & 15)) + random as usize % 3;
+        let contents = vec![round as u8; length];
+        values.push((bytes(&system, &contents).unwrap(), contents));
+        if values.len() == 50 {
+            let (value, contents) = values.swap_remove(random as usize % 50);
+            assert_eq!(system.value(value), contents);
+            assert_eq!(free(&system, value), Ok(true));
+        }
+    }
+    for (value, contents) in values {
+        assert_eq!(system.value(value), contents);
+    }
+}
+
 fn map(system: &System) -> (i64, usize) {
     let flags = MapFlags::PRIVATE;
     let request =

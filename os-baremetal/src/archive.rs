@@ -1,16 +1,68 @@
-//! Finding files in a cpio archive. Pure, so that it is tested on any host.
+//! Finding files in a cpio archive in the "newc" format (cpio(5)). Pure, so that it is tested on any host.
 
 use core::fmt;
-use cpio_reader::Entry;
 use execmem_core::Error;
 
 /// The name of the entry that closes an archive.
-const TRAILER: &[u8] = b"TRAILER!!!\0";
-/// Bytes in front of an entry's name.
-const HEADER: usize = 110;
-/// The field of a mode that says what kind of file it is (cpio(5)), and two of its values.
+const TRAILER: &str = "TRAILER!!!";
+/// Bytes in front of an entry's name: the magic number, and 13 numbers of eight hexadecimal digits.
+const HEADER: usize = 6 + 13 * 8;
+/// The field of a mode that says what kind of file it is, and two of its values.
 const KIND: u32 = 0o170000;
 const REGULAR: u32 = 0o100000;
+
+/// A file, directory or link.
+struct Entry<'a> {
+    name: &'a str,
+    contents: &'a [u8],
+    mode: u32,
+    links: u32,
+    /// What entries for the same file have in common: inode and device.
+    file: [u32; 3],
+}
+
+/// The entries up to the trailer, or to one that can't be read.
+struct Entries<'a> {
+    archive: &'a [u8],
+    /// Where the next entry begins.
+    offset: usize,
+}
+
+impl<'a> Entries<'a> {
+    fn of(archive: &'a [u8]) -> Self {
+        Self { archive, offset: 0 }
+    }
+
+    /// What is behind the entries that were read.
+    fn rest(&self) -> &'a [u8] {
+        self.archive.get(self.offset..).unwrap_or_default()
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        let rest = self.rest();
+        if !is_newc(rest) {
+            return None;
+        }
+        let mut numbers = [0; 13];
+        for (number, digits) in numbers.iter_mut().zip(rest.get(6..HEADER)?.chunks_exact(8)) {
+            for digit in digits {
+                *number = *number << 4 | char::from(*digit).to_digit(16)?;
+            }
+        }
+        let [inode, mode, _, _, links, _, length, major, minor, _, _, name_length, _] = numbers;
+        let name_end = HEADER + name_length as usize;
+        let (0, name) = rest.get(HEADER..name_end)?.split_last()? else { return None };
+        let name = core::str::from_utf8(name).ok().filter(|name| *name != TRAILER)?;
+        let start = name_end.next_multiple_of(4);
+        let contents = rest.get(start..start + length as usize)?;
+        self.offset += (start + contents.len()).next_multiple_of(4);
+        Some(Entry { name, contents, mode, links, file: [inode, major, minor] })
+    }
+}
 
 /// An archive whose entry at this place can't be read. Everything behind it is lost, so none of it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,27 +90,18 @@ impl fmt::Display for DamagedArchive<'_> {
 
 impl core::error::Error for DamagedArchive<'_> {}
 
-/// Whether the archive can be read up to its trailer. The reader itself stops at damage without a word.
+/// Whether the archive can be read up to its trailer.
 pub(crate) fn check(archive: &[u8]) -> Result<(), DamagedArchive<'_>> {
-    let mut offset = 0;
-    let mut previous = None;
-    for entry in cpio_reader::iter_files(archive) {
-        if !is_newc(&archive[offset..]) {
-            break;
-        }
-        let header_and_name = HEADER + entry.name().len() + 1;
-        offset += header_and_name.next_multiple_of(4) + entry.file().len().next_multiple_of(4);
-        offset = offset.min(archive.len());
-        previous = Some(entry.name());
-    }
-    let rest = &archive[offset..];
-    let name = rest.get(HEADER..).unwrap_or_default();
-    if is_newc(rest) && name.starts_with(TRAILER) {
+    let mut entries = Entries::of(archive);
+    let previous = entries.by_ref().last().map(|entry| entry.name);
+    let rest = entries.rest();
+    let name = rest.get(HEADER..).filter(|_| is_newc(rest)).unwrap_or_default();
+    let end = name.iter().position(|byte| *byte == 0);
+    let entry = end.and_then(|end| core::str::from_utf8(name.get(..end)?).ok());
+    if entry == Some(TRAILER) {
         return Ok(());
     }
-    let end = name.iter().position(|byte| *byte == 0).filter(|_| is_newc(rest));
-    let entry = end.and_then(|end| core::str::from_utf8(&name[..end]).ok());
-    Err(DamagedArchive { offset, entry, previous })
+    Err(DamagedArchive { offset: entries.offset.min(archive.len()), entry, previous })
 }
 
 fn is_newc(entry: &[u8]) -> bool {
@@ -72,20 +115,19 @@ pub(crate) fn find<'a>(archive: &'a [u8], path: &[u8]) -> Result<&'a [u8], Error
         return Err(Error::NotFound);
     }
     let path = relative(path);
-    let same_name = |entry: &Entry<'_>| relative(entry.name().as_bytes()) == path;
-    let Some(entry) = cpio_reader::iter_files(archive).filter(same_name).last() else {
+    let entries = || Entries::of(archive);
+    let Some(entry) = entries().filter(|entry| relative(entry.name.as_bytes()) == path).last() else {
         return Err(if path.is_empty() { Error::NotRegularFile } else { Error::NotFound });
     };
-    if entry.mode().bits() & KIND != REGULAR {
+    if entry.mode & KIND != REGULAR {
         return Err(Error::NotRegularFile);
     }
     // Of the names of one file, only the last comes with its contents.
-    let same_file = |other: &Entry<'_>| {
-        (other.ino(), other.devmajor(), other.devminor()) == (entry.ino(), entry.devmajor(), entry.devminor())
-    };
-    let linked = || cpio_reader::iter_files(archive).filter(same_file).map(|other| other.file()).last();
-    match entry.file() {
-        [] if entry.nlink() > 1 => Ok(linked().unwrap_or_default()),
+    match entry.contents {
+        [] if entry.links > 1 => {
+            let linked = entries().filter(|other| other.file == entry.file).last();
+            Ok(linked.map_or(&[], |other| other.contents))
+        }
         contents => Ok(contents),
     }
 }
@@ -169,7 +211,7 @@ mod tests {
     fn an_archive_that_ends_early_is_damaged_wherever_it_ends() {
         let archive = sample();
         // The trailer's padding may be missing.
-        let trailer = archive.len() - entry("TRAILER!!!", 0, 1, b"").len() + HEADER + TRAILER.len();
+        let trailer = archive.len() - entry("TRAILER!!!", 0, 1, b"").len() + HEADER + TRAILER.len() + 1;
         for length in 0..trailer {
             assert!(check(&archive[..length]).is_err(), "{length} of {}", archive.len());
         }

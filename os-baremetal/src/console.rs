@@ -1,7 +1,6 @@
 //! Text for people: the PL011, or whatever the kernel prints with.
 
 use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
-use core::fmt::Write;
 use core::ptr::NonNull;
 use spin::Mutex;
 
@@ -37,9 +36,11 @@ pub fn print(line: &[u8]) {
     match &mut *CONSOLE.lock() {
         Console::None => {}
         Console::Pl011(uart) => {
-            for piece in line.utf8_chunks() {
-                // The device takes everything.
-                let _ = uart.write_str(piece.valid());
+            for byte in line {
+                while uart.is_tx_fifo_full() {
+                    core::hint::spin_loop();
+                }
+                uart.write_word(*byte);
             }
         }
         Console::Writer(write) => write(line),

@@ -16,9 +16,9 @@ use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use arm_gic::IntId;
 use arm_gic::gicv3::{GicCpuInterface, SgiTarget, SgiTargetGroup};
-use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use execmem_core::Error;
-use spin::Once;
+use spin::Mutex;
 
 /// So many cores can enter.
 pub const MAX_CORES: usize = 64;
@@ -39,11 +39,13 @@ impl Core {
 }
 
 static CORES: [Core; MAX_CORES] = [const { Core::new() }; MAX_CORES];
+/// So many of them were ever used: no others need be looked at.
+static USED: AtomicUsize = AtomicUsize::new(0);
 /// Stands for all cores that have not entered.
 static STRANGER: Core = Core::new();
 /// Counts the requests to synchronise.
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
-static INTERRUPT_OTHERS: Once<fn()> = Once::new();
+static INTERRUPT_OTHERS: Mutex<Option<fn()>> = Mutex::new(None);
 
 /// Aff3 in bits 39:32, Aff2, Aff1 and Aff0 in bits 23:0.
 const AFFINITY: u64 = 0xff_00ff_ffff;
@@ -54,10 +56,15 @@ fn identity() -> u64 {
     MPIDR_EL1.get() & AFFINITY | PRESENT
 }
 
+/// The cells of cores that have entered, and maybe left.
+fn used() -> impl Iterator<Item = &'static Core> {
+    CORES.iter().take(USED.load(Ordering::SeqCst))
+}
+
 /// The calling core's cells.
 pub(crate) fn this() -> &'static Core {
     let identity = identity();
-    CORES.iter().find(|core| core.identity.load(Ordering::Relaxed) == identity).unwrap_or(&STRANGER)
+    used().find(|core| core.identity.load(Ordering::Relaxed) == identity).unwrap_or(&STRANGER)
 }
 
 /// Tells the library that this core takes part from now on: it will be interrupted, and it gets a cell of
@@ -67,9 +74,11 @@ pub fn enter() -> Result<(), Error> {
     if !core::ptr::eq(this(), &STRANGER) {
         return Ok(());
     }
-    for core in &CORES {
+    for (index, core) in CORES.iter().enumerate() {
         let free = core.identity.compare_exchange(0, identity(), Ordering::SeqCst, Ordering::Relaxed);
         if free.is_ok() {
+            // Who doesn't see this core yet has published before it synchronises itself.
+            USED.fetch_max(index + 1, Ordering::SeqCst);
             synchronize_this_core();
             return Ok(());
         }
@@ -105,14 +114,14 @@ pub fn interrupt_others_by_gicv3() {
 }
 
 pub(crate) fn set_interrupt_others(interrupt: fn()) {
-    INTERRUPT_OTHERS.call_once(|| interrupt);
+    *INTERRUPT_OTHERS.lock() = Some(interrupt);
 }
 
 /// After it every core that has entered has synchronised itself, or will as the kernel promised.
 pub(crate) fn synchronize() -> Result<(), Error> {
-    let Some(interrupt_others) = INTERRUPT_OTHERS.get() else { return Ok(()) };
+    let Some(interrupt_others) = *INTERRUPT_OTHERS.lock() else { return Ok(()) };
     let this = this();
-    let others = || CORES.iter().filter(|core| !core::ptr::eq(*core, this));
+    let others = || used().filter(|core| !core::ptr::eq(*core, this));
     let is_present = |core: &Core| core.identity.load(Ordering::SeqCst) != 0;
     if !others().any(is_present) {
         return Ok(());

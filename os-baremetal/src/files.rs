@@ -42,9 +42,7 @@ pub(crate) fn map(
     let bytes = contents.get(part.offset as usize..).and_then(|rest| rest.get(..part.length));
     let bytes = bytes.ok_or(Error::OutOfRange)?;
     let length = part.length.next_multiple_of(PAGE_SIZE);
-    let address = pages::map_filled(length, part.protection, None, false, |pages| {
-        pages[..bytes.len()].copy_from_slice(bytes);
-    })?;
+    let address = pages::map_filled(length, part.protection, None, false, bytes)?;
     if part.protection.contains(Protection::EXEC) {
         // SAFETY: mapped above, and readable: there are no pages that can only be executed.
         unsafe { icache::make_coherent(address, address, length) };

@@ -1,9 +1,10 @@
 //! Physical memory, frame by frame: how many pages show each of them.
 
+use crate::tables::PAGE_SIZE;
+
 /// The frames of a range of physical memory. A frame is free while no page shows it.
 pub(crate) struct Frames {
     start: usize,
-    frame_size: usize,
     /// For each frame, how many pages show it (two views of the same memory share their frames), and
     /// [`DROPPABLE`].
     pages: &'static mut [u8],
@@ -17,10 +18,10 @@ const DROPPABLE: u8 = 1 << 7;
 
 impl Frames {
     /// Frames from the physical address `start` on, one for each counter. All are free.
-    pub(crate) fn new(start: usize, frame_size: usize, pages: &'static mut [u8]) -> Self {
+    pub(crate) fn new(start: usize, pages: &'static mut [u8]) -> Self {
         pages.fill(0);
         let free = pages.len();
-        Self { start, frame_size, pages, free, next: 0 }
+        Self { start, pages, free, next: 0 }
     }
 
     /// How many frames are free.
@@ -30,42 +31,45 @@ impl Frames {
 
     /// A frame for one page: its physical address.
     pub(crate) fn take(&mut self, droppable: bool) -> Option<usize> {
-        let is_free = |pages: &u8| *pages == 0;
-        let behind = self.pages[self.next..].iter().position(is_free).map(|index| self.next + index);
-        let index = behind.or_else(|| self.pages[..self.next].iter().position(is_free))?;
-        self.pages[index] = if droppable { 1 | DROPPABLE } else { 1 };
+        let (before, behind) = self.pages.split_at_checked(self.next)?;
+        let first_free = |pages: &[u8]| pages.iter().position(|pages| *pages == 0);
+        let index = match first_free(behind) {
+            Some(index) => self.next + index,
+            None => first_free(before)?,
+        };
+        *self.pages.get_mut(index)? = if droppable { 1 | DROPPABLE } else { 1 };
         self.free -= 1;
         self.next = index + 1;
-        Some(self.start + index * self.frame_size)
+        Some(self.start + index * PAGE_SIZE)
     }
 
     /// Whether the contents of a frame in use may be dropped.
-    pub(crate) fn is_droppable(&self, frame: usize) -> bool {
-        self.pages[self.index(frame)] & DROPPABLE != 0
+    pub(crate) fn is_droppable(&mut self, frame: usize) -> bool {
+        self.pages_of(frame).is_some_and(|pages| *pages & DROPPABLE != 0)
     }
 
     /// Notes that one more page shows a frame. False if so many already do that it can't be counted.
     pub(crate) fn share(&mut self, frame: usize) -> bool {
-        let index = self.index(frame);
-        let is_countable = self.pages[index] & !DROPPABLE < !DROPPABLE;
+        let Some(pages) = self.pages_of(frame) else { return false };
+        let is_countable = *pages & !DROPPABLE < !DROPPABLE;
         if is_countable {
-            self.pages[index] += 1;
+            *pages += 1;
         }
         is_countable
     }
 
     /// Notes that one page less shows a frame.
     pub(crate) fn give_back(&mut self, frame: usize) {
-        let index = self.index(frame);
-        self.pages[index] -= 1;
-        if self.pages[index] & !DROPPABLE == 0 {
-            self.pages[index] = 0;
+        let Some(pages) = self.pages_of(frame) else { return };
+        *pages -= 1;
+        if *pages & !DROPPABLE == 0 {
+            *pages = 0;
             self.free += 1;
         }
     }
 
-    fn index(&self, frame: usize) -> usize {
-        (frame - self.start) / self.frame_size
+    fn pages_of(&mut self, frame: usize) -> Option<&mut u8> {
+        self.pages.get_mut((frame - self.start) / PAGE_SIZE)
     }
 }
 
@@ -79,7 +83,7 @@ mod tests {
     const START: usize = 0x4800_0000;
 
     fn frames(count: usize) -> Frames {
-        Frames::new(START, 4096, Box::leak(vec![0xff; count].into_boxed_slice()))
+        Frames::new(START, Box::leak(vec![0xff; count].into_boxed_slice()))
     }
 
     #[test]

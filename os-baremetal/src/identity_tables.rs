@@ -6,25 +6,29 @@
 //! without access keeps its frame and [`TAKEN`], but loses VALID.
 
 use crate::tables::{PAGE_SIZE, PageTables};
-use aarch64_paging::Mapping as PagingMapping;
-use aarch64_paging::descriptor::{El1Attributes as Attributes, PhysicalAddress, UpdatableDescriptor};
-use aarch64_paging::paging::{Constraints, El1And0, MemoryRegion, PageTable, Translation, VaRange};
-use core::cell::UnsafeCell;
+use aarch64_paging::descriptor::{El1Attributes as Attributes, PhysicalAddress};
+use aarch64_paging::paging::{
+    Constraints, El1And0, MemoryRegion, PageTable, RootTable, Translation, VaRange,
+};
+use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use execmem_core::platform::Mapping;
 use execmem_core::{Error, Protection};
-use spin::Once;
 
 /// Tables start at level 1: 39 bits of address, as aarch64-rt's DEFAULT_TCR says.
 const ROOT_LEVEL: usize = 1;
 const LEAF_LEVEL: usize = 3;
 /// Addresses from here up are not covered.
 const ADDRESS_END: usize = 1 << 39;
+/// So many bits of an address lie behind those that choose a descriptor at a level.
+const fn offset_bits(level: usize) -> usize {
+    PAGE_SIZE.ilog2() as usize + 9 * (LEAF_LEVEL - level)
+}
 /// Bytes that one descriptor at a level stands for.
 const fn reach(level: usize) -> usize {
-    PAGE_SIZE << (9 * (LEAF_LEVEL - level))
+    1 << offset_bits(level)
 }
 
 /// A bit that the hardware leaves to software: the page is mapped, if perhaps without any access.
@@ -115,10 +119,11 @@ impl Translation<Attributes> for TableMemory {
     }
 }
 
-/// How many tables below the root a range touches at most, if `most` are needed at each level.
+/// How many tables below the root, which descriptors of levels 1 and 2 lead to, a range touches at most, if
+/// `most` are needed at each level.
 fn tables_for(range: &Range<usize>, most: usize) -> usize {
-    let spanned = |level| (range.end - 1) / reach(level) - range.start / reach(level) + 1;
-    (ROOT_LEVEL..LEAF_LEVEL).map(|level| spanned(level).min(most)).sum()
+    let spanned = |level| ((range.end - 1) >> offset_bits(level)) - (range.start >> offset_bits(level)) + 1;
+    spanned(1).min(most) + spanned(2).min(most)
 }
 
 /// Page tables with the kernel at equal virtual and physical addresses, and pages for the library.
@@ -127,20 +132,16 @@ fn tables_for(range: &Range<usize>, most: usize) -> usize {
 /// They are made for a kernel at exception level 1 with aarch64-rt's settings: 4 KiB pages, 39 bits of
 /// address in TTBR0, device memory at attribute index 0 and write-back memory at index 1 of MAIR.
 pub struct IdentityTables {
-    mapping: Once<UnsafeCell<PagingMapping<TableMemory, El1And0>>>,
+    /// The root table's address; 0: there are no tables yet.
     root: AtomicUsize,
     landing_pads: AtomicBool,
 }
-
-// SAFETY: `mapping` is set once, by `build`, and then changed only by `map`, `protect` and `unmap`, whose
-// callers take turns. Queries read the tables as the hardware does: descriptor by descriptor.
-unsafe impl Sync for IdentityTables {}
 
 impl IdentityTables {
     /// Tables that are yet to be built.
     #[expect(clippy::new_without_default, reason = "it exists in a static")]
     pub const fn new() -> Self {
-        Self { mapping: Once::new(), root: AtomicUsize::new(0), landing_pads: AtomicBool::new(false) }
+        Self { root: AtomicUsize::new(0), landing_pads: AtomicBool::new(false) }
     }
 
     /// Builds the tables in the front of `memory`, and returns what they left of it. `kernel` lists what the
@@ -158,29 +159,31 @@ impl IdentityTables {
         addresses: Range<usize>,
         memory: Range<usize>,
     ) -> Result<Range<usize>, Error> {
-        let ranges = kernel.iter().map(|(range, _)| range).chain([&addresses, &memory]);
-        for Range { start, end } in ranges.cloned() {
+        // The ends of a range need two tables at each level; only in `addresses` all of them are needed.
+        let of_kernel = kernel.iter().map(|(range, _)| (range, 2));
+        let mut count = 1;
+        for (range, most) in of_kernel.chain([(&memory, 2), (&addresses, usize::MAX)]) {
+            let Range { start, end } = *range;
             if start >= end || end > ADDRESS_END || start % PAGE_SIZE != 0 || end % PAGE_SIZE != 0 {
                 return Err(Error::InvalidArgument);
             }
+            count += tables_for(range, most);
         }
-        // The ends of a range need two tables at each level; only in `addresses` all of them are needed.
-        let of_kernel: usize = kernel.iter().map(|(range, _)| tables_for(range, 2)).sum();
-        let count = 1 + of_kernel + tables_for(&memory, 2) + tables_for(&addresses, usize::MAX);
         let end = memory.start + count * PAGE_SIZE;
         if end > memory.end {
             return Err(Error::NoMemory);
         }
-        if self.mapping.is_completed() {
+        if self.root.load(Ordering::Acquire) != 0 {
             return Err(Error::Refused);
         }
         let tables = TableMemory { next: memory.start, end };
-        let mut mapping =
-            PagingMapping::with_asid_and_va_range(tables, 0, ROOT_LEVEL, El1And0, VaRange::Lower);
+        // Not dropped, which would free the tables: they stay.
+        let mut root =
+            ManuallyDrop::new(RootTable::with_va_range(tables, ROOT_LEVEL, El1And0, VaRange::Lower));
         let mut map = |range: &Range<usize>, attributes, constraints| {
             let region = MemoryRegion::new(range.start, range.end);
-            let mapped = mapping.map_range(&region, PhysicalAddress(range.start), attributes, constraints);
-            // Nothing is live yet and all addresses are covered: there is no other reason.
+            let mapped = root.map_range(&region, PhysicalAddress(range.start), attributes, constraints);
+            // All addresses are covered: there is no other reason.
             mapped.map_err(|_| Error::InvalidArgument)
         };
         for (range, usage) in kernel {
@@ -188,10 +191,8 @@ impl IdentityTables {
         }
         map(&(memory.start..end), Usage::Data.attributes(), Constraints::empty())?;
         map(&addresses, Attributes::empty(), Constraints::NO_BLOCK_MAPPINGS)?;
-        self.root.store(mapping.root_address().0, Ordering::Release);
-        let unused = mapping.translation().next;
-        self.mapping.call_once(|| UnsafeCell::new(mapping));
-        Ok(unused..memory.end)
+        self.root.store(root.to_physical().0, Ordering::Release);
+        Ok(root.translation().next..memory.end)
     }
 
     /// Whether code in pages that are mapped from now on must begin with landing pads (`bti c`) wherever it
@@ -211,7 +212,10 @@ impl IdentityTables {
     pub unsafe fn enter(&self) -> Result<(), Error> {
         use aarch64_cpu::asm::barrier;
         use aarch64_cpu::registers::*;
-        let mapping = self.mapping.get().ok_or(Error::NotFound)?.get();
+        let root = self.root.load(Ordering::Acquire);
+        if root == 0 {
+            return Err(Error::NotFound);
+        }
         let has_39_bits = TCR_EL1.read(TCR_EL1::T0SZ) == 64 - 39;
         let has_4k_pages = TCR_EL1.matches_all(TCR_EL1::TG0::KiB_4);
         // Index 0: one of the device memories; index 1: write-back, allocating on reads and writes.
@@ -219,9 +223,9 @@ impl IdentityTables {
         if CurrentEL.read(CurrentEL::EL) != 1 || !has_39_bits || !has_4k_pages || !has_memory_types {
             return Err(Error::Unsupported);
         }
-        // SAFETY: the caller says that the tables have what this core uses; they live for ever. Of the
-        // mapping only a count changes, atomically.
-        unsafe { (*mapping).activate() };
+        // The tables are written before the core walks them.
+        barrier::dsb(barrier::ISHST);
+        TTBR0_EL1.set(root as u64);
         SCTLR_EL1.modify(SCTLR_EL1::WXN::Enable);
         barrier::isb(barrier::SY);
         // WXN, and what the former tables said, may be in the TLB.
@@ -233,76 +237,97 @@ impl IdentityTables {
     /// The descriptor that decides about an address below [`ADDRESS_END`], and its level: what the
     /// hardware would find.
     fn descriptor(&self, address: usize) -> (usize, usize) {
+        self.entry(address).map_or((0, ROOT_LEVEL), |(entry, level)| (entry.load(Ordering::Acquire), level))
+    }
+
+    /// Where that descriptor is, if there are tables.
+    fn entry(&self, address: usize) -> Option<(&AtomicUsize, usize)> {
         let mut table = self.root.load(Ordering::Acquire);
         if table == 0 {
-            return (0, ROOT_LEVEL);
+            return None;
         }
         let mut level = ROOT_LEVEL;
         loop {
-            let index = address / reach(level) % 512;
+            let index = address >> offset_bits(level) & 511;
             let entry = ptr::with_exposed_provenance::<AtomicUsize>(table).wrapping_add(index);
             // SAFETY: an entry of a table that `build` made; tables are never freed.
-            let descriptor = unsafe { &*entry }.load(Ordering::Acquire);
+            let entry = unsafe { &*entry };
+            let descriptor = entry.load(Ordering::Acquire);
             let attributes = Attributes::from_bits_retain(descriptor);
             if level == LEAF_LEVEL || !attributes.contains(Attributes::VALID | Attributes::TABLE_OR_PAGE) {
-                return (descriptor, level);
+                return Some((entry, level));
             }
             table = descriptor & FRAME;
             level += 1;
         }
     }
 
-    /// Sets the descriptors of the library's pages, and sees to it that no core uses the old ones.
-    ///
-    /// # Safety
-    /// As [`PageTables::protect`].
-    unsafe fn update(
-        &self,
-        pages: Range<usize>,
-        change: &dyn Fn(&mut UpdatableDescriptor<'_, Attributes>) -> Result<(), ()>,
-    ) -> Result<(), Error> {
-        // SAFETY: callers of `map`, `protect` and `unmap` take turns.
-        let mapping = unsafe { &mut *self.mapping.get().ok_or(Error::NoMemory)?.get() };
-        let region = MemoryRegion::new(pages.start, pages.end);
-        // The changes are tried out before any is made, and ours are all allowed on live tables.
-        mapping.modify_range(&region, &|_, descriptor| change(descriptor)).map_err(|_| Error::InvalidArgument)
+    /// The descriptor of a page of the library's.
+    fn leaf(&self, page: usize) -> Result<&AtomicUsize, Error> {
+        match self.entry(page) {
+            Some((entry, LEAF_LEVEL)) => Ok(entry),
+            _ => Err(Error::InvalidArgument),
+        }
     }
 }
 
-// SAFETY: the descriptors of exactly the given pages are set, and aarch64-paging invalidates them in the TLBs of
-// all cores of the inner shareable domain before `update` returns.
+/// Waits until all cores would find descriptors that were stored. What was no valid descriptor before is in no TLB.
+fn wait_for_stores() {
+    #[cfg(target_os = "none")]
+    // SAFETY: barriers.
+    unsafe {
+        core::arch::asm!("dsb ishst", "isb", options(nostack, preserves_flags));
+    }
+}
+
+/// Makes all cores look at the descriptors of pages anew.
+fn invalidate(pages: Range<usize>) {
+    #[cfg(target_os = "none")]
+    // SAFETY: barriers, and what is removed from TLBs is found again in the tables.
+    unsafe {
+        core::arch::asm!("dsb ishst", options(nostack, preserves_flags));
+        for page in pages.step_by(PAGE_SIZE) {
+            core::arch::asm!("tlbi vaae1is, {}", in(reg) page / PAGE_SIZE, options(nostack, preserves_flags));
+        }
+        core::arch::asm!("dsb ish", "isb", options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_os = "none"))]
+    let _ = pages;
+}
+
+// SAFETY: the descriptors of exactly the given pages are set, in ways that the architecture allows on live tables
+// (between valid and invalid, and of access permissions), and all cores find them when a method returns.
 unsafe impl PageTables for IdentityTables {
     unsafe fn map(&self, page: usize, frame: usize, protection: Protection) -> Result<(), Error> {
         let mut attributes = Attributes::TABLE_OR_PAGE | TAKEN | MEMORY | allowing(protection);
         attributes.set(Attributes::GP, self.landing_pads.load(Ordering::Relaxed));
-        let set = |descriptor: &mut UpdatableDescriptor<'_, Attributes>| {
-            descriptor.set(PhysicalAddress(frame), attributes)
-        };
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.update(page..page + PAGE_SIZE, &set) }
+        self.leaf(page)?.store(frame | attributes.bits(), Ordering::Release);
+        wait_for_stores();
+        Ok(())
     }
 
     unsafe fn protect(&self, pages: Range<usize>, protection: Protection) -> Result<(), Error> {
-        let changing = Attributes::VALID | Attributes::READ_ONLY | Attributes::PXN;
-        let wanted = allowing(protection);
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.update(pages, &|descriptor| descriptor.modify_flags(wanted, changing - wanted)) }
+        for page in pages.clone().step_by(PAGE_SIZE) {
+            self.leaf(page)?;
+        }
+        let changing = (Attributes::VALID | Attributes::READ_ONLY | Attributes::PXN).bits();
+        let wanted = allowing(protection).bits();
+        for page in pages.clone().step_by(PAGE_SIZE) {
+            let entry = self.leaf(page)?;
+            entry.store(entry.load(Ordering::Relaxed) & !changing | wanted, Ordering::Release);
+        }
+        invalidate(pages);
+        Ok(())
     }
 
     unsafe fn unmap(&self, pages: Range<usize>, released: &mut dyn FnMut(usize)) -> Result<(), Error> {
         // No core may reach a frame that is released. (No test can tell: the library's lock hides the order.)
         // SAFETY: the caller's promise, passed on.
         unsafe { self.protect(pages.clone(), Protection::NONE) }?;
-        for page in pages.clone().step_by(PAGE_SIZE) {
-            if let Some(frame) = self.frame(page) {
-                released(frame);
-            }
+        for page in pages.step_by(PAGE_SIZE) {
+            released(self.leaf(page)?.swap(0, Ordering::Release) & FRAME);
         }
-        let clear = |descriptor: &mut UpdatableDescriptor<'_, Attributes>| {
-            descriptor.set(PhysicalAddress(0), Attributes::empty())
-        };
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.update(pages, &clear) }
+        Ok(())
     }
 
     fn frame(&self, page: usize) -> Option<usize> {

@@ -9,7 +9,7 @@ use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, PageRequest, Views};
 use execmem_core::{Advice, Error, Protection, Span};
-use spin::{Mutex, Once};
+use spin::{Mutex, MutexGuard, Once};
 
 /// What the kernel gave, and what of it is in use.
 struct Supply {
@@ -69,8 +69,8 @@ pub(crate) unsafe fn init(
         counts.write_bytes(0, rest.len() / PAGE_SIZE);
         (bitmap, slice::from_raw_parts_mut(counts, rest.len() / PAGE_SIZE))
     };
-    let frames = Frames::new(rest.start, PAGE_SIZE, counts);
-    let mut arena = Arena::new(addresses.start, PAGE_SIZE, pages, bitmap);
+    let frames = Frames::new(rest.start, counts);
+    let mut arena = Arena::new(addresses.start, pages, bitmap);
     arena.take(own, None);
     PHYSICAL_MEMORY.store(frames.free() * PAGE_SIZE, Ordering::Relaxed);
     *supply = Some(Supply { frames, arena });
@@ -79,61 +79,61 @@ pub(crate) unsafe fn init(
 }
 
 fn with_supply<R>(work: impl FnOnce(&mut Supply) -> Result<R, Error>) -> Result<R, Error> {
-    work(SUPPLY.lock().as_mut().ok_or(Error::NoMemory)?)
+    work(lock().as_mut().ok_or(Error::NoMemory)?)
+}
+
+#[inline(never)]
+fn lock() -> MutexGuard<'static, Option<Supply>> {
+    SUPPLY.lock()
 }
 
 /// Maps fresh memory. Two views show the same frames.
 pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
-    match memory {
-        Memory::Private(protection) => {
-            let address = map_filled(length, protection, at, true, |_| {})?;
-            Ok(Views { address, writable: 0 })
+    let (protection, droppable) = match memory {
+        Memory::Private(protection) => (protection, true),
+        Memory::Shared(protection) => (protection, false),
+        Memory::Dual => (Protection::RX, false),
+        Memory::Jit => return Err(Error::Unsupported),
+    };
+    let address = map_filled(length, protection, at, droppable, &[])?;
+    if memory != Memory::Dual {
+        return Ok(Views { address, writable: 0 });
+    }
+    let pages = Span::new(address as i64, length as i64)?;
+    // SAFETY: mapped just now.
+    match unsafe { show_again(pages, Protection::RW, FAR_FROM_CODE) } {
+        Ok(writable) => Ok(Views { address, writable }),
+        Err(error) => {
+            // SAFETY: mapped above, and nobody has seen it. Pages that can't be unmapped are lost.
+            let _ = unsafe { unmap(pages) };
+            Err(error)
         }
-        Memory::Shared(protection) => {
-            let address = map_filled(length, protection, at, false, |_| {})?;
-            Ok(Views { address, writable: 0 })
-        }
-        Memory::Dual => {
-            let address = map_filled(length, Protection::RX, at, false, |_| {})?;
-            // SAFETY: mapped just now.
-            let again = unsafe {
-                show_again(Span::new(address as i64, length as i64)?, Protection::RW, FAR_FROM_CODE)
-            };
-            match again {
-                Ok(writable) => Ok(Views { address, writable }),
-                Err(error) => {
-                    // SAFETY: mapped above, and nobody has seen it. Pages that can't be unmapped are lost.
-                    let _ = unsafe { unmap(Span::new(address as i64, length as i64)?) };
-                    Err(error)
-                }
-            }
-        }
-        Memory::Jit => Err(Error::Unsupported),
     }
 }
 
-/// Maps zeroed pages, lets `fill` write to them, and only then gives them their protection. `droppable`: what
-/// [`Advice::DontNeed`] may make zero again.
+/// Maps pages with these contents, and zeroes behind them; only then they get their protection. `droppable`:
+/// what [`Advice::DontNeed`] may make zero again.
 pub(crate) fn map_filled(
     length: usize,
     protection: Protection,
     at: Option<usize>,
     droppable: bool,
-    fill: impl FnOnce(&mut [u8]),
+    contents: &[u8],
 ) -> Result<usize, Error> {
     // WXN is on: such a page could never be executed.
     if protection.is_writable_code() {
         return Err(Error::Refused);
     }
     let address = with_supply(|supply| supply.map_fresh(length, at, droppable))?;
-    let contents = ptr::with_exposed_provenance_mut::<u8>(address);
-    // SAFETY: mapped just now, read-write, and nobody else knows the address.
-    fill(unsafe {
-        contents.write_bytes(0, length);
-        slice::from_raw_parts_mut(contents, length)
-    });
+    let start = ptr::with_exposed_provenance_mut::<u8>(address);
+    let filled = contents.len().min(length);
+    // SAFETY: mapped just now, read-write, so long, and nobody else knows the address.
+    unsafe {
+        start.copy_from_nonoverlapping(contents.as_ptr(), filled);
+        start.add(filled).write_bytes(0, length - filled);
+    }
     let pages = Span::new(address as i64, length as i64)?;
-    // SAFETY: as above; the slice is gone.
+    // SAFETY: as above.
     if let Err(error) = unsafe { protect(pages, protection) } {
         // SAFETY: as above. Pages that can't be unmapped are lost, and nothing else is.
         let _ = unsafe { unmap(pages) };
@@ -149,22 +149,28 @@ impl Supply {
         if self.frames.free() < pages {
             return Err(Error::NoMemory);
         }
-        self.map_each(pages, Protection::RW, at, |frames, _| frames.take(droppable))
+        self.map_each(pages, Protection::RW, at, Source::Fresh { droppable })
     }
 
-    /// Maps pages in a row, each with the frame that `choose` gives for its offset in bytes.
+    /// Maps pages in a row.
     fn map_each(
         &mut self,
         count: usize,
         protection: Protection,
         at: Option<usize>,
-        choose: impl Fn(&mut Frames, usize) -> Option<usize>,
+        source: Source,
     ) -> Result<usize, Error> {
         let tables = tables()?;
         let address = self.arena.take(count, at).ok_or(Error::NoMemory)?;
-        let all = address..address + count * PAGE_SIZE;
-        for page in all.clone().step_by(PAGE_SIZE) {
-            let mapped = choose(&mut self.frames, page - address).ok_or(Error::NoMemory).and_then(|frame| {
+        for offset in (0..count * PAGE_SIZE).step_by(PAGE_SIZE) {
+            let page = address + offset;
+            let frame = match source {
+                Source::Fresh { droppable } => self.frames.take(droppable),
+                Source::Shown { from } => {
+                    tables.frame(from + offset).filter(|frame| self.frames.share(*frame))
+                }
+            };
+            let mapped = frame.ok_or(Error::NoMemory).and_then(|frame| {
                 // SAFETY: the address was free and the frame is for it.
                 unsafe { tables.map(page, frame, protection) }.inspect_err(|_| self.frames.give_back(frame))
             });
@@ -181,6 +187,15 @@ impl Supply {
     }
 }
 
+/// Which frames pages are to show.
+#[derive(Clone, Copy)]
+enum Source {
+    /// Free ones. Their contents may be dropped, or not.
+    Fresh { droppable: bool },
+    /// Those that the pages from an address on show.
+    Shown { from: usize },
+}
+
 /// Writable views lie at the other end of the library's addresses, so that code is close to code.
 const FAR_FROM_CODE: Option<usize> = Some(usize::MAX);
 
@@ -189,12 +204,8 @@ const FAR_FROM_CODE: Option<usize> = Some(usize::MAX);
 /// # Safety
 /// The pages are mapped.
 unsafe fn show_again(source: Span, protection: Protection, at: Option<usize>) -> Result<usize, Error> {
-    let tables = tables()?;
-    with_supply(|supply| {
-        supply.map_each(source.length() / PAGE_SIZE, protection, at, |frames, offset| {
-            tables.frame(source.start() + offset).filter(|frame| frames.share(*frame))
-        })
-    })
+    let shown = Source::Shown { from: source.start() };
+    with_supply(|supply| supply.map_each(source.length() / PAGE_SIZE, protection, at, shown))
 }
 
 /// # Safety

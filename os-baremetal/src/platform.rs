@@ -1,7 +1,6 @@
 //! The machine as a supplier of pages, and what the kernel gives for it.
 
 use crate::console::{self, Console};
-use crate::exports::SYMBOLS;
 use crate::tables::{PAGE_SIZE, PageTables};
 use crate::{cores, files, mappings, pages, thread};
 use core::ffi::CStr;
@@ -9,7 +8,7 @@ use core::ops::{ControlFlow, Range};
 use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, Views};
 use execmem_core::{Error, Protection, Runtime, Span};
 
-pub(crate) static RUNTIME: Runtime<BareMetal> = Runtime::new(BareMetal, SYMBOLS);
+pub(crate) static RUNTIME: Runtime<BareMetal> = Runtime::new(BareMetal);
 
 /// The machine's runtime: the one that the `rt_*` symbols use.
 pub fn runtime() -> &'static Runtime<BareMetal> {

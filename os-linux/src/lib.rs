@@ -27,7 +27,7 @@ use core::ops::ControlFlow;
 use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, View, Views};
 use execmem_core::{Error, Protection, Runtime, Span};
 
-static RUNTIME: Runtime<Linux> = Runtime::new(Linux, SYMBOLS);
+static RUNTIME: Runtime<Linux> = Runtime::new(Linux);
 
 /// The process's runtime: the one that the `rt_*` symbols use.
 pub fn runtime() -> &'static Runtime<Linux> {

@@ -40,7 +40,7 @@ use core::ops::ControlFlow;
 use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, View, Views};
 use execmem_core::{Error, Protection, Runtime, Span};
 
-static RUNTIME: Runtime<MacOs> = Runtime::new(MacOs, SYMBOLS);
+static RUNTIME: Runtime<MacOs> = Runtime::new(MacOs);
 
 /// The process's runtime: the one that the `rt_*` symbols use.
 pub fn runtime() -> &'static Runtime<MacOs> {

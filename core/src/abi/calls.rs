@@ -8,6 +8,7 @@
     reason = "the list of symbols documents each of them"
 )]
 
+use super::Symbol;
 use super::types::*;
 use crate::call::MAX_ARGUMENTS;
 use crate::error::Error;
@@ -309,24 +310,20 @@ pub unsafe fn rt_abi_version<P: Platform>(_: &Runtime<P>) -> i32 {
     1
 }
 
-pub unsafe fn rt_symbol_lookup<P: Platform>(runtime: &Runtime<P>, name: *const c_char) -> Outcome<i64> {
+pub unsafe fn rt_symbol_lookup(symbols: &[Symbol], name: *const c_char) -> Outcome<i64> {
     // SAFETY: as the C caller promises.
     let name = unsafe { text(name) }?;
-    let symbol = runtime.symbols.iter().find(|symbol| symbol.name == name);
+    let symbol = symbols.iter().find(|symbol| symbol.name == name);
     Ok(symbol.ok_or(Error::NotFound)?.function as usize as i64)
 }
 
-pub unsafe fn rt_register_symbols<P: Platform>(
-    runtime: &Runtime<P>,
-    each: RtEachSymbol,
-    ctx: *mut c_void,
-) -> Outcome<i64> {
+pub unsafe fn rt_register_symbols(symbols: &[Symbol], each: RtEachSymbol, ctx: *mut c_void) -> Outcome<i64> {
     let each = each.ok_or(Error::InvalidArgument)?;
-    for symbol in runtime.symbols {
+    for symbol in symbols {
         // SAFETY: the C caller's own function, with its own context.
         unsafe { each(ctx, symbol.name.as_ptr(), symbol.function as usize as i64) };
     }
-    Ok(runtime.symbols.len() as i64)
+    Ok(symbols.len() as i64)
 }
 
 pub unsafe fn rt_make_writable<P: Platform>(runtime: &Runtime<P>, address: i64, size: i64) -> Outcome<bool> {

@@ -131,11 +131,30 @@ macro_rules! __export {
             ) -> <$result as $crate::abi::Returned>::Register {
                 // SAFETY: the caller of this function promised the same.
                 let outcome = unsafe {
-                    $crate::abi::calls::$name(&$runtime $(, <$type as $crate::abi::Argument>::read($argument))*)
+                    $crate::abi::calls::$name(
+                        $crate::__subject!($runtime, $name)
+                        $(, <$type as $crate::abi::Argument>::read($argument))*
+                    )
                 };
                 $crate::__outcome!($runtime, outcome $(, $failure)?)
             }
         )*
+    };
+}
+
+/// What a symbol works on. Only two need the table of all symbols: a linker can drop what a program without
+/// them doesn't use.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __subject {
+    ($runtime:ident, rt_symbol_lookup) => {
+        SYMBOLS
+    };
+    ($runtime:ident, rt_register_symbols) => {
+        SYMBOLS
+    };
+    ($runtime:ident, $name:ident) => {
+        &$runtime
     };
 }
 

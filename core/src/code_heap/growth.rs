@@ -213,7 +213,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let was_fetched = chunk.has_executed() && platform.may_run_on_other_cores();
         let unmapped = self.runtime.freed_code.unmap(was_fetched, || {
             // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
-            claim.release(|pages| unsafe { platform.unmap(pages) })
+            unsafe { claim.release() }
         })?;
         self.runtime.counters.unmapped(unmapped);
         Ok(())

@@ -10,6 +10,10 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 const IN_GROUP: usize = (UNIT - size_of::<AtomicPtr<Group>>()) / size_of::<Summary>();
 
+/// A reset walks through all the tables of a chunk. Until so many blocks have ended, those that come and go
+/// alone in an empty chunk are cheaper without.
+const WORTH_A_RESET: u32 = 64;
+
 /// One unit of memory full of summaries. Zeroed memory is an empty one.
 #[repr(C)]
 pub(super) struct Group {
@@ -173,17 +177,16 @@ impl Roster {
     /// Ends the live block that starts at a granule. Whether its chunk is empty now.
     #[inline]
     pub(super) fn end_block(&mut self, chunk: &Chunk, start: usize) -> bool {
-        if chunk.live() > 1 {
-            if self.give_back(chunk, start) {
-                return false;
-            }
+        let is_empty = chunk.live() == 1;
+        if !self.give_back(chunk, start) {
             chunk.end_block(start);
             let ended = &chunk.summary().ended;
             ended.store(ended.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            return false;
+        }
+        if !is_empty || chunk.summary().ended.load(Ordering::Relaxed) < WORTH_A_RESET {
+            return is_empty;
         }
         self.open.take_if(|open| ptr::eq(open.chunk, chunk));
-        chunk.end_block(start);
         chunk.reset();
         self.note(chunk);
         true

@@ -20,13 +20,54 @@ use core::ops::Range;
 use page_map::{ADDRESS_END, PageMap};
 use region::EXCLUSIVE;
 
-/// Where a region ends for an operation: rule 4 of the contract.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// With its last page: protection, lock, advice, sync.
-    Pages,
-    /// With its requested size: reads and writes.
-    Requested,
+/// Which live region an operation is for. Any other one is *not owned*.
+#[derive(Clone, Copy)]
+pub enum Wanted {
+    /// The one whose pages hold these bytes: for protection, lock, advice and sync a region ends with its last
+    /// page (rule 4 of the contract).
+    Pages(Span),
+    /// The one that holds the address, if the bytes lie inside its requested size: for reads and writes.
+    Bytes(usize, Span),
+    /// Code or data memory that starts there and has that size, or that rounded up to pages.
+    ExecMemory(Span),
+    /// The mapping of exactly these bytes.
+    Mapping(Span),
+    /// A code heap's chunk that starts there: they are nobody's but the heap's.
+    HeapChunk(usize),
+}
+
+impl Wanted {
+    fn address(self) -> usize {
+        match self {
+            Self::Pages(span) | Self::ExecMemory(span) | Self::Mapping(span) => span.start(),
+            Self::Bytes(address, _) | Self::HeapChunk(address) => address,
+        }
+    }
+
+    fn check(self, region: &Region, page_size: usize) -> Result<(), Error> {
+        let pages = region.pages(page_size);
+        let requested = region.requested();
+        let (is_it, has_size) = match self {
+            Self::Pages(span) => (region.kind != Kind::HeapChunk && pages.contains(span), true),
+            Self::Bytes(address, span) => {
+                let holds = requested.contains(span) && requested.range().contains(&address);
+                (region.kind != Kind::HeapChunk && holds, true)
+            }
+            Self::ExecMemory(span) => {
+                let has_size = span.length() == region.size || span.length() == pages.length();
+                (region.kind.is_exec_memory() && region.base == span.start(), has_size)
+            }
+            Self::Mapping(span) => {
+                (region.kind.is_mapping() && region.base == span.start(), span.length() == region.size)
+            }
+            Self::HeapChunk(base) => (region.kind == Kind::HeapChunk && region.base == base, true),
+        };
+        match (is_it, has_size) {
+            (true, true) => Ok(()),
+            (true, false) => Err(Error::WrongSize),
+            (false, _) => Err(Error::NotOwned),
+        }
+    }
 }
 
 /// Whether others may use the region at the same time.
@@ -61,6 +102,19 @@ impl Registry {
         }
     }
 
+    fn records(&self) -> spin::MutexGuard<'_, Records> {
+        match self.records.try_lock() {
+            Some(records) => records,
+            None => self.wait_for_records(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_records(&self) -> spin::MutexGuard<'_, Records> {
+        self.records.lock()
+    }
+
     /// What is known of the page at an address, if it is ours. Takes no lock.
     #[inline]
     pub fn page(&self, address: usize) -> Option<Page> {
@@ -79,12 +133,12 @@ impl Registry {
 
     /// A copy of the record of a page's region.
     pub fn region_of(&self, page: Page) -> Option<Region> {
-        self.records.lock().regions.get(page.region).copied()
+        self.records().regions.get(page.region).copied()
     }
 
     /// Bytes of memory that the registry's own records take.
     pub fn record_bytes(&self) -> usize {
-        self.records.lock().pool.mapped()
+        self.records().pool.mapped()
     }
 
     /// Adds a region whose pages have `protection`. Where it can't, nothing has changed.
@@ -95,7 +149,7 @@ impl Registry {
         platform: impl Platform,
     ) -> Result<(), Error> {
         let page_size = platform.page_size();
-        let mut records = self.records.lock();
+        let mut records = self.records();
         let Records { regions, pool, .. } = &mut *records;
         for view in region.all_views(page_size) {
             self.pages.reserve(view.range(), pool, platform)?;
@@ -107,73 +161,24 @@ impl Registry {
         Ok(())
     }
 
-    /// Claims the live region that holds `span`, up to `extent`. Waits while others use the region.
-    pub fn claim<P: Platform>(
-        &self,
-        span: Span,
-        extent: Extent,
-        access: Access,
-        platform: P,
-    ) -> Result<Claim<'_, P>, Error> {
-        self.claim_if(span.start(), access, platform, |region| {
-            let inside = match extent {
-                Extent::Pages => region.pages(platform.page_size()),
-                Extent::Requested => region.requested(),
-            };
-            if inside.contains(span) { Ok(()) } else { Err(Error::NotOwned) }
-        })
-    }
-
-    /// Claims the live region that holds `address`, if `span` lies inside its requested size too.
-    pub fn claim_at<P: Platform>(
-        &self,
-        address: usize,
-        span: Span,
-        access: Access,
-        platform: P,
-    ) -> Result<Claim<'_, P>, Error> {
-        self.claim_if(address, access, platform, |region| match region.requested() {
-            requested if requested.contains(span) && requested.range().contains(&address) => Ok(()),
-            _ => Err(Error::NotOwned),
-        })
-    }
-
-    /// Claims the region at `address` if `check` accepts it. Waits while others use the region. The chunks of
-    /// code heaps are nobody's but the heap's.
-    pub fn claim_if<P: Platform>(
-        &self,
-        address: usize,
-        access: Access,
-        platform: P,
-        check: impl Fn(&Region) -> Result<(), Error>,
-    ) -> Result<Claim<'_, P>, Error> {
-        self.claim_any(address, access, platform, |region| match region.kind {
-            Kind::HeapChunk => Err(Error::NotOwned),
-            _ => check(region),
-        })
-    }
-
     /// Claims the chunk of a code heap, for the heap.
     pub(crate) fn claim_chunk<P: Platform>(&self, base: usize, platform: P) -> Result<Claim<'_, P>, Error> {
-        self.claim_any(base, Access::Exclusive, platform, |region| match region.kind {
-            Kind::HeapChunk if region.base == base => Ok(()),
-            _ => Err(Error::NotOwned),
-        })
+        self.claim(Wanted::HeapChunk(base), Access::Exclusive, platform)
     }
 
-    fn claim_any<P: Platform>(
+    /// Claims a live region. Waits while others use it.
+    pub fn claim<P: Platform>(
         &self,
-        address: usize,
+        wanted: Wanted,
         access: Access,
         platform: P,
-        check: impl Fn(&Region) -> Result<(), Error>,
     ) -> Result<Claim<'_, P>, Error> {
         loop {
-            let mut records = self.records.lock();
-            let page = self.pages.get(address).filter(|page| !page.is_other_view);
+            let mut records = self.records();
+            let page = self.pages.get(wanted.address()).filter(|page| !page.is_other_view);
             let page = page.ok_or(Error::NotOwned)?;
             let region = records.regions.get_mut(page.region).ok_or(Error::NotOwned)?;
-            check(region)?;
+            wanted.check(region, platform.page_size())?;
             let free = match access {
                 Access::Shared => region.users < EXCLUSIVE - 1,
                 Access::Exclusive => region.users == 0,
@@ -194,13 +199,13 @@ impl Registry {
 
     /// Makes a later [`record`](Self::record) of a heap's pages unable to fail.
     pub(crate) fn prepare(&self, pages: Span, platform: impl Platform) -> Result<(), Error> {
-        let mut records = self.records.lock();
+        let mut records = self.records();
         self.pages.reserve(pages.range(), &mut records.pool, platform)
     }
 
     /// Records what a heap's pages allow now.
     pub(crate) fn record(&self, pages: Span, protection: Protection) {
-        let _writer = self.records.lock();
+        let _writer = self.records();
         for (run, page) in self.pages.runs(pages.range()) {
             self.pages.fill(run, Page { protection, ..page });
         }
@@ -217,7 +222,7 @@ impl Registry {
     /// any region has several views.
     pub(crate) fn lock_for_fork(&self) -> bool {
         loop {
-            let records = self.records.lock();
+            let records = self.records();
             if records.claims == 0 {
                 let has_views = records.regions.iter().any(Region::has_several_views);
                 core::mem::forget(records);
@@ -244,7 +249,7 @@ impl Registry {
         reserved: impl Fn(Span) -> bool,
         forgotten: impl Fn(&Region),
     ) {
-        let mut records = self.records.lock();
+        let mut records = self.records();
         for index in records.regions.indexes() {
             let Some(region) = records.regions.get(index).copied().filter(&is_lost) else { continue };
             let pages = region.pages(page_size);
@@ -272,7 +277,7 @@ impl Registry {
         page_size: usize,
         mut revise: impl FnMut(&Region) -> Result<(), Error>,
     ) {
-        let records = self.records.lock();
+        let records = self.records();
         for region in records.regions.iter().filter(|region| region.has_several_views()) {
             if revise(region).is_err() {
                 for view in region.all_views(page_size) {
@@ -312,13 +317,13 @@ impl<P: Platform> Claim<'_, P> {
 
     /// Makes a later [`record_protection`](Self::record_protection) of these pages unable to fail.
     pub fn prepare(&self, pages: Span) -> Result<(), Error> {
-        let mut records = self.registry.records.lock();
+        let mut records = self.registry.records();
         self.registry.pages.reserve(pages.range(), &mut records.pool, self.platform)
     }
 
     /// Records what the pages allow now. The pages were prepared.
     pub fn record_protection(&self, pages: Span, protection: Protection) {
-        let _writer = self.registry.records.lock();
+        let _writer = self.registry.records();
         let chunk = self.region.chunk;
         let page = Page { protection, region: self.index, is_other_view: false, chunk };
         self.registry.pages.fill(pages.range(), page);
@@ -333,38 +338,43 @@ impl<P: Platform> Claim<'_, P> {
     pub fn record_executable_view(&mut self, view: Span) -> Result<(), Error> {
         self.prepare(view)?;
         self.update(|region| region.executable_view = view.start());
-        let _writer = self.registry.records.lock();
+        let _writer = self.registry.records();
         self.registry.fill_views(self.index, &self.region, self.platform.page_size());
         Ok(())
     }
 
-    /// Unmaps the read-execute view with `unmap`. If that fails, nothing has changed.
-    pub fn release_view(
-        &mut self,
-        view: Span,
-        unmap: impl FnOnce(Span) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.unmap_hidden(view, unmap)?;
+    /// Unmaps the read-execute view. If that fails, nothing has changed.
+    ///
+    /// # Safety
+    /// Nothing uses the view.
+    pub unsafe fn release_view(&mut self, view: Span) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.unmap_hidden(view) }?;
         self.update(|region| region.executable_view = 0);
         Ok(())
     }
 
-    /// Unmaps the region's pages with `unmap` and forgets the region. If that fails, nothing has changed.
+    /// Unmaps the region's pages and forgets the region. If that fails, nothing has changed.
     /// Returns how many bytes were unmapped: a further view that can't be is lost, since without its
     /// base nobody could ask for it again.
-    pub fn release(self, unmap: impl Fn(Span) -> Result<(), Error>) -> Result<usize, Error> {
+    ///
+    /// # Safety
+    /// The claim is exclusive, and nothing uses the pages.
+    pub unsafe fn release(self) -> Result<usize, Error> {
         let page_size = self.platform.page_size();
         let pages = self.region.pages(page_size);
-        self.unmap_hidden(pages, &unmap)?;
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.unmap_hidden(pages) }?;
         let mut unmapped = pages.length();
         for (view, _) in self.region.other_views(page_size) {
             // The base is gone already, so a momentary shortage gets a second chance.
-            match self.unmap_hidden(view, &unmap).or_else(|_| self.unmap_hidden(view, &unmap)) {
+            // SAFETY: as above: the view is the region's too.
+            match unsafe { self.unmap_hidden(view).or_else(|_| self.unmap_hidden(view)) } {
                 Ok(()) => unmapped += view.length(),
                 Err(_) => self.forget(view),
             }
         }
-        let mut records = self.registry.records.lock();
+        let mut records = self.registry.records();
         records.regions.remove(self.index);
         records.claims -= 1;
         drop(records);
@@ -373,21 +383,25 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     fn forget(&self, pages: Span) {
-        let _writer = self.registry.records.lock();
+        let _writer = self.registry.records();
         self.registry.pages.hide(pages.range());
         self.registry.pages.remove_hidden(pages.range(), self.index);
     }
 
     /// The pages are hidden before they are unmapped, since another thread's new mapping may get the
     /// addresses as soon as they are free.
-    fn unmap_hidden(&self, pages: Span, unmap: impl FnOnce(Span) -> Result<(), Error>) -> Result<(), Error> {
+    ///
+    /// # Safety
+    /// The pages are the region's, and nothing uses them.
+    unsafe fn unmap_hidden(&self, pages: Span) -> Result<(), Error> {
         let map = &self.registry.pages;
         {
-            let _writer = self.registry.records.lock();
+            let _writer = self.registry.records();
             map.hide(pages.range());
         }
-        let result = unmap(pages);
-        let _writer = self.registry.records.lock();
+        // SAFETY: the caller's promise, passed on; the claim keeps others out.
+        let result = unsafe { self.platform.unmap(pages) };
+        let _writer = self.registry.records();
         match result {
             Ok(()) => map.remove_hidden(pages.range(), self.index),
             Err(_) => map.show(pages.range()),
@@ -396,7 +410,7 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     fn update(&mut self, change: impl FnOnce(&mut Region)) {
-        let mut records = self.registry.records.lock();
+        let mut records = self.registry.records();
         if let Some(region) = records.regions.get_mut(self.index) {
             change(region);
             self.region = *region;
@@ -406,7 +420,7 @@ impl<P: Platform> Claim<'_, P> {
 
 impl<P: Platform> Drop for Claim<'_, P> {
     fn drop(&mut self) {
-        let mut records = self.registry.records.lock();
+        let mut records = self.registry.records();
         records.claims -= 1;
         if let Some(region) = records.regions.get_mut(self.index) {
             region.users = if region.users == EXCLUSIVE { 0 } else { region.users - 1 };

@@ -36,7 +36,7 @@ pub struct Page {
     pub(crate) chunk: u16,
 }
 
-/// A page word: bit 0 set (a node's address is aligned to 4 KiB), protection in bits 1 to 3, the view in
+/// A page word: bit 0 set (a node's address is even), protection in bits 1 to 3, the view in
 /// bit 4, [`HIDDEN`], the chunk in bits 16 to 31, the region in the upper half.
 const PAGE: usize = 1;
 const OTHER_VIEW: usize = 1 << 4;
@@ -63,7 +63,34 @@ impl Page {
     }
 }
 
-#[repr(C, align(4096))]
+/// What happens to the entries of a range.
+#[derive(Clone, Copy)]
+enum Change {
+    /// They become this page word.
+    Set(*mut Node),
+    Hide,
+    Show,
+    /// The hidden pages of a region become empty, and no others.
+    RemoveHidden(Index),
+}
+
+impl Change {
+    #[inline]
+    fn of(self, entry: *mut Node) -> *mut Node {
+        match self {
+            Self::Set(word) => word,
+            Self::Hide if entry.is_null() => entry,
+            Self::Hide => entry.map_addr(|word| word | HIDDEN),
+            Self::Show => entry.map_addr(|word| word & !HIDDEN),
+            Self::RemoveHidden(region) => {
+                let is_hidden = entry.addr() & HIDDEN != 0;
+                if is_hidden && (entry.addr() >> 32) as Index == region { ptr::null_mut() } else { entry }
+            }
+        }
+    }
+}
+
+#[repr(C)]
 struct Node {
     entries: [AtomicPtr<Node>; FANOUT],
 }
@@ -148,35 +175,27 @@ impl PageMap {
 
     /// Sets all pages of a range that was reserved.
     pub(crate) fn fill(&self, range: Range<usize>, page: Page) {
-        self.rewrite(range, |_| page.encode());
+        self.rewrite(range, Change::Set(page.encode()));
     }
 
     /// Hides the pages of a reserved range from lookups until [`show`](Self::show) or
     /// [`remove_hidden`](Self::remove_hidden).
     pub(crate) fn hide(&self, range: Range<usize>) {
-        self.rewrite(
-            range,
-            |entry| {
-                if entry.is_null() { entry } else { entry.map_addr(|word| word | HIDDEN) }
-            },
-        );
+        self.rewrite(range, Change::Hide);
     }
 
     /// Undoes [`hide`](Self::hide).
     pub(crate) fn show(&self, range: Range<usize>) {
-        self.rewrite(range, |entry| entry.map_addr(|word| word & !HIDDEN));
+        self.rewrite(range, Change::Show);
     }
 
     /// Clears the hidden pages of `region`, and no others: somebody else's may be there already.
     pub(crate) fn remove_hidden(&self, range: Range<usize>, region: Index) {
-        self.rewrite(range, |entry| {
-            let is_hidden = entry.addr() & HIDDEN != 0;
-            if is_hidden && (entry.addr() >> 32) as Index == region { ptr::null_mut() } else { entry }
-        });
+        self.rewrite(range, Change::RemoveHidden(region));
     }
 
-    /// Replaces every entry that is not a node, in a reserved range.
-    fn rewrite(&self, range: Range<usize>, change: impl Fn(*mut Node) -> *mut Node) {
+    /// Changes every entry that is not a node, in a reserved range.
+    fn rewrite(&self, range: Range<usize>, change: Change) {
         // Most ranges are a few pages in one lowest node: go straight to the node that holds it all.
         let (mut node, mut level) = (&self.root, TOP);
         while index(range.start, level) == index(range.end - 1, level) {
@@ -188,10 +207,10 @@ impl PageMap {
             node = unsafe { &*entry };
             level -= 1;
         }
-        Self::rewrite_node(node, level, range, &change);
+        Self::rewrite_node(node, level, range, change);
     }
 
-    fn rewrite_node(node: &Node, level: u32, range: Range<usize>, change: &impl Fn(*mut Node) -> *mut Node) {
+    fn rewrite_node(node: &Node, level: u32, range: Range<usize>, change: Change) {
         let mut at = range.start;
         while at < range.end {
             let next = (at & !(reach(level) - 1)) + reach(level);
@@ -203,7 +222,7 @@ impl PageMap {
                 Self::rewrite_node(child, level - 1, at..next.min(range.end), change);
             } else {
                 debug_assert!(at.is_multiple_of(reach(level)) && next <= range.end, "not reserved");
-                slot.store(change(entry), Ordering::Release);
+                slot.store(change.of(entry), Ordering::Release);
             }
             at = next;
         }

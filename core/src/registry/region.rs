@@ -94,8 +94,11 @@ impl Region {
 
     /// The pages of all views, the one at the base first.
     pub fn all_views(&self, page_size: usize) -> impl Iterator<Item = Span> + use<> {
-        let others = self.other_views(page_size).map(|(view, _)| view);
-        core::iter::once(self.pages(page_size)).chain(others)
+        let length = round_up(self.size, page_size);
+        [self.base, self.writable_view, self.executable_view]
+            .into_iter()
+            .filter(|view| *view != 0)
+            .map(move |view| Span::from_parts(view, length))
     }
 
     /// Whether there is any view beside the one at the base.

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::platform::{PageRequest, Platform};
 use crate::policy::Policy;
 use crate::protection::Protection;
-use crate::registry::{Access, Claim, Kind};
+use crate::registry::{Access, Claim, Kind, Wanted};
 use crate::span::Span;
 use crate::value::RtValue;
 use core::ptr;
@@ -51,7 +51,7 @@ impl<P: Platform> Runtime<P> {
             Ok(Policy::Toggle) => Access::Exclusive,
             _ => Access::Shared,
         };
-        let claim = self.registry.claim_at(address as usize, span, access, self.platform)?;
+        let claim = self.registry.claim(Wanted::Bytes(address as usize, span), access, self.platform)?;
         let region = *claim.region();
         // SAFETY: `source` by the caller; the destination is inside the claimed region, and each way
         // below makes it writable first. `copy` allows that the two overlap.
@@ -89,7 +89,8 @@ impl<P: Platform> Runtime<P> {
     fn claim_rest(&self, address: i64, offset: i64) -> Result<(Claim<'_, P>, Option<Span>), Error> {
         let first = Span::new(address, 1)?;
         let offset = usize::try_from(offset).map_err(|_| Error::InvalidArgument)?;
-        let claim = self.registry.claim_at(first.start(), first, Access::Shared, self.platform)?;
+        let claim =
+            self.registry.claim(Wanted::Bytes(first.start(), first), Access::Shared, self.platform)?;
         let left = claim.region().requested().end() - first.start();
         match left.checked_sub(offset) {
             None => Err(Error::NotOwned),
@@ -240,7 +241,8 @@ impl<P: Platform> Runtime<P> {
     }
 
     fn claim_to_read(&self, address: i64, span: Span) -> Result<Claim<'_, P>, Error> {
-        let claim = self.registry.claim_at(address as usize, span, Access::Shared, self.platform)?;
+        let claim =
+            self.registry.claim(Wanted::Bytes(address as usize, span), Access::Shared, self.platform)?;
         self.check_readable(&claim, span)?;
         Ok(claim)
     }

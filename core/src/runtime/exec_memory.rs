@@ -6,26 +6,30 @@ use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
 use crate::policy::Policy;
 use crate::protection::Protection;
-use crate::registry::{Access, Kind, Region};
+use crate::registry::{Access, Kind, Region, Wanted};
 use crate::span::{Span, round_up};
 
 impl<P: Platform> Runtime<P> {
     /// Memory of `size` bytes that can be written through this library and executed, as the policy
     /// provides it. Returns its address.
     pub fn alloc_exec(&self, size: i64) -> Result<usize, Error> {
-        self.alloc_code(size, None)
+        self.alloc_code(size, |size, memory| self.map(size, memory))
     }
 
     /// As [`alloc_exec`](Self::alloc_exec), wholly within `max_distance` bytes of `target`.
     pub fn alloc_exec_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize, Error> {
         let reach = Reach::new(target, max_distance)?;
-        self.alloc_code(size, Some(reach))
+        self.alloc_code(size, |size, memory| reach.map(self.platform, size, memory))
     }
 
-    fn alloc_code(&self, size: i64, reach: Option<Reach>) -> Result<usize, Error> {
+    fn alloc_code(
+        &self,
+        size: i64,
+        map: impl FnOnce(usize, Memory) -> Result<Views, Error>,
+    ) -> Result<usize, Error> {
         let size = self.allocation_size(size)?;
         let policy = self.policy.fix(self.platform)?;
-        let views = self.map(size, policy.code_memory(), reach)?;
+        let views = map(size, policy.code_memory())?;
         let region = Region { writable_view: views.writable, ..Region::new(Kind::Code, views.address, size) };
         self.register(region, policy.code_protection())
     }
@@ -36,10 +40,10 @@ impl<P: Platform> Runtime<P> {
         let policy = self.policy.fix(self.platform)?;
         let region = if policy == Policy::Dual && !self.policy.can_add_exec(self.platform)? {
             // The caller gets the writable view; the executable one is kept for later.
-            let views = self.map(size, Memory::Dual, None)?;
+            let views = self.map(size, Memory::Dual)?;
             Region { executable_view: views.address, ..Region::new(Kind::Data, views.writable, size) }
         } else {
-            let views = self.map(size, Memory::Private(Protection::RW), None)?;
+            let views = self.map(size, Memory::Private(Protection::RW))?;
             Region::new(Kind::Data, views.address, size)
         };
         self.register(region, Protection::RW)
@@ -48,34 +52,17 @@ impl<P: Platform> Runtime<P> {
     /// Frees memory of [`alloc_exec`](Self::alloc_exec) or [`alloc_rw`](Self::alloc_rw): its base, and
     /// the size that was requested, or that rounded up to pages.
     pub fn free_exec(&self, address: i64, size: i64) -> Result<(), Error> {
-        let page_size = self.page_size();
-        self.release(Span::new(address, size)?, |region, given| {
-            if !region.kind.is_exec_memory() {
-                Err(Error::NotOwned)
-            } else if given == region.size || given == round_up(region.size, page_size) {
-                Ok(())
-            } else {
-                Err(Error::WrongSize)
-            }
-        })
+        self.release(Wanted::ExecMemory(Span::new(address, size)?))
     }
 
-    /// Unmaps the region whose base is the span's start, if `check` accepts it and the given size.
-    pub(super) fn release(
-        &self,
-        span: Span,
-        check: impl Fn(&Region, usize) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let check = |region: &Region| match region.base == span.start() {
-            true => check(region, span.length()),
-            false => Err(Error::NotOwned),
-        };
-        let claim = self.registry.claim_if(span.start(), Access::Exclusive, self.platform, check)?;
+    /// Unmaps a region.
+    pub(super) fn release(&self, wanted: Wanted) -> Result<(), Error> {
+        let claim = self.registry.claim(wanted, Access::Exclusive, self.platform)?;
         let region = *claim.region();
         let was_fetched = region.was_published && self.platform.may_run_on_other_cores();
         let unmapped = self.freed_code.unmap(was_fetched, || {
-            // SAFETY: the claim is exclusive and the pages are the region's own, hidden from lookups.
-            claim.release(|pages| unsafe { self.platform.unmap(pages) })
+            // SAFETY: the claim is exclusive and the pages are the region's own.
+            unsafe { claim.release() }
         })?;
         self.counters.unmapped(unmapped);
         if region.kind.is_exec_memory() {
@@ -101,13 +88,9 @@ impl<P: Platform> Runtime<P> {
         Ok(region.base)
     }
 
-    /// Maps pages for `size` bytes, anywhere or within reach.
-    fn map(&self, size: usize, memory: Memory, reach: Option<Reach>) -> Result<Views, Error> {
-        let length = round_up(size, self.page_size());
-        match reach {
-            None => self.platform.map(length, memory, None),
-            Some(reach) => reach.map(self.platform, size, memory),
-        }
+    /// Maps pages for `size` bytes, anywhere.
+    pub(super) fn map(&self, size: usize, memory: Memory) -> Result<Views, Error> {
+        self.platform.map(round_up(size, self.page_size()), memory, None)
     }
 
     /// A requested size as a number of bytes, checked against the limit.

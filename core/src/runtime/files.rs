@@ -4,8 +4,8 @@ use super::Runtime;
 use crate::error::Error;
 use crate::platform::{FilePart, Memory, PageRequest, Platform};
 use crate::protection::{Advice, MapFlags, Protection};
-use crate::registry::{Access, Extent, Kind, Region};
-use crate::span::{Span, is_aligned, round_up};
+use crate::registry::{Access, Kind, Region, Wanted};
+use crate::span::{Span, is_aligned};
 use core::ffi::CStr;
 
 /// What [`Runtime::map_file`] is asked for.
@@ -81,21 +81,13 @@ impl<P: Platform> Runtime<P> {
             true => Memory::Shared(protection),
             false => Memory::Private(protection),
         };
-        let views = self.platform.map(round_up(size, self.page_size()), memory, None)?;
+        let views = self.map(size, memory)?;
         Ok(Region::new(Kind::Anonymous, views.address, size))
     }
 
     /// Unmaps what [`map_file`](Self::map_file) gave: the exact pair.
     pub fn unmap(&self, address: i64, size: i64) -> Result<(), Error> {
-        self.release(Span::new(address, size)?, |region, given| {
-            if !region.kind.is_mapping() {
-                Err(Error::NotOwned)
-            } else if given == region.size {
-                Ok(())
-            } else {
-                Err(Error::WrongSize)
-            }
-        })
+        self.release(Wanted::Mapping(Span::new(address, size)?))
     }
 
     /// The size of a regular file in bytes.
@@ -125,7 +117,7 @@ impl<P: Platform> Runtime<P> {
 
     fn request(&self, address: i64, size: i64, request: PageRequest) -> Result<(), Error> {
         let span = Span::new(address, size)?;
-        let _claim = self.registry.claim(span, Extent::Pages, Access::Shared, self.platform)?;
+        let _claim = self.registry.claim(Wanted::Pages(span), Access::Shared, self.platform)?;
         // SAFETY: the pages belong to a claimed region; what DontNeed drops, the caller asked to drop.
         unsafe { self.platform.request(span.pages(self.page_size()), request) }
     }

@@ -12,7 +12,6 @@ mod protect;
 
 pub use files::MapRequest;
 
-use crate::abi::Symbol;
 use crate::code_heap::Heaps;
 use crate::error::Error;
 use crate::platform::Platform;
@@ -36,12 +35,11 @@ pub struct Runtime<P: Platform> {
     pub(crate) has_lost_views: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) values: Values<P>,
-    pub(crate) symbols: &'static [Symbol],
 }
 
 impl<P: Platform> Runtime<P> {
-    /// A runtime without any region. `symbols` is what `rt_symbol_lookup` knows: the adapter's exports.
-    pub const fn new(platform: P, symbols: &'static [Symbol]) -> Self {
+    /// A runtime without any region.
+    pub const fn new(platform: P) -> Self {
         Self {
             platform,
             registry: Registry::new(),
@@ -52,7 +50,6 @@ impl<P: Platform> Runtime<P> {
             has_lost_views: AtomicBool::new(false),
             counters: Counters::new(),
             values: Values::new(platform),
-            symbols,
         }
     }
 
@@ -93,6 +90,8 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Notes a failed call: the thread's last error and the count of failures.
+    #[cold]
+    #[inline(never)]
     pub fn note_failure(&self, error: Error) {
         self.counters.failed_calls.fetch_add(1, Ordering::Relaxed);
         self.platform.set_last_error(error as i32);

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::protection::Protection;
-use crate::registry::{Access, Claim, Extent, Kind};
+use crate::registry::{Access, Claim, Kind, Wanted};
 use crate::span::Span;
 
 /// A change of protection that stopped half-way.
@@ -32,7 +32,7 @@ impl<P: Platform> Runtime<P> {
     pub fn set_protection(&self, address: i64, size: i64, wanted: Protection) -> Result<(), Error> {
         let span = Span::new(address, size)?;
         self.check_writable_code(wanted)?;
-        let mut claim = self.registry.claim(span, Extent::Pages, Access::Exclusive, self.platform)?;
+        let mut claim = self.registry.claim(Wanted::Pages(span), Access::Exclusive, self.platform)?;
         let pages = span.pages(self.page_size());
         if self.has_write_switch(claim.region()) {
             return self.confirm_protection(&mut claim, pages, wanted);
@@ -134,8 +134,8 @@ impl<P: Platform> Runtime<P> {
 
     /// Unmaps a view of a claimed region. If the system can't, it stays and is unmapped with the region.
     fn drop_view(&self, claim: &mut Claim<'_, P>, view: Span) {
-        // SAFETY: the view is the region's own, hidden from lookups, and the claim is exclusive.
-        if claim.release_view(view, |pages| unsafe { self.platform.unmap(pages) }).is_ok() {
+        // SAFETY: the view is the region's own, and the claim is exclusive.
+        if unsafe { claim.release_view(view) }.is_ok() {
             self.counters.unmapped(view.length());
         }
     }
@@ -172,7 +172,7 @@ impl<P: Platform> Runtime<P> {
     /// After it, every core executes what was written to the range.
     pub fn flush_icache(&self, address: i64, size: i64) -> Result<(), Error> {
         let span = Span::new(address, size)?;
-        let mut claim = self.registry.claim(span, Extent::Pages, Access::Shared, self.platform)?;
+        let mut claim = self.registry.claim(Wanted::Pages(span), Access::Shared, self.platform)?;
         if !claim.all_pages(span, |page| page.contains(Protection::READ)) {
             return Err(Error::WrongProtection);
         }

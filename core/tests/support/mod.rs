@@ -38,7 +38,7 @@ impl System {
             switches.refuse_dual = policy != Policy::Dual;
             switches.has_jit = policy == Policy::Jit;
         });
-        let runtime = Runtime::new(fake.platform(), &[]);
+        let runtime = Runtime::new(fake.platform());
         runtime.set_policy(policy).unwrap();
         Self { page: runtime.page_size(), runtime, fake, policy }
     }

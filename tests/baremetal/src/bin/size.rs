@@ -1,14 +1,16 @@
-//! What the library costs a kernel: the first 26 symbols of the contract and the set-up, linked with nothing else.
-//! It is never run; `cargo xtask test baremetal` measures it.
+//! What the library costs a kernel that uses the first 26 symbols of the contract: `cargo xtask test baremetal`
+//! measures it.
 #![no_std]
 #![no_main]
 
-use core::ops::Range;
+#[path = "../size/mod.rs"]
+mod size;
+
 use execmem_os_baremetal::*;
 
 /// The symbols that the contract had from the beginning.
 #[used]
-static SYMBOLS: [Symbol; 26] = [
+static FIRST: [Symbol; 26] = [
     Symbol(rt_mmap_file as *const ()),
     Symbol(rt_munmap as *const ()),
     Symbol(rt_mmap_read_bytes as *const ()),
@@ -42,36 +44,3 @@ struct Symbol(*const ());
 
 // SAFETY: the addresses are only kept.
 unsafe impl Sync for Symbol {}
-
-static TABLES: IdentityTables = IdentityTables::new();
-
-/// The set-up, with everything that only a kernel knows as an argument.
-///
-/// # Safety
-/// As [`init`]; but it is never called.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn _start(
-    kernel: &[(Range<usize>, Usage); 4],
-    memory: &Range<usize>,
-    addresses: &Range<usize>,
-    archive: &'static [u8; 4096],
-) -> bool {
-    // SAFETY: the caller's promise, passed on.
-    let set_up = unsafe {
-        TABLES.build(kernel, addresses.clone(), memory.clone()).and_then(|memory| {
-            TABLES.enter()?;
-            let console = Console::pl011(core::ptr::NonNull::dangling());
-            let addresses = addresses.clone();
-            let interrupt_others: Option<fn()> = Some(cores::interrupt_others_by_gicv3);
-            init(Setup { tables: &TABLES, memory, addresses, console, interrupt_others })
-        })
-    };
-    set_up.is_ok() && set_archive(archive).is_ok()
-}
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {
-        core::hint::spin_loop();
-    }
-}

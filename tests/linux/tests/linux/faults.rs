@@ -207,8 +207,7 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
         return Outcome::Failed(context(&problem));
     }
     if !is_done {
-        // An allocator for values that gets nothing doesn't know why.
-        let is_shortage = fault.error == libc::ENOMEM || operation.name == "rt_value_bytes";
+        let is_shortage = fault.error == libc::ENOMEM;
         let expected = if is_shortage { RT_ERROR_NO_MEMORY } else { RT_ERROR_REFUSED };
         if rt_last_error() != expected {
             return Outcome::Failed(context("another error than the system's"));
