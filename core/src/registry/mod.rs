@@ -235,8 +235,9 @@ impl Registry {
         unsafe { self.records.force_unlock() };
     }
 
-    /// Takes all access from regions whose pages are lost. Where their addresses can't be `reserved` they
-    /// may be somebody else's by now: such a region is forgotten, and shown to `forgotten`.
+    /// Takes all access from regions whose pages are lost, unless an earlier fork took it. Where their addresses
+    /// can't be `reserved` they may be somebody else's by now: such a region is forgotten, and shown to
+    /// `forgotten`. Lookups of their pages no longer lead to a heap's chunk.
     pub(crate) fn revise_lost(
         &self,
         page_size: usize,
@@ -248,13 +249,13 @@ impl Registry {
         for index in records.regions.indexes() {
             let Some(region) = records.regions.get(index).copied().filter(&is_lost) else { continue };
             let pages = region.pages(page_size);
+            let has_access = |page: Page| page.protection != Protection::NONE;
+            if !self.pages.get(region.base).is_some_and(has_access) {
+                continue;
+            }
             if reserved(pages) {
-                let page = Page {
-                    protection: Protection::NONE,
-                    region: index,
-                    is_other_view: false,
-                    chunk: region.chunk,
-                };
+                let page =
+                    Page { protection: Protection::NONE, region: index, is_other_view: false, chunk: 0 };
                 self.pages.fill(pages.range(), page);
             } else {
                 self.pages.hide(pages.range());

@@ -5,7 +5,8 @@
 //! around each one.
 //!
 //! Pages behind a write switch stay with the parent. The child keeps such regions without any access, so
-//! that it can free them: calls into them fail as *not executable*.
+//! that it can free them: calls into them fail as *not executable*. Code heaps of such pages start anew; where
+//! their chunks were nothing else is ever mapped, so that no address of an old block comes to be a new one's.
 
 use super::Runtime;
 use crate::error::Error;
@@ -53,9 +54,12 @@ impl<P: Platform> Runtime<P> {
             |pages| self.reserve(pages),
             |region| {
                 self.counters.unmapped(region.pages(page_size).length());
-                self.counters.freed(region.size);
+                if region.kind.is_exec_memory() {
+                    self.counters.freed(region.size);
+                }
             },
         );
+        self.heaps.forget_lost_chunks();
         self.registry.revise_views(page_size, |region| {
             self.copy_memory(region, page_size).inspect_err(|_| {
                 for view in region.all_views(page_size) {

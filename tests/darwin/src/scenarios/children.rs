@@ -12,6 +12,11 @@ pub(super) const ALL: &[Scenario] = &[
         run: jit,
     },
     Scenario {
+        name: "a child's code heap starts anew where its blocks were MAP_JIT pages",
+        applies: |rules| rules.allows_jit(),
+        run: jit_heap,
+    },
+    Scenario {
         name: "what a child writes into dual memory never runs in its parent",
         applies: |rules| rules.mood == Mood::Plain,
         run: dual,
@@ -60,6 +65,66 @@ fn jit(machine: &Machine) -> Result<(), String> {
     check_eq!(library.call("rt_call_function_0", &[address]), 42);
     check_eq!(library.call("rt_free_exec_memory", &[address, 100]), 1);
     Ok(())
+}
+
+/// Sizes of blocks: two that share a chunk and one that has its own.
+const BLOCKS: [i64; 3] = [100, 3000, 100_000];
+
+/// Blocks of these sizes, each with a function that returns the first number or one of the next.
+fn blocks(library: &Library, first: u16) -> Result<[i64; 3], String> {
+    let mut blocks = [0; 3];
+    for ((block, size), number) in blocks.iter_mut().zip(BLOCKS).zip(first..) {
+        *block = library.call("rt_code_alloc", &[size]);
+        check!(*block > 0);
+        let code = code(number);
+        let arguments = [*block, code.as_ptr() as i64, code.len() as i64, 0];
+        check_eq!(library.call("rt_code_write", &arguments), code.len() as i64);
+        check_eq!(library.call("rt_code_publish", &[*block, code.len() as i64]), 1);
+        check_eq!(library.call("rt_call_function_0", &[*block]), number.into());
+    }
+    Ok(blocks)
+}
+
+fn jit_heap(machine: &Machine) -> Result<(), String> {
+    let library = machine.load_with_policy(RT_POLICY_JIT)?;
+    let olds = blocks(&library, 40)?;
+    // The child's child has its parent's fresh blocks no more than the first ones.
+    reported(|| {
+        let fresh = starts_anew(&library, &olds)?;
+        reported(|| starts_anew(&library, &[olds, fresh].concat()).map(drop))?;
+        check_eq!(library.call("rt_call_function_0", &[fresh[0]]), 50);
+        Ok(())
+    })?;
+    for (block, number) in olds.into_iter().zip(40..) {
+        check_eq!(library.call("rt_call_function_0", &[block]), number);
+        check_eq!(library.call("rt_code_free", &[block]), 1);
+    }
+    Ok(())
+}
+
+fn starts_anew(library: &Library, olds: &[i64]) -> Result<[i64; 3], String> {
+    let mut found = RtCodeBlock { address: 0, size: 0 };
+    let nothing = library.statistics()?;
+    check_eq!((nothing.code_blocks, nothing.code_chunks, nothing.code_chunk_bytes), (0, 0, 0));
+    for old in olds.iter().copied() {
+        check_eq!(library.call("rt_code_find", &[old, &raw mut found as i64]), 0);
+        check_eq!(library.call("rt_is_executable", &[old]), 0);
+        let not_owned = [("rt_code_free", vec![old]), ("rt_code_publish", vec![old, 1])];
+        for (name, arguments) in not_owned {
+            check_eq!(library.call(name, &arguments), 0);
+            check_eq!(library.call("rt_last_error", &[]), RT_ERROR_NOT_OWNED.into());
+        }
+        let code = code(60);
+        let arguments = [old, code.as_ptr() as i64, code.len() as i64, 0];
+        check_eq!(library.call("rt_code_write", &arguments), -1);
+        check_eq!(library.call("rt_last_error", &[]), RT_ERROR_NOT_OWNED.into());
+        check_eq!(library.call("rt_call_function_0", &[old]), -1);
+        check_eq!(library.call("rt_last_error", &[]), RT_ERROR_NOT_EXECUTABLE.into());
+    }
+    let fresh = blocks(library, 50)?;
+    check!(fresh.iter().all(|block| !olds.contains(block)));
+    check_eq!(library.statistics()?.code_blocks, 3);
+    Ok(fresh)
 }
 
 fn dual(machine: &Machine) -> Result<(), String> {

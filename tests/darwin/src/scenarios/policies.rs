@@ -1,7 +1,6 @@
 //! Which policies each mood grants, which one is chosen, and what the statistics say of it.
 
 use super::{Machine, Scenario, code, everywhere, in_child};
-use crate::library::Library;
 use crate::rules::{Mood, Rules};
 use execmem_core::abi::*;
 
@@ -35,17 +34,9 @@ fn is_granted(rules: Rules, policy: i32) -> bool {
 /// What `auto` tries, in the contract's order.
 const ORDER: [i32; 4] = [RT_POLICY_RWX, RT_POLICY_JIT, RT_POLICY_DUAL, RT_POLICY_TOGGLE];
 
-fn statistics(library: &Library) -> Result<RtExecMemoryStats, String> {
-    // SAFETY: a structure of numbers.
-    let mut statistics: RtExecMemoryStats = unsafe { std::mem::zeroed() };
-    statistics.size = size_of::<RtExecMemoryStats>() as i64;
-    check_eq!(library.call("rt_exec_memory_stats", &[&raw mut statistics as i64]), 1);
-    Ok(statistics)
-}
-
 fn choice(machine: &Machine) -> Result<(), String> {
     let library = machine.load()?;
-    check_eq!(statistics(&library)?.policy_trials, [-1; 5]);
+    check_eq!(library.statistics()?.policy_trials, [-1; 5]);
     let address = library.call("rt_alloc_exec_memory", &[100]);
     let chosen = ORDER.into_iter().find(|policy| is_granted(machine.rules, *policy));
     let mut trials = [-1; 5];
@@ -56,7 +47,7 @@ fn choice(machine: &Machine) -> Result<(), String> {
         }
         trials[policy as usize] = RT_ERROR_REFUSED.into();
     }
-    let found = statistics(&library)?;
+    let found = library.statistics()?;
     check_eq!(found.policy_trials, trials);
     check_eq!(found.policy, chosen.unwrap_or(RT_POLICY_AUTO).into());
     if chosen.is_none() {
