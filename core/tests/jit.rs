@@ -209,6 +209,24 @@ fn a_chunks_place_that_somebody_else_took_is_left_to_them() {
 }
 
 #[test]
+fn a_child_that_has_the_pages_goes_on_with_them() {
+    let system = System::new(Policy::Jit, 4096);
+    let code = system.runtime.alloc_exec(SIZE).unwrap();
+    system.publish(code, &CODE);
+    let heap = system.runtime.code_heap();
+    let blocks = [100, LARGE].map(|size| block(&heap, size));
+    let moment = system.moment();
+    assert!(!system.runtime.before_fork());
+    // SAFETY: this thread called `before_fork`.
+    unsafe { system.runtime.after_fork_in_child() };
+    assert_eq!(moment.differences(&system.moment()).collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(system.write(code, &CODE), Ok(CODE.len()));
+    system.runtime.free_exec(code as i64, SIZE).unwrap();
+    assert_eq!(blocks.map(|address| heap.free(address)), [Ok(()); 2]);
+    system.fake.verify();
+}
+
+#[test]
 fn a_heap_with_two_views_keeps_its_blocks_beside_jit_memory() {
     let system = System::new(Policy::Jit, 4096);
     // Where both are granted and nobody wishes, heaps prefer two views.
