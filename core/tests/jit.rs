@@ -54,8 +54,12 @@ fn fork(system: &System, then: impl FnOnce()) {
 #[test]
 fn a_forked_child_keeps_the_place_and_no_access() {
     let system = System::new(Policy::Jit, 4096);
-    let code = system.runtime.alloc_exec(SIZE).unwrap();
+    // The second one lies behind the core's own records: nothing is behind it.
+    let [first, code] = [SIZE; 2].map(|size| system.runtime.alloc_exec(size).unwrap());
+    system.runtime.free_exec(first as i64, SIZE).unwrap();
     system.publish(code, &CODE);
+    // A system that is asked about a hole answers with what comes next.
+    system.fake.add_foreign(code + 8192..code + 16384, Protection::RX);
     fork(&system, || ());
     assert_eq!(system.runtime.protection_at(code as i64), Ok(Some(Protection::NONE)));
     assert_eq!(system.runtime.is_executable(code as i64), Ok(false));
