@@ -9,6 +9,7 @@ use core::ffi::c_void;
 use core::mem::transmute;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use execmem_core::Error;
 use libc::{c_int, sigset_t};
 
 type Callback = extern "C" fn(*mut c_void) -> c_int;
@@ -31,16 +32,16 @@ const ABSENT: usize = 1;
 static DEPTH: Cell = Cell::new();
 
 /// Finds out which switch the system has. Done when memory is mapped, since asking is nothing for a signal
-/// handler.
-pub(crate) fn prepare() {
+/// handler. *No memory* where writes can't be counted, because the process has used up its thread keys.
+pub(crate) fn prepare() -> Result<(), Error> {
     if WITH_CALLBACK.load(Ordering::Relaxed) == NOT_ASKED {
         // SAFETY: asks for an address by name.
         let found =
             unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_jit_write_with_callback_np".as_ptr()) };
         let found = if found.is_null() { ABSENT } else { found.expose_provenance() };
         WITH_CALLBACK.store(found, Ordering::Relaxed);
-        DEPTH.prepare();
     }
+    if DEPTH.is_ready() { Ok(()) } else { Err(Error::NoMemory) }
 }
 
 /// Runs `write` while this thread may write `MAP_JIT` pages.

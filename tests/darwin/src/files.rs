@@ -1,6 +1,6 @@
 //! Files and pipes, in Darwin's numbers and structures.
 
-use crate::errno::{EINVAL, Errno};
+use crate::errno::{EINVAL, ENXIO, EOPNOTSUPP, Errno};
 use crate::host;
 use crate::violation::violation;
 use std::ffi::c_char;
@@ -48,7 +48,17 @@ pub fn open(path: *const c_char, flags: i32) -> Result<i32, Errno> {
     }
     let flags = known.map(|(_, linux)| linux).sum::<i32>();
     // SAFETY: the program gave a C string.
-    checked(unsafe { libc::open(path, flags) } as isize).map(|file| file as i32)
+    checked(unsafe { libc::open(path, flags) } as isize).map(|file| file as i32).map_err(|error| {
+        // Of FIFOs without a reader both systems say so; of sockets Darwin says that it can't do that.
+        if error == ENXIO && is_socket(path) { EOPNOTSUPP } else { error }
+    })
+}
+
+fn is_socket(path: *const c_char) -> bool {
+    // SAFETY: a structure of numbers.
+    let mut found: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the program gave a C string; the structure is ours.
+    unsafe { libc::stat(path, &mut found) == 0 && found.st_mode & libc::S_IFMT == libc::S_IFSOCK }
 }
 
 /// stat(2).

@@ -7,14 +7,19 @@ use execmem_core::abi::*;
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
-        name: "a child has no MAP_JIT pages: calls fail, freeing works, new memory too",
-        applies: |rules| rules.allows_jit(),
+        name: "where a child has no MAP_JIT pages calls fail, freeing works, new memory too",
+        applies: |rules| rules.allows_jit() && !rules.inherits_jit(),
         run: jit,
     },
     Scenario {
-        name: "a child's code heap starts anew where its blocks were MAP_JIT pages",
-        applies: |rules| rules.allows_jit(),
+        name: "where a child has no MAP_JIT pages its code heap starts anew",
+        applies: |rules| rules.allows_jit() && !rules.inherits_jit(),
         run: jit_heap,
+    },
+    Scenario {
+        name: "where a child has MAP_JIT pages of its own it goes on with them",
+        applies: |rules| rules.allows_jit() && rules.inherits_jit(),
+        run: inherited,
     },
     Scenario {
         name: "what a child writes into dual memory never runs in its parent",
@@ -64,6 +69,28 @@ fn jit(machine: &Machine) -> Result<(), String> {
     })?;
     check_eq!(library.call("rt_call_function_0", &[address]), 42);
     check_eq!(library.call("rt_free_exec_memory", &[address, 100]), 1);
+    Ok(())
+}
+
+fn inherited(machine: &Machine) -> Result<(), String> {
+    let (library, address) = with_code(machine, RT_POLICY_JIT)?;
+    let blocks = blocks(&library, 50)?;
+    let before = library.statistics()?;
+    reported(|| {
+        check_eq!(library.statistics()?, before);
+        check_eq!(library.call("rt_call_function_0", &[address]), 42);
+        check_eq!(library.write(address, &code(43)), code(43).len() as i64);
+        library.call("rt_flush_icache", &[address, 100]);
+        check_eq!(library.call("rt_call_function_0", &[address]), 43);
+        for (block, number) in blocks.into_iter().zip(50..) {
+            check_eq!(library.call("rt_call_function_0", &[block]), number);
+            check_eq!(library.call("rt_code_free", &[block]), 1);
+        }
+        check_eq!(library.call("rt_free_exec_memory", &[address, 100]), 1);
+        Ok(())
+    })?;
+    check_eq!(library.call("rt_call_function_0", &[address]), 42);
+    check_eq!(library.call("rt_call_function_0", &[blocks[0]]), 50);
     Ok(())
 }
 

@@ -24,7 +24,7 @@ pub(super) const ALL: &[Scenario] = &[
         run: writable_code,
     },
     Scenario {
-        name: "the hardened runtime lets no page become executable",
+        name: "the hardened runtime lets nobody execute plain pages: refused at once, or killed",
         applies: everywhere,
         run: becoming_code,
     },
@@ -71,10 +71,22 @@ fn writable_code(machine: &Machine) -> Result<(), String> {
 
 fn becoming_code(machine: &Machine) -> Result<(), String> {
     kernel::start(machine.rules);
-    let refusal = (machine.rules.mood != Mood::Plain).then_some(EACCES);
-    let page = map(RW, PRIVATE | ANON).map_err(|error| format!("{error:?}"))?;
-    check_eq!(kernel::mprotect(page, 1, RX).err(), refusal);
-    check_eq!(map(RX, PRIVATE | ANON).err(), refusal);
+    let is_hardened = machine.rules.mood != Mood::Plain;
+    let refusal = (is_hardened && machine.rules.is_strict).then_some(EACCES);
+    for flags in [PRIVATE | ANON, SHARED | ANON] {
+        let page = map(RW, flags).map_err(|error| format!("{error:?}"))?;
+        // SAFETY: the page is writable.
+        unsafe { store(page as *mut c_void) };
+        check_eq!(kernel::mprotect(page, 1, RX).err(), refusal);
+        check_eq!(map(RX, flags).err(), refusal);
+        if !is_hardened {
+            check_eq!(execute(page), 42);
+        } else if !machine.rules.is_strict {
+            is_killed_for("code that nobody has signed was executed", || {
+                execute(page);
+            })?;
+        }
+    }
     Ok(())
 }
 
@@ -90,7 +102,8 @@ fn jit_arguments(machine: &Machine) -> Result<(), String> {
 
 fn jit_entitlement(machine: &Machine) -> Result<(), String> {
     kernel::start(machine.rules);
-    let refusal = (machine.rules.mood == Mood::Hardened).then_some(EPERM);
+    let refusal = if machine.rules.is_strict { EPERM } else { EINVAL };
+    let refusal = (machine.rules.mood == Mood::Hardened).then_some(refusal);
     check_eq!(map(RWX, PRIVATE | ANON | JIT).err(), refusal);
     Ok(())
 }
