@@ -214,9 +214,9 @@ unsafe fn drop_contents(pages: Span) -> Result<(), Error> {
         };
         match replaced {
             // SAFETY: a hint about pages that are ours.
-            Err(Error::Refused) => check(unsafe {
-                libc::madvise(pointer(part), part.length(), libc::MADV_DONTNEED)
-            })?,
+            Err(Error::Refused) => {
+                check(unsafe { libc::madvise(pointer(part), part.length(), libc::MADV_DONTNEED) })?
+            }
             other => other?,
         }
     }

@@ -4,6 +4,7 @@ use crate::errno::{EINVAL, ENXIO, EOPNOTSUPP, Errno};
 use crate::host;
 use crate::violation::violation;
 use std::ffi::c_char;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `struct stat` with 64-bit inodes (`sys/stat.h`), as far as it is filled in here.
 #[repr(C)]
@@ -113,8 +114,22 @@ pub fn close(file: i32) -> Result<i32, Errno> {
     checked(unsafe { libc::close(file) } as isize).map(|_| 0)
 }
 
+/// Whether somebody else always has the writing ends of the program's pipes.
+static LEAKS_PIPES: AtomicBool = AtomicBool::new(false);
+
+/// From now on it is as if another thread had started a program, one that never ends, before the ends of a new
+/// pipe could be marked to be closed on exec.
+pub fn leak_pipes() {
+    LEAKS_PIPES.store(true, Ordering::Relaxed);
+}
+
 /// pipe(2).
 pub fn pipe(ends: *mut i32) -> Result<i32, Errno> {
     // SAFETY: the program gave room for two numbers.
-    checked(unsafe { libc::pipe(ends) } as isize).map(|_| 0)
+    checked(unsafe { libc::pipe(ends) } as isize)?;
+    if LEAKS_PIPES.load(Ordering::Relaxed) {
+        // SAFETY: the second number is an open file.
+        checked(unsafe { libc::dup(*ends.add(1)) } as isize)?;
+    }
+    Ok(0)
 }

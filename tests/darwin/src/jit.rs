@@ -8,8 +8,8 @@
 //! To judge cache maintenance the pages can be left read-execute, while libSystem's copies go through a
 //! second view: QEMU then keeps what it has translated, as a processor keeps what it has fetched.
 
-use crate::{host, kernel};
 use crate::violation::violation;
+use crate::{host, kernel};
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::OnceLock;

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// A Mach result (`mach/kern_return.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
