@@ -207,15 +207,15 @@ unsafe fn drop_contents(pages: Span) -> Result<(), Error> {
             return Err(Error::Io);
         }
         let part = span(start, from - start)?;
-        // SAFETY: the caller's promise.
         let replaced = match region.is_private_memory {
+            // SAFETY: the caller's promise.
             true => unsafe { replace(part, region.mapping.protection) },
             false => Err(Error::Refused),
         };
         match replaced {
-            // SAFETY: a hint about pages that are ours.
             Err(Error::Refused) => {
-                check(unsafe { libc::madvise(pointer(part), part.length(), libc::MADV_DONTNEED) })?
+                // SAFETY: a hint about pages that are ours.
+                check(unsafe { libc::madvise(pointer(part), part.length(), libc::MADV_DONTNEED) })?;
             }
             other => other?,
         }
