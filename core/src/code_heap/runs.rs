@@ -106,39 +106,58 @@ impl Chunk {
         self.summary().ended.store(0, Ordering::Relaxed);
     }
 
+    /// How many blocks have ended whose granules are not free yet.
+    pub(super) fn ended(&self) -> u32 {
+        self.summary().ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether no core can still have anything of what is free here: a step that started later has finished.
+    pub(super) fn can_renew(&self, step: u64) -> bool {
+        self.summary().worn.load(Ordering::Relaxed) != 0 && self.renewing_step() <= step
+    }
+
+    /// Makes all worn runs fresh. No run is open.
+    pub(super) fn renew(&self) {
+        for (executed, free) in self.tables.executed.iter().zip(self.tables.free) {
+            let used = executed.load(Ordering::Relaxed) & !free.load(Ordering::Relaxed);
+            executed.store(used, Ordering::Relaxed);
+        }
+        self.tables.worn.lines.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        self.summary().worn.store(0, Ordering::Relaxed);
+        for run in self.runs() {
+            if self.unmark(run) {
+                self.note_class(run, false);
+            }
+        }
+    }
+
     /// Makes the whole chunk, in which no block is live, one free run.
     pub(super) fn reset(&self) {
         self.forget_all_runs();
         self.free_run(0..self.granules() as usize);
     }
 
-    /// Takes `length` granules from the start of a run. What is left of it is not in the index.
-    #[inline]
-    pub(super) fn take_front(&self, run: Run, length: u32) -> Option<Run> {
-        let is_worn = self.unmark(run);
-        let rest = Run { start: run.start + length as usize, length: run.length - length };
-        clear_all(self.tables.free, run.start..rest.start);
-        if rest.length == 0 {
-            return None;
-        }
+    /// Takes a whole run. Whether it was worn.
+    pub(super) fn take(&self, run: Run) -> bool {
+        clear_all(self.tables.free, run.start..run.end());
+        self.unmark(run)
+    }
+
+    /// Makes what is left of a run that was taken whole free again. Nothing around it was made free meanwhile.
+    pub(super) fn put_back(&self, rest: Run, is_worn: bool) {
+        let granules = rest.start..rest.end();
+        let is_worn = is_worn && self.was_executed(&granules);
+        set_all(self.tables.free, granules);
         self.note_bounds(rest);
-        if is_worn && self.was_executed(&(rest.start..rest.end())) {
-            set(self.tables.marks, rest.start);
-        }
-        Some(rest)
+        self.note_class(rest, is_worn);
     }
 
     /// Takes `length` granules at `start` out of a run.
     pub(super) fn take_middle(&self, run: Run, start: usize, length: u32) {
-        let is_worn = self.unmark(run);
-        let end = start + length as usize;
-        clear_all(self.tables.free, start..end);
-        for rest in [run.start..start, end..run.end()] {
+        let is_worn = self.take(run);
+        for rest in [run.start..start, start + length as usize..run.end()] {
             if !rest.is_empty() {
-                let is_worn = is_worn && self.was_executed(&rest);
-                let rest = Run { start: rest.start, length: rest.len() as u32 };
-                self.note_bounds(rest);
-                self.note_class(rest, is_worn);
+                self.put_back(Run { start: rest.start, length: rest.len() as u32 }, is_worn);
             }
         }
     }
@@ -173,7 +192,7 @@ impl Chunk {
         class_of(run.length) == class && self.is_worn(run) == is_worn
     }
 
-    fn was_executed(&self, granules: &Range<usize>) -> bool {
+    pub(super) fn was_executed(&self, granules: &Range<usize>) -> bool {
         self.has_executed() && any_set(self.tables.executed, granules.clone())
     }
 

@@ -8,7 +8,6 @@ use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Access, Kind, Region};
 use crate::span::{Span, round_up};
-use core::sync::atomic::Ordering;
 
 impl<P: Platform> Runtime<P> {
     /// Memory of `size` bytes that can be written through this library and executed, as the policy
@@ -73,13 +72,11 @@ impl<P: Platform> Runtime<P> {
         };
         let claim = self.registry.claim_if(span.start(), Access::Exclusive, self.platform, check)?;
         let region = *claim.region();
-        // Noted before and after: another thread may publish in between, at the same addresses or elsewhere.
         let was_fetched = region.was_published && self.platform.may_run_on_other_cores();
-        let note = || self.freed_code.fetch_or(was_fetched, Ordering::AcqRel);
-        note();
-        // SAFETY: the claim is exclusive and the pages are the region's own, hidden from lookups.
-        let unmapped = claim.release(|pages| unsafe { self.platform.unmap(pages) })?;
-        note();
+        let unmapped = self.freed_code.unmap(was_fetched, || {
+            // SAFETY: the claim is exclusive and the pages are the region's own, hidden from lookups.
+            claim.release(|pages| unsafe { self.platform.unmap(pages) })
+        })?;
         self.counters.unmapped(unmapped);
         if region.kind.is_exec_memory() {
             self.counters.freed(region.size);

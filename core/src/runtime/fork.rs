@@ -16,6 +16,7 @@ use crate::protection::Protection;
 use crate::registry::Region;
 use crate::span::Span;
 use core::ops::ControlFlow;
+use core::sync::atomic::Ordering;
 
 impl<P: Platform> Runtime<P> {
     /// Waits until no thread is in the middle of an operation, and keeps it so. Whether a child will have
@@ -66,6 +67,7 @@ impl<P: Platform> Runtime<P> {
         }
         self.registry.revise_views(page_size, |region| {
             self.copy_memory(region, page_size).inspect_err(|_| {
+                self.has_lost_views.store(true, Ordering::Relaxed);
                 for view in region.all_views(page_size) {
                     // SAFETY: the pages are this region's. If even this fails, nothing is left to try.
                     let _ = unsafe { self.platform.protect(view, Protection::NONE) };

@@ -7,6 +7,7 @@ mod access;
 mod exec_memory;
 mod files;
 mod fork;
+mod freed_code;
 mod protect;
 
 pub use files::MapRequest;
@@ -20,6 +21,7 @@ use crate::registry::{Kind, Region, Registry};
 use crate::report::Counters;
 use crate::value::Values;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use freed_code::FreedCode;
 
 /// A process's code memory and mapped files. One lives in a static of each adapter; tests make their own.
 pub struct Runtime<P: Platform> {
@@ -29,9 +31,9 @@ pub struct Runtime<P: Platform> {
     pub(crate) policy: Choice,
     /// The most bytes that a single allocation may have; 0 stands for physical memory.
     limit: AtomicUsize,
-    /// Whether code was freed since other cores last dropped what they had fetched: its addresses may be
-    /// given out again.
-    freed_code: AtomicBool,
+    pub(crate) freed_code: FreedCode,
+    /// Whether this process is a forked child that could not get memory of its own for all views.
+    pub(crate) has_lost_views: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) values: Values<P>,
     pub(crate) symbols: &'static [Symbol],
@@ -46,7 +48,8 @@ impl<P: Platform> Runtime<P> {
             heaps: Heaps::new(),
             policy: Choice::new(),
             limit: AtomicUsize::new(0),
-            freed_code: AtomicBool::new(false),
+            freed_code: FreedCode::new(),
+            has_lost_views: AtomicBool::new(false),
             counters: Counters::new(),
             values: Values::new(platform),
             symbols,

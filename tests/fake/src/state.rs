@@ -23,6 +23,8 @@ pub struct Switches {
     pub refuse_dual: bool,
     /// There is memory with a write switch for each thread.
     pub has_jit: bool,
+    /// No other core runs this program.
+    pub is_alone: bool,
     /// A writable and executable page is recorded as a violation: the core should not even have asked.
     pub forbid_writable_code: bool,
     /// Parts of mappings may be unmapped: the allocator of the built-in value store does that.
