@@ -1,7 +1,7 @@
 //! Forking: the core is told before and after, and the parent waits for the child's copy.
 //!
 //! `vfork` and `posix_spawn` run none of this: their child shares everything until it executes another
-//! program.
+//! program. What is registered here Darwin never forgets, so the library must not be unloaded (`dlclose`).
 
 use crate::RUNTIME;
 use crate::errno::{preserved, retried};

@@ -18,7 +18,8 @@ type Callback = extern "C" fn(*mut c_void) -> c_int;
 type WithCallback = unsafe extern "C" fn(Callback, *mut c_void) -> c_int;
 
 /// The callbacks that a program under the write allow-list entitlement accepts: pthread.h's
-/// PTHREAD_JIT_WRITE_ALLOW_CALLBACKS_NP. The system finds them by the section's name.
+/// PTHREAD_JIT_WRITE_ALLOW_CALLBACKS_NP. The system finds them by the section's name in what is loaded when
+/// the list freezes: a program that loads the library later (`dlopen`) needs the entitlement to freeze late.
 #[used]
 #[unsafe(link_section = "__DATA_CONST,__pth_jit_func,regular,no_dead_strip")]
 static ALLOWED: [Option<Callback>; 2] = [Some(run), None];
