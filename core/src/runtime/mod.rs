@@ -75,9 +75,11 @@ impl<P: Platform> Runtime<P> {
         self.limit.store(bytes, Ordering::Relaxed);
     }
 
-    /// Whether the region's pages are behind the write switch of each thread: code memory of policy `jit`.
+    /// Whether the region's pages are behind the write switch of each thread: code memory of policy `jit`. Of
+    /// code heaps all those without a second view have the process's policy.
     fn has_write_switch(&self, region: &Region) -> bool {
-        region.kind == Kind::Code && self.policy.get(self.platform) == Ok(Policy::Jit)
+        let is_code = matches!(region.kind, Kind::Code | Kind::HeapChunk) && !region.has_several_views();
+        is_code && self.policy.get(self.platform) == Ok(Policy::Jit)
     }
 
     /// Checks the size of a single allocation against the limit.
