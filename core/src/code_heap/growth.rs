@@ -110,7 +110,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             return self.admit(views, length, true).ok_or(Error::NoMemory);
         }
         // Behind the chunk before, most often: that costs no look at what is mapped.
-        if let Some(place) = self.shared(|shared| shared.reservations.next_place()) {
+        if let Some(place) = self.shared(|shared| shared.reservations.next_place(length)) {
             let views = platform.map(length, memory, Some(place))?;
             if let Some(placed) = self.admit(views, length, false) {
                 return Ok(placed);
