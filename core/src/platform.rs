@@ -20,7 +20,7 @@ pub enum Memory {
     /// The same pages seen twice: read-execute at [`Views::address`], read-write at [`Views::writable`].
     Dual,
     /// Pages behind a write switch of each thread (macOS `MAP_JIT`); see [`Platform::with_jit_writes`]. Their
-    /// protection is never changed, and a forked child has none of them.
+    /// protection is never changed, and a forked child may have none of them.
     Jit,
 }
 

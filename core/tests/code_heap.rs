@@ -53,60 +53,6 @@ fn what_is_published_is_what_every_core_executes() {
 }
 
 #[test]
-fn an_address_that_ran_before_is_published_to_the_other_cores_too() {
-    System::each(|system| {
-        // Room for one block, so that the second gets the first one's place.
-        let limits = Limits { bytes: system.page, chunk_bytes: system.page };
-        let heap = system.runtime.new_code_heap(limits).unwrap();
-        let size = system.page;
-        let first = code(&heap, &vec![1; size]);
-        assert_eq!(system.fake.count(Call::SynchronizeCores), 0, "nothing ran there before");
-        heap.free(first).unwrap();
-        let second = code(&heap, &vec![2; size]);
-        assert_eq!(second, first);
-        assert_eq!(system.fake.executed_elsewhere(second as usize, size), vec![2; size]);
-        assert_eq!(system.fake.count(Call::SynchronizeCores), 1);
-    });
-}
-
-#[test]
-fn a_batch_costs_one_cross_core_step() {
-    System::each(|system| {
-        let heap = heap(&system);
-        let blocks: Vec<i64> = (1..6).map(|byte| code(&heap, &[byte; 100])).collect();
-        for block in &blocks {
-            write(&heap, *block, &[9; 100]).unwrap();
-        }
-        heap.publish_all(blocks.iter().map(|block| (*block, 100))).unwrap();
-        assert_eq!(system.fake.count(Call::SynchronizeCores), 1);
-        for block in &blocks {
-            assert_eq!(system.fake.executed_elsewhere(*block as usize, 100), [9; 100]);
-        }
-        // One range that isn't inside a block: nothing of the batch is published.
-        write(&heap, blocks[0], &[8; 100]).unwrap();
-        let flushes = system.fake.count(Call::FlushIcache);
-        let bad = [(blocks[0], 100), (blocks[1], 101)];
-        assert_eq!(heap.publish_all(bad.into_iter()), Err(Error::NotOwned));
-        assert_eq!(system.fake.count(Call::FlushIcache), flushes);
-    });
-}
-
-#[test]
-fn blocks_that_never_ran_are_used_before_those_that_did() {
-    let system = System::new(Policy::Dual, 4096);
-    let heap = heap(&system);
-    let blocks: Vec<i64> = (0..64).map(|_| alloc(&heap, 256)).collect();
-    for block in blocks.iter().step_by(2) {
-        heap.free(*block).unwrap();
-    }
-    for _ in 0..30 {
-        let address = code(&heap, &[1; 256]);
-        heap.free(address).unwrap();
-    }
-    assert_eq!(system.fake.count(Call::SynchronizeCores), 0);
-}
-
-#[test]
 fn freed_code_is_traps_at_once() {
     System::each(|system| {
         let heap = heap(&system);

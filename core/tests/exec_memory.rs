@@ -107,22 +107,6 @@ fn other_cores_are_only_interrupted_for_code_that_may_have_run() {
 }
 
 #[test]
-fn new_code_where_freed_code_was_interrupts_other_cores_once() {
-    System::each(|system| {
-        let old = system.runtime.alloc_exec(8).unwrap();
-        system.publish(old, &[0xc3]);
-        system.runtime.free_exec(old as i64, 8).unwrap();
-        assert_eq!(system.fake.count(Call::SynchronizeCores), 0);
-        // Whether the system gives out the old address again is its matter: the next publication pays.
-        for _ in 0..3 {
-            let new = system.runtime.alloc_exec(8).unwrap();
-            system.publish(new, &[0xc3]);
-        }
-        assert_eq!(system.fake.count(Call::SynchronizeCores), 1);
-    });
-}
-
-#[test]
 fn a_range_changes_exactly_the_pages_that_it_touches() {
     System::each(|system| {
         let page = system.page;

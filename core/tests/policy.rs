@@ -24,6 +24,7 @@ fn auto_becomes(switches: Switches) -> Result<Policy, Error> {
 }
 
 const HARDENED: Switches = Switches {
+    is_alone: false,
     refuse_writable_code: true,
     refuse_exec_gain: false,
     refuse_dual: false,

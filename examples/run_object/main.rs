@@ -87,7 +87,7 @@ fn run(job: &Job) -> Result<(), String> {
     let at_fault = |error: loader::error::Error| format!("{}: {error}", job.name);
     let image = Image::load(&job.file).map_err(at_fault)?;
     let function = image.function(&job.function).map_err(at_fault)?;
-    say(&format!("{}, in {} bytes at {:#x}:", job.name, image.size(), image.address()))?;
+    say(&format!("{}, in {} bytes:", job.name, image.size()))?;
     for group in image.groups() {
         say(&format!("  {:#x} {:>8} bytes {}", group.address, group.size, group.protection.letters()))?;
     }

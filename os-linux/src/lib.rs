@@ -6,6 +6,7 @@
 //! Tested on x86_64, and on aarch64 under qemu-user. Kernel features newer than 4.17 are used where the
 //! kernel knows them, with a fallback where it doesn't.
 #![no_std]
+#![cfg(target_os = "linux")]
 
 mod console;
 mod cores;

@@ -40,9 +40,10 @@ pub(crate) fn translate(number: i32) -> Error {
         }
         libc::EACCES | libc::EPERM | libc::EROFS | libc::ETXTBSY => Error::Refused,
         libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG => Error::NotFound,
-        libc::EISDIR | libc::ENXIO | libc::ENODEV => Error::NotRegularFile,
+        // EOPNOTSUPP: the file is a socket.
+        libc::EISDIR | libc::ENXIO | libc::ENODEV | libc::EOPNOTSUPP => Error::NotRegularFile,
         libc::EIO | libc::EFAULT | libc::EBUSY | libc::EOVERFLOW => Error::Io,
-        libc::ENOSYS | libc::ENOTSUP | libc::EOPNOTSUPP => Error::Unsupported,
+        libc::ENOSYS | libc::ENOTSUP => Error::Unsupported,
         _ => Error::InvalidArgument,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::errno::{last, retried, translate};
 use crate::pages::native;
+use crate::signing;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -32,6 +33,8 @@ pub(crate) fn map(
 }
 
 fn map_part(file: c_int, part: FilePart) -> Result<usize, Error> {
+    // A signed file's pages too are unsigned as long as nobody has shown the kernel its signature.
+    signing::check(part.protection)?;
     let flags = if part.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
     let protection = native(part.protection);
     // SAFETY: a new mapping of a file that is open.

@@ -1,7 +1,7 @@
 //! Forking: the core is told before and after, and the parent waits for the child's copy.
 //!
 //! `vfork` and `posix_spawn` run none of this: their child shares everything until it executes another
-//! program.
+//! program. What is registered here Darwin never forgets, so the library must not be unloaded (`dlclose`).
 
 use crate::RUNTIME;
 use crate::errno::{preserved, retried};
@@ -36,13 +36,13 @@ extern "C" fn prepare() {
     }
 }
 
-/// Nothing is written to dual memory before the child has its copy: it closes its end, or dies.
+/// Nothing is written to dual memory before the child has its copy: it says so, or dies.
 extern "C" fn parent() {
     close(&WRITE_END);
     let end = READ_END.load(Ordering::Relaxed);
     if end >= 0 {
         let mut byte = 0u8;
-        // SAFETY: room for a byte; nobody writes one, so this ends with the last writer.
+        // SAFETY: room for a byte. Without one this ends when no process has the other end any more.
         let _ = preserved(|| retried(|| unsafe { libc::read(end, (&raw mut byte).cast(), 1) }));
     }
     close(&READ_END);
@@ -50,11 +50,18 @@ extern "C" fn parent() {
     unsafe { RUNTIME.after_fork_in_parent() };
 }
 
+/// A byte, not the end of the pipe, tells the parent: another thread may have started a program before the
+/// ends were marked to be closed on exec, and that program has them for as long as it runs.
 extern "C" fn child() {
-    close(&READ_END);
     // SAFETY: `prepare` ran in the thread that this one is the copy of; a child has one thread.
     preserved(|| unsafe { RUNTIME.after_fork_in_child() });
+    let end = WRITE_END.load(Ordering::Relaxed);
+    if end >= 0 {
+        // SAFETY: a byte is readable. Our own reading end is open still, so no signal says that nobody reads.
+        let _ = preserved(|| retried(|| unsafe { libc::write(end, [0u8].as_ptr().cast(), 1) }));
+    }
     close(&WRITE_END);
+    close(&READ_END);
 }
 
 fn close(end: &AtomicI32) {

@@ -9,6 +9,7 @@ use core::ffi::c_void;
 use core::mem::transmute;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use execmem_core::Error;
 use libc::{c_int, sigset_t};
 
 type Callback = extern "C" fn(*mut c_void) -> c_int;
@@ -17,7 +18,8 @@ type Callback = extern "C" fn(*mut c_void) -> c_int;
 type WithCallback = unsafe extern "C" fn(Callback, *mut c_void) -> c_int;
 
 /// The callbacks that a program under the write allow-list entitlement accepts: pthread.h's
-/// PTHREAD_JIT_WRITE_ALLOW_CALLBACKS_NP. The system finds them by the section's name.
+/// PTHREAD_JIT_WRITE_ALLOW_CALLBACKS_NP. The system finds them by the section's name in what is loaded when
+/// the list freezes: a program that loads the library later (`dlopen`) needs the entitlement to freeze late.
 #[used]
 #[unsafe(link_section = "__DATA_CONST,__pth_jit_func,regular,no_dead_strip")]
 static ALLOWED: [Option<Callback>; 2] = [Some(run), None];
@@ -31,16 +33,16 @@ const ABSENT: usize = 1;
 static DEPTH: Cell = Cell::new();
 
 /// Finds out which switch the system has. Done when memory is mapped, since asking is nothing for a signal
-/// handler.
-pub(crate) fn prepare() {
+/// handler. *No memory* where writes can't be counted, because the process has used up its thread keys.
+pub(crate) fn prepare() -> Result<(), Error> {
     if WITH_CALLBACK.load(Ordering::Relaxed) == NOT_ASKED {
         // SAFETY: asks for an address by name.
         let found =
             unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_jit_write_with_callback_np".as_ptr()) };
         let found = if found.is_null() { ABSENT } else { found.expose_provenance() };
         WITH_CALLBACK.store(found, Ordering::Relaxed);
-        DEPTH.prepare();
     }
+    if DEPTH.is_ready() { Ok(()) } else { Err(Error::NoMemory) }
 }
 
 /// Runs `write` while this thread may write `MAP_JIT` pages.

@@ -9,15 +9,16 @@
 //! |---|---|---|---|
 //! | Intel | yes | yes | yes |
 //! | Apple silicon | no | yes | yes |
-//! | hardened runtime, with `com.apple.security.cs.allow-jit` | no | yes | no |
-//! | hardened runtime, without | no | no | no |
+//! | hardened runtime, with `com.apple.security.cs.allow-jit` | no | yes | kills who executes it |
+//! | hardened runtime, without | no | no | kills who executes it |
 //!
-//! The core tries on one page what is granted. Memory of `rt_alloc_rw_memory` is plain memory always, and
+//! The core tries on one page what is granted; what would kill is refused here ([`signing`]). Memory of `rt_alloc_rw_memory` is plain memory always, and
 //! becomes executable by `mprotect`: where that is refused, only `rt_alloc_exec_memory` gives code memory.
 //!
 //! Its machine code is tested on Linux, against a model of libSystem and the kernel (`tests/darwin`).
 #![no_std]
 #![cfg(target_os = "macos")]
+#![allow(rustdoc::private_intra_doc_links, reason = "who reads the source can follow them")]
 
 mod console;
 mod cores;
@@ -28,6 +29,7 @@ mod fork;
 mod jit;
 mod mappings;
 mod pages;
+mod signing;
 mod thread;
 
 #[cfg(all(feature = "c-library", not(test)))]

@@ -10,9 +10,8 @@ use execmem_core::{Error, Protection};
 use mach2::kern_return::KERN_INVALID_ADDRESS;
 use mach2::traps::mach_task_self;
 use mach2::vm::mach_vm_region_recurse;
-use mach2::vm_region::{
-    SM_SHARED, SM_SHARED_ALIASED, SM_TRUESHARED, VM_REGION_FLAG_JIT_ENABLED, vm_region_submap_info_64,
-};
+use mach2::vm_inherit::VM_INHERIT_SHARE;
+use mach2::vm_region::vm_region_submap_short_info_64;
 
 /// Deeper than maps are ever nested.
 const ANY_DEPTH: u32 = 1000;
@@ -32,18 +31,21 @@ pub(crate) fn visit(from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<(
 /// What the kernel says of a region.
 pub(crate) struct Region {
     pub(crate) mapping: Mapping,
-    /// Whether it is memory of this process alone: no file behind it, not shared, not `MAP_JIT`.
+    /// Whether it is memory of this process alone: no file behind it, and no child will share it.
     pub(crate) is_private_memory: bool,
 }
 
 /// The region at an address. For a hole the kernel answers with the next one, and behind the last one with
 /// *invalid address*.
+///
+/// The short form of the answer is asked for. For the long one the kernel looks at every page, and stops to look
+/// for a file where a page was copied already.
 pub(crate) fn region(address: usize) -> Result<Option<Region>, Error> {
     let mut start = address as u64;
     let mut size = 0;
     let mut depth = ANY_DEPTH;
-    let mut info = vm_region_submap_info_64::default();
-    let mut count = vm_region_submap_info_64::count();
+    let mut info = vm_region_submap_short_info_64::default();
+    let mut count = vm_region_submap_short_info_64::count();
     // SAFETY: room for the answers, and `count` says how much for the last one.
     let result = unsafe {
         let info = (&raw mut info).cast();
@@ -59,8 +61,6 @@ pub(crate) fn region(address: usize) -> Result<Option<Region>, Error> {
         // The bits are the contract's own.
         protection: Protection::from_bits_truncate(info.protection as u8 & 7),
     };
-    let is_shared = [SM_SHARED, SM_TRUESHARED, SM_SHARED_ALIASED].contains(&info.share_mode);
-    let is_jit = info.flags & VM_REGION_FLAG_JIT_ENABLED != 0;
-    let is_private_memory = info.external_pager == 0 && !is_shared && !is_jit;
+    let is_private_memory = info.external_pager == 0 && info.inheritance != VM_INHERIT_SHARE;
     Ok(Some(Region { mapping, is_private_memory }))
 }

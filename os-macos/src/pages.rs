@@ -3,6 +3,7 @@
 use crate::errno::{check, check_mach, last};
 use crate::jit;
 use crate::mappings::region;
+use crate::signing;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, PageRequest, View, Views};
@@ -52,7 +53,7 @@ pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Vi
         Memory::Shared(protection) => mmap(length, protection, libc::MAP_SHARED, at).map(only),
         Memory::Dual => map_dual(length, at),
         Memory::Jit => {
-            jit::prepare();
+            jit::prepare()?;
             // The pages allow everything; each thread's switch takes one of W and X away.
             mmap(length, Protection::RWX, libc::MAP_PRIVATE | libc::MAP_JIT, at).map(only)
         }
@@ -61,11 +62,21 @@ pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Vi
 
 /// Without MAP_FIXED, which would replace what is there, an address is a wish. The caller looks.
 fn mmap(length: usize, protection: Protection, flags: c_int, at: Option<usize>) -> Result<usize, Error> {
+    if flags & libc::MAP_JIT == 0 {
+        signing::check(protection)?;
+    }
     let hint = ptr::without_provenance_mut(at.unwrap_or(0));
     let flags = flags | libc::MAP_ANON;
     // SAFETY: a new mapping, which replaces no other one.
     let start = unsafe { libc::mmap(hint, length, native(protection), flags, -1, 0) };
-    if start == libc::MAP_FAILED { Err(last()) } else { Ok(start.expose_provenance()) }
+    if start != libc::MAP_FAILED {
+        return Ok(start.expose_provenance());
+    }
+    Err(match last() {
+        // What code signing refuses is called an invalid argument (bsd/kern/kern_mman.c: "Entitlement check").
+        Error::InvalidArgument if protection.contains(Protection::EXEC) => Error::Refused,
+        other => other,
+    })
 }
 
 /// Two views of the same memory. Both are mapped without any protection and get theirs then, so that no
@@ -129,6 +140,7 @@ pub(crate) unsafe fn unmap(pages: Span) -> Result<(), Error> {
 /// # Safety
 /// As [`Platform::protect`](execmem_core::Platform::protect).
 pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), Error> {
+    signing::check(protection)?;
     // SAFETY: the caller says that the pages are ours and nothing relies on what they lose.
     check(unsafe { libc::mprotect(pointer(pages), pages.length(), native(protection)) })
 }
@@ -195,20 +207,32 @@ unsafe fn drop_contents(pages: Span) -> Result<(), Error> {
             return Err(Error::Io);
         }
         let part = span(start, from - start)?;
-        if region.is_private_memory {
-            let protection = native(region.mapping.protection);
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
-            // SAFETY: replaces pages that are ours, by the caller's word, with empty ones.
-            let start = unsafe { libc::mmap(pointer(part), part.length(), protection, flags, -1, 0) };
-            if start == libc::MAP_FAILED {
-                return Err(last());
+        let replaced = match region.is_private_memory {
+            // SAFETY: the caller's promise.
+            true => unsafe { replace(part, region.mapping.protection) },
+            false => Err(Error::Refused),
+        };
+        match replaced {
+            Err(Error::Refused) => {
+                // SAFETY: a hint about pages that are ours.
+                check(unsafe { libc::madvise(pointer(part), part.length(), libc::MADV_DONTNEED) })?;
             }
-        } else {
-            // SAFETY: a hint about pages that are ours.
-            check(unsafe { libc::madvise(pointer(part), part.length(), libc::MADV_DONTNEED) })?;
+            other => other?,
         }
     }
     Ok(())
+}
+
+/// Maps empty private pages in place of others. *Refused* for `MAP_JIT` pages, which stay as they are: to the
+/// kernel they are writable and executable at once, and no new ones may be.
+///
+/// # Safety
+/// As [`drop_contents`].
+unsafe fn replace(pages: Span, protection: Protection) -> Result<(), Error> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
+    // SAFETY: replaces pages that are ours, by the caller's word.
+    let start = unsafe { libc::mmap(pointer(pages), pages.length(), native(protection), flags, -1, 0) };
+    if start == libc::MAP_FAILED { Err(last()) } else { Ok(()) }
 }
 
 fn native_advice(advice: Advice) -> c_int {

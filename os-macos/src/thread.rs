@@ -22,9 +22,9 @@ impl Cell {
         Self { key: AtomicI64::new(NOT_MADE) }
     }
 
-    /// Makes the key now, if it was not made yet.
-    pub(crate) fn prepare(&self) {
-        self.key();
+    /// Makes the key now, if it was not made yet. Whether there is one.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.key().is_some()
     }
 
     /// The thread's number; 0 if there is no key.

@@ -120,11 +120,20 @@ pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
         tally.check("the shared library says its name, its oldest system and what it needs", || {
             check_commands(&file)
         });
+        tally.check("what a real Mac is to build and test compiles", || check_workflow(project, target));
         imported.extend(imports(&file)?);
         run(project, &toolchain, target, &dist, tally)?;
     }
     tally.check("every symbol that is listed for linking is imported", || check_stub(project, &imported));
     Ok(())
+}
+
+/// What `.github/workflows/macos.yml` asks of cargo, as far as it can be done without a Mac's linker.
+fn check_workflow(project: &Project, target: &str) -> Result<()> {
+    let tested = ["--package", "execmem", "--package", "execmem-core", "--package", "execmem-os-macos"];
+    capture(&mut project.cargo(&["check", "--quiet", "--workspace", "--target", target]))?;
+    let mut cargo = project.cargo(&["check", "--quiet", "--all-targets", "--target", target]);
+    capture(cargo.args(tested)).map(drop)
 }
 
 /// Runs the library, and the conformance suite inside another one.

@@ -1,70 +1,108 @@
-//! `cargo run --release`: the code heap beside its peers.
+//! `cargo run --release`: the code heap beside its peers. x86-64 Linux.
 //!
 //! Each round is a process of its own, so that every first allocation is a first one; within a round the
 //! allocators take turns, and the median of the rounds' ratios is reported.
 
 mod allocators;
+mod functions;
 mod workload;
 
-use allocators::{Asmjit, Mappings, Ours};
+use allocators::{Asmjit, Flip, Mappings, Ours};
+#[cfg(feature = "peers")]
+use allocators::{Asmkit, Cranelift, Dynasm};
 use std::process::Command;
-use workload::{BLOCKS, PHASES, Times};
+use workload::{BLOCKS, PHASES};
 
 const ROUNDS: usize = 9;
+
+/// What `make` gives.
+const FUNCTION: [&str; 3] = [
+    "allocate, write, publish, first call",
+    "the same in memory that is used again",
+    "memory / bytes of code",
+];
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
-        (Some("round"), Some(what)) => round(&what),
+        (Some("round"), Some(what)) => {
+            println!("{}", round(&what).iter().map(f64::to_string).collect::<Vec<_>>().join(" "));
+        }
         _ => compare_all(),
     }
 }
 
-/// One allocator's times, for the parent to read.
-fn round(what: &str) {
-    let times = match what {
-        "ours" => workload::run::<Ours>(BLOCKS),
-        "asmjit" => workload::run::<Asmjit>(BLOCKS),
+/// One allocator's figures, for the parent to read.
+fn round(what: &str) -> Vec<f64> {
+    match what {
+        "workload of ours" => workload::run::<Ours>(BLOCKS).into(),
+        "workload of asmjit" => workload::run::<Asmjit>(BLOCKS).into(),
         #[cfg(feature = "peers")]
-        "asmkit" => workload::run::<allocators::Asmkit>(BLOCKS),
+        "workload of asmkit" => workload::run::<Asmkit>(BLOCKS).into(),
         // Linux allows 65,530 mappings in all.
-        "mmap" => workload::run::<Mappings>(BLOCKS / 4),
-        other => panic!("no allocator is called {other}"),
-    };
-    println!("{}", times.map(|time| time.to_string()).join(" "));
+        "workload of mmap" => workload::run::<Mappings>(BLOCKS / 4).into(),
+        "functions of ours" => functions::make::<Ours>().into(),
+        "functions of asmjit" => functions::make::<Asmjit>().into(),
+        #[cfg(feature = "peers")]
+        "functions of asmkit" => functions::make::<Asmkit>().into(),
+        #[cfg(feature = "peers")]
+        "functions of cranelift-jit" => functions::make::<Cranelift>().into(),
+        #[cfg(feature = "peers")]
+        "functions of dynasmrt" => functions::make::<Dynasm>().into(),
+        "functions of mmap" => functions::make::<Mappings>().into(),
+        "functions of an mprotect pair" => functions::make::<Flip>().into(),
+        "threads" => vec![functions::second_thread()],
+        other => panic!("there is no {other}"),
+    }
 }
 
-fn measure(what: &str) -> Times {
+fn measure(what: &str) -> Vec<f64> {
     let program = std::env::current_exe().expect("this program");
     let output = Command::new(program).args(["round", what]).output().expect("a child");
     assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("numbers");
-    let times: Vec<f64> = text.split_whitespace().map(|word| word.parse().expect("a number")).collect();
-    times.try_into().expect("a time for each phase")
+    text.split_whitespace().map(|word| word.parse().expect("a number")).collect()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-fn compare_all() {
-    let peers: &[&str] = match cfg!(feature = "peers") {
-        true => &["asmjit", "asmkit", "mmap"],
-        false => &["asmjit", "mmap"],
-    };
-    let rounds: Vec<(Times, Vec<Times>)> = (0..ROUNDS)
-        .map(|_| (measure("ours"), peers.iter().map(|peer| measure(peer)).collect()))
+/// Runs all rounds of one kind and prints a table for each peer. Ours, for what else is to be told of them.
+fn compare(kind: &str, figures: &[&str], peers: &[&str]) -> Vec<Vec<f64>> {
+    let rounds: Vec<(Vec<f64>, Vec<Vec<f64>>)> = (0..ROUNDS)
+        .map(|_| {
+            let theirs = peers.iter().map(|peer| measure(&format!("{kind} of {peer}"))).collect();
+            (measure(&format!("{kind} of ours")), theirs)
+        })
         .collect();
     for (index, peer) in peers.iter().enumerate() {
-        println!("\n{:<48} {:>10} {:>10} {:>8}", format!("beside {peer}"), "ours ns", "theirs ns", "ratio");
-        for (phase, name) in PHASES.iter().enumerate() {
-            let ours = median(rounds.iter().map(|round| round.0[phase]).collect());
-            let theirs = median(rounds.iter().map(|round| round.1[index][phase]).collect());
-            let ratio = median(rounds.iter().map(|round| round.0[phase] / round.1[index][phase]).collect());
-            println!("{name:<48} {ours:>10.1} {theirs:>10.1} {ratio:>8.3}");
+        println!("\n{:<48} {:>10} {:>10} {:>8}", format!("beside {peer}"), "ours", "theirs", "ratio");
+        for (figure, name) in figures.iter().enumerate() {
+            let ours = median(rounds.iter().map(|round| round.0[figure]));
+            let theirs = median(rounds.iter().map(|round| round.1[index][figure]));
+            let ratio = median(rounds.iter().map(|round| round.0[figure] / round.1[index][figure]));
+            println!("{name:<48} {ours:>10.2} {theirs:>10.2} {ratio:>8.3}");
         }
     }
-    let own = median(rounds.iter().map(|round| round.0[4] / round.0[0]).collect());
-    println!("\nfragmented / cold allocation, ours: {own:.2}");
+    rounds.into_iter().map(|round| round.0).collect()
+}
+
+fn compare_all() {
+    let with_peers = |few: &[&'static str], more: &[&'static str]| match cfg!(feature = "peers") {
+        true => [few, more].concat(),
+        false => few.to_vec(),
+    };
+    println!("nanoseconds of processor time for each operation");
+    let ours = compare("workload", &PHASES, &with_peers(&["asmjit", "mmap"], &["asmkit"]));
+    println!(
+        "\nfragmented / cold allocation, ours: {:.2}",
+        median(ours.iter().map(|times| times[4] / times[0]))
+    );
+    let peers = with_peers(&["asmjit", "an mprotect pair", "mmap"], &["asmkit", "cranelift-jit", "dynasmrt"]);
+    compare("functions", &FUNCTION, &peers);
+    let ratio = median((0..ROUNDS).map(|_| measure("threads")[0]));
+    println!("\nallocate and free, two threads / one: {ratio:.2}");
 }

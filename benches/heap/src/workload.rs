@@ -8,8 +8,11 @@ pub const BLOCKS: usize = 100_000;
 /// How many come and go in a heap that is 80 % full.
 pub const CYCLES: usize = 2_000;
 
+/// How many functions are added to it at a time.
+const BATCH: usize = 10_000;
+
 /// The phases in their order.
-pub const PHASES: [&str; 11] = [
+pub const PHASES: [&str; 14] = [
     "cold allocation",
     "FIFO release",
     "allocation again",
@@ -17,14 +20,17 @@ pub const PHASES: [&str; 11] = [
     "allocation into the fragmented heap",
     "find by address",
     "find of a live function's start",
+    "LIFO release",
+    "allocation of all",
     "release of a random fifth",
     "at 80 %: allocate 256, write, publish, free it",
-    "at 80 %: the same, but free a random one",
-    "LIFO release",
+    "at 80 %: the same with 10,000, then free them all",
+    "at 80 %: any size, free a random function",
+    "release of functions that were written",
 ];
 
 /// Nanoseconds of an operation in each phase.
-pub type Times = [f64; PHASES.len()];
+type Times = [f64; PHASES.len()];
 
 /// xorshift64: the same sequence in each run.
 pub struct Random(pub u64);
@@ -57,7 +63,9 @@ pub fn now() -> f64 {
 pub fn run<A: Allocator>(blocks: usize) -> Times {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let sizes: Vec<usize> = (0..blocks).map(|_| 8 + random.below(1024)).collect();
-    let mut live: Vec<Block> = Vec::with_capacity(blocks);
+    // Room that is there already, as the list is no allocator's cost.
+    let mut live: Vec<Block> = vec![Block { code: 1, writable: 1, size: 1 }; blocks];
+    live.clear();
     let mut allocator = A::new();
     let mut times = Vec::new();
     let mut timed = |count: usize, work: &mut dyn FnMut()| {
@@ -73,9 +81,10 @@ pub fn run<A: Allocator>(blocks: usize) -> Times {
     let half = blocks / 2;
     timed(half, &mut || live.drain(half..).for_each(|block| allocator.release(block)));
     timed(half, &mut || live.extend(sizes[..half].iter().map(|size| allocator.alloc(*size))));
-    random.shuffle(&mut live);
-    let inside: Vec<usize> = live.iter().map(|block| block.code + random.below(block.size)).collect();
-    let starts: Vec<usize> = live.iter().map(|block| block.code).collect();
+    let mut shuffled = live.clone();
+    random.shuffle(&mut shuffled);
+    let inside: Vec<usize> = shuffled.iter().map(|block| block.code + random.below(block.size)).collect();
+    let starts: Vec<usize> = shuffled.iter().map(|block| block.code).collect();
     for addresses in [inside, starts] {
         timed(blocks, &mut || {
             for address in &addresses {
@@ -83,22 +92,37 @@ pub fn run<A: Allocator>(blocks: usize) -> Times {
             }
         });
     }
+    timed(blocks, &mut || live.drain(..).rev().for_each(|block| allocator.release(block)));
+    timed(blocks, &mut || live.extend(sizes.iter().map(|size| allocator.alloc(*size))));
+    random.shuffle(&mut live);
     let fifth = blocks / 5;
     timed(fifth, &mut || live.drain(blocks - fifth..).for_each(|block| allocator.release(block)));
-    let code = [0xc3; 256];
+    // A heap that is 80 % full is full of functions.
+    let code = [0xc3; 1032];
+    for block in &live {
+        allocator.write(*block, &code[..block.size]);
+    }
+    let add = |allocator: &mut A, size: usize| {
+        let block = allocator.alloc(size);
+        allocator.write(block, &code[..size]);
+        block
+    };
     timed(CYCLES, &mut || {
         for _ in 0..CYCLES {
-            let block = allocator.alloc(code.len());
-            allocator.write(block, &code);
+            let block = add(&mut allocator, 256);
             allocator.release(block);
         }
     });
+    let mut batch = Vec::with_capacity(BATCH);
+    timed(BATCH, &mut || {
+        batch.extend((0..BATCH).map(|_| add(&mut allocator, 256)));
+        batch.drain(..).for_each(|block| allocator.release(block));
+    });
     timed(CYCLES, &mut || {
-        for _ in 0..CYCLES {
-            let block = allocator.alloc(code.len());
-            allocator.write(block, &code);
+        for size in &sizes[..CYCLES] {
             let victim = random.below(live.len());
-            allocator.release(std::mem::replace(&mut live[victim], block));
+            let block = std::mem::replace(&mut live[victim], add(&mut allocator, *size));
+            allocator.release(block);
         }
     });
     let left = live.len();

@@ -11,7 +11,7 @@
 //!
 //! All changes are made under the lock of the shard that the chunk belongs to. [`Chunk::find`] takes none.
 
-use super::bits::{Bits, any_set, clear, is_set, last_set, mask, set, set_all, set_bits, word};
+use super::bits::{Bits, any_set, clear, clear_all, is_set, last_set, set, set_all, set_bits, word};
 use super::classes::{Index, LONGEST};
 use super::runs::Summary;
 use crate::span::Span;
@@ -27,6 +27,9 @@ pub(super) const LONGEST_SHARED: usize = 1 << 16;
 /// block doesn't disturb cores that execute its neighbours (x86 clears the pipeline of a core that executes
 /// from a line which another one writes).
 pub(super) const GRANULE_BITS: u32 = 6;
+
+/// A chunk for many blocks has at most so many bytes.
+pub(super) const LONGEST_CHUNK: usize = (LONGEST as usize) << GRANULE_BITS;
 
 /// A search for a block's start looks at no more words of start bits than the longest block has.
 const SEARCH_WORDS: usize = LONGEST_SHARED >> GRANULE_BITS >> 6;
@@ -56,6 +59,8 @@ pub(super) struct Tables {
     pub(super) sizes: &'static [AtomicU16],
     pub(super) executed: Bits,
     pub(super) marks: Bits,
+    /// Which parts of the write view are known to have memory behind them.
+    pub(super) populated: Bits,
     pub(super) free: Bits,
     /// Starts of blocks that ended and whose granules are not free yet.
     pub(super) ended: Bits,
@@ -87,12 +92,16 @@ pub(super) struct Chunk {
     /// The heap and its shard, packed, so that both change at once.
     owner: AtomicU64,
     writable: AtomicUsize,
-    /// Which 64ths of the write view are known to have memory behind them.
-    populated: AtomicU64,
+    /// Bytes of the smallest part of the write view that can be populated, as a power of two.
+    pub(super) least_part_bits: AtomicU32,
+    /// The part behind those that got memory last.
+    pub(super) backed_to: AtomicU32,
     /// Where the shard keeps what its searches look at.
     summary: AtomicPtr<Summary>,
     /// Whether any executed bit is set.
     has_executed: AtomicBool,
+    /// The cross-core step after which no core has anything left of the blocks that were freed.
+    renewing_step: AtomicU64,
     reservation: AtomicU32,
     live: AtomicU32,
     /// Bytes of its pages, also while it waits to be unmapped.
@@ -110,6 +119,7 @@ const ALL_BITS: u32 = usize::BITS - 1;
 pub(super) struct Parts {
     pub(super) base: usize,
     pub(super) length: usize,
+    pub(super) page_size: usize,
     /// The read-write view, or 0.
     pub(super) writable: usize,
     pub(super) granule_bits: u32,
@@ -151,7 +161,9 @@ impl Chunk {
             live: AtomicU32::new(0),
             mapped: AtomicUsize::new(0),
             has_executed: AtomicBool::new(false),
-            populated: AtomicU64::new(0),
+            renewing_step: AtomicU64::new(0),
+            least_part_bits: AtomicU32::new(0),
+            backed_to: AtomicU32::new(0),
             summary: AtomicPtr::new(core::ptr::null_mut()),
             next: AtomicU32::new(0),
             tables,
@@ -165,7 +177,8 @@ impl Chunk {
             self.tables.executed.iter().for_each(|bits| bits.store(0, Ordering::Relaxed));
             self.has_executed.store(false, Ordering::Relaxed);
         }
-        self.populated.store(0, Ordering::Relaxed);
+        self.tables.populated.iter().for_each(|bits| bits.store(0, Ordering::Relaxed));
+        self.least_part_bits.store(parts.page_size.ilog2(), Ordering::Relaxed);
         self.life.store(life.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
         let granule_bits = if parts.single == 0 { parts.granule_bits } else { ALL_BITS };
@@ -245,7 +258,8 @@ impl Chunk {
         (granule << granule_bits == offset && is_set(self.tables.starts, granule)).then_some(granule)
     }
 
-    /// The granules of the block that starts at one, live or just ended: up to the next block or free run.
+    /// The granules of the block that starts at one, live or just ended: up to the next block or free run. No run
+    /// is open.
     pub(super) fn extent(&self, start: usize) -> Range<usize> {
         let Tables { starts, free, ended, .. } = self.tables;
         let is_end = |index| word(starts, index) | word(free, index) | word(ended, index);
@@ -289,6 +303,19 @@ impl Chunk {
         was_executed
     }
 
+    /// Notes that code in these granules is being freed. `step`: after this one no other core has anything
+    /// left of it; none: no other core ran it.
+    pub(super) fn record_freed(&self, granules: Range<usize>, step: Option<u64>) {
+        match step {
+            Some(step) => self.renewing_step.store(step, Ordering::Relaxed),
+            None => clear_all(self.tables.executed, granules),
+        }
+    }
+
+    pub(super) fn renewing_step(&self) -> u64 {
+        self.renewing_step.load(Ordering::Relaxed)
+    }
+
     /// The first granule that starts at an address of the chunk or behind it.
     pub(super) fn first_granule_from(&self, address: usize) -> usize {
         let granule_bits = self.granule_bits.load(Ordering::Relaxed);
@@ -313,6 +340,11 @@ impl Chunk {
         self.granule_of(block.address)..self.granule_of(block.address + (block.size - 1)) + 1
     }
 
+    /// The granule behind the live block that starts at one, in a chunk for many blocks.
+    pub(super) fn end_of(&self, start: usize) -> usize {
+        start + ((self.size_at(start) - 1) >> self.granule_bits.load(Ordering::Relaxed)) + 1
+    }
+
     /// The bytes of some granules of a chunk for many blocks.
     pub(super) fn bytes_of(&self, granules: Range<usize>) -> Span {
         let start = self.address_of(granules.start);
@@ -335,14 +367,17 @@ impl Chunk {
         self.live.store(self.live() + 1, Ordering::Relaxed);
     }
 
-    /// Ends the live block that starts at `granule`. How many are left.
+    /// Ends the live block that starts at `granule`.
     #[inline]
-    pub(super) fn end_block(&self, granule: usize) -> u32 {
-        clear(self.tables.starts, granule);
+    pub(super) fn end_block(&self, granule: usize) {
+        self.end_open_block(granule);
         set(self.tables.ended, granule);
-        let left = self.live() - 1;
-        self.live.store(left, Ordering::Relaxed);
-        left
+    }
+
+    /// Ends a live block whose granules are the open run's from now on.
+    pub(super) fn end_open_block(&self, granule: usize) {
+        clear(self.tables.starts, granule);
+        self.live.store(self.live() - 1, Ordering::Relaxed);
     }
 
     /// How many blocks are live.
@@ -385,29 +420,6 @@ impl Chunk {
         let start = start << granule_bits;
         let is_found = is_still_live && is_same_life && offset - start < size;
         is_found.then_some(Block { address: base + start, size })
-    }
-
-    /// The parts of the write view, as offsets, that have to have memory behind them before `span` is
-    /// written, and the bits that say so.
-    pub(super) fn unpopulated(&self, span: Span) -> Option<(Range<usize>, u64)> {
-        let part_bits = self.part_bits();
-        let first = (span.start() - self.base()) >> part_bits;
-        let last = (span.end() - 1 - self.base()) >> part_bits;
-        let bits = mask(first, last);
-        if self.populated.load(Ordering::Relaxed) & bits == bits {
-            return None;
-        }
-        Some((first << part_bits..((last + 1) << part_bits).min(self.length()), bits))
-    }
-
-    pub(super) fn record_populated(&self, bits: u64) {
-        // Under the shard's lock, as all changes.
-        self.populated.store(self.populated.load(Ordering::Relaxed) | bits, Ordering::Relaxed);
-    }
-
-    /// A 64th of the chunk, but at least 64 KiB, as a power of two.
-    fn part_bits(&self) -> u32 {
-        self.length().next_power_of_two().ilog2().saturating_sub(6).max(16)
     }
 }
 

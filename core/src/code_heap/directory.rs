@@ -1,10 +1,12 @@
 //! All chunks of all heaps, by number, and the memory of their records.
 
+use super::backing::PARTS;
 use super::chunk::{Chunk, Tables};
 use super::classes::{CLASSES, Index};
 use crate::error::Error;
 use crate::memory::{Pool, UNIT};
-use crate::platform::Platform;
+use crate::platform::{PageRequest, Platform};
+use crate::span::Span;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -30,7 +32,7 @@ const RECENT: usize = 64;
 
 /// The stretches are as long as chunks usually are.
 fn stretch(address: usize) -> usize {
-    address >> 21 & (RECENT - 1)
+    address >> 22 & (RECENT - 1)
 }
 
 /// Numbers and memory for records; changed under a lock.
@@ -147,7 +149,14 @@ impl Records {
     fn make_tables(&mut self, granules: usize, platform: impl Platform) -> Result<Tables, Error> {
         let mut parts = Parts { start: ptr::null_mut(), used: 0 };
         lay_out(&mut parts, granules);
-        parts = Parts { start: self.take_bytes(parts.used, platform)?, used: 0 };
+        let bytes = parts.used;
+        parts = Parts { start: self.take_bytes(bytes, platform)?, used: 0 };
+        if self.used > 0 && granules > 1 {
+            // Who needs a second chunk is about to fill it: all its tables' pages in one call, not one by one.
+            let tables = Span::from_parts(parts.start.addr(), bytes).pages(platform.page_size());
+            // SAFETY: the pages are the pool's. Only a hint: if it fails, each page comes when it is touched.
+            let _ = unsafe { platform.request(tables, PageRequest::Populate { for_write: true }) };
+        }
         Ok(lay_out(&mut parts, granules))
     }
 }
@@ -186,6 +195,7 @@ fn lay_out(parts: &mut Parts, granules: usize) -> Tables {
         starts,
         executed,
         marks,
+        populated: parts.next(PARTS / 64),
         free,
         ended,
         fresh: Index { lines: fresh, words: line },

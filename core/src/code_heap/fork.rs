@@ -1,6 +1,10 @@
 //! Around a fork, no thread is inside a heap: a child gets whole records, and memory that nobody writes.
 
 use super::Heaps;
+use super::chunk::Chunk;
+use super::heaps::Heap;
+use crate::policy::Policy;
+use core::sync::atomic::Ordering;
 
 impl Heaps {
     /// Takes all locks, until [`unlock_after_fork`](Self::unlock_after_fork).
@@ -21,5 +25,37 @@ impl Heaps {
         }
         // SAFETY: as above.
         unsafe { self.shared.force_unlock() };
+    }
+
+    /// In a child, which has none of the pages behind a write switch: heaps of such pages start anew, with no
+    /// block and no chunk. Their regions are the registry's to revise. No other thread runs.
+    pub(crate) fn forget_lost_chunks(&self) {
+        let used = self.shared.lock().records.used();
+        for heap in self.all().filter(|heap| heap.policy() == Some(Policy::Jit)) {
+            for shard in &heap.shards {
+                shard.lock().clear(&self.directory);
+            }
+            for chunk in (0..used).filter_map(|number| self.directory.get(number)) {
+                if chunk.owner().heap == heap.id {
+                    chunk.end_all_blocks();
+                    chunk.disown();
+                    heap.push_retired(chunk);
+                }
+            }
+            self.forget_retired(heap);
+            heap.forget_counts();
+        }
+    }
+
+    /// Frees the records of all chunks that wait to be unmapped.
+    fn forget_retired(&self, heap: &Heap) {
+        let mut shared = self.shared.lock();
+        let record = |link: u32| self.directory.get(link.checked_sub(1)? as u16);
+        let mut next: Option<&'static Chunk> = record(heap.take_retired());
+        while let Some(chunk) = next {
+            next = record(chunk.next.load(Ordering::Relaxed));
+            shared.reservations.leave(chunk.reservation());
+            shared.records.give(chunk);
+        }
     }
 }

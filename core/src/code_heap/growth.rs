@@ -1,7 +1,7 @@
 //! Chunks come from the system and go back to it.
 
 use super::CodeHeap;
-use super::chunk::{Chunk, LONGEST_SHARED, Owner, Parts};
+use super::chunk::{Chunk, LONGEST_CHUNK, LONGEST_SHARED, Owner, Parts};
 use super::heaps::Shared;
 use super::reservation::{ALIGNMENT, HEADROOM, Reservations};
 use super::shard::{Guard, SHARDS, Shard};
@@ -29,7 +29,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         if size > LONGEST_SHARED {
             return self.map_chunk(least, size, owner, reach);
         }
-        let mut length = round_up(self.heap.chunk_bytes(), page_size).clamp(least, ALIGNMENT.max(least));
+        let mut length = round_up(self.heap.chunk_bytes(), page_size).clamp(least, LONGEST_CHUNK);
         loop {
             match self.map_chunk(length, 0, owner, reach) {
                 Err(Error::NoMemory | Error::OverLimit) if length > least => {
@@ -77,7 +77,16 @@ impl<P: Platform> CodeHeap<'_, P> {
             }
         };
         let (base, writable) = (views.address, views.writable);
-        chunk.begin(Parts { base, length, writable, granule_bits, single, owner, reservation });
+        chunk.begin(Parts {
+            base,
+            length,
+            page_size: self.runtime.page_size(),
+            writable,
+            granule_bits,
+            single,
+            owner,
+            reservation,
+        });
         let region = Region {
             writable_view: writable,
             chunk: chunk.number + 1,
@@ -101,7 +110,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             return self.admit(views, length, true).ok_or(Error::NoMemory);
         }
         // Behind the chunk before, most often: that costs no look at what is mapped.
-        if let Some(place) = self.shared(|shared| shared.reservations.next_place()) {
+        if let Some(place) = self.shared(|shared| shared.reservations.next_place(length)) {
             let views = platform.map(length, memory, Some(place))?;
             if let Some(placed) = self.admit(views, length, false) {
                 return Ok(placed);
@@ -201,8 +210,11 @@ impl<P: Platform> CodeHeap<'_, P> {
     fn unmap(&self, chunk: &Chunk) -> Result<(), Error> {
         let platform = self.runtime.platform;
         let claim = self.runtime.registry.claim_chunk(chunk.base(), platform)?;
-        // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
-        let unmapped = unsafe { claim.release() }?;
+        let was_fetched = chunk.has_executed() && platform.may_run_on_other_cores();
+        let unmapped = self.runtime.freed_code.unmap(was_fetched, || {
+            // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
+            unsafe { claim.release() }
+        })?;
         self.runtime.counters.unmapped(unmapped);
         Ok(())
     }

@@ -238,6 +238,13 @@ impl Heap {
         self.retired.swap(0, Ordering::AcqRel)
     }
 
+    /// All its chunks are gone, whatever thread was about to add or to remove one.
+    pub(super) fn forget_counts(&self) {
+        for count in [&self.mapped, &self.chunks, &self.empty] {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Nobody uses the heap any more.
     pub(super) fn retire(&self) {
         self.empty.store(0, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! The code heap: many small functions in few mappings.
 //!
-//! A heap's blocks lie in [chunks](chunk) of two megabytes, which lie near each other ([`reservation`]).
+//! A heap's blocks lie in [chunks](chunk) of four megabytes, which lie near each other ([`reservation`]).
 //! What is free in them is found in constant time ([`runs`], [`classes`]), under one of several locks
 //! ([`shard`]). The address of any byte leads to its block without a lock ([`chunk::Chunk::find`]).
 //! [`write`] has the ways into a block's bytes, [`growth`] the system calls.
@@ -10,6 +10,7 @@
 //! nothing else on a page could run while it is flipped.
 #![allow(rustdoc::private_intra_doc_links, reason = "who reads the source can follow them")]
 
+mod backing;
 mod bits;
 mod chunk;
 mod classes;
@@ -32,7 +33,7 @@ use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::runtime::Runtime;
 use bits::is_set;
-use chunk::{Chunk, GRANULE_BITS, LONGEST_SHARED};
+use chunk::{Chunk, GRANULE_BITS, LONGEST_CHUNK, LONGEST_SHARED};
 use roster::Roster;
 use shard::{Given, Request, SHARDS, Shard};
 
@@ -41,14 +42,14 @@ use shard::{Given, Request, SHARDS, Shard};
 pub struct Limits {
     /// The most bytes of code pages, a second view not counted.
     pub bytes: usize,
-    /// How many of them are asked of the system at a time; rounded up to pages. Where memory is short it
-    /// asks for less.
+    /// How many of them are asked of the system at a time, 4 MiB at most; rounded up to pages. Where memory
+    /// is short it asks for less.
     pub chunk_bytes: usize,
 }
 
 impl Limits {
     /// No limit but the system's.
-    pub const DEFAULT: Self = Self { bytes: usize::MAX, chunk_bytes: 2 << 20 };
+    pub const DEFAULT: Self = Self { bytes: usize::MAX, chunk_bytes: LONGEST_CHUNK };
 }
 
 impl Default for Limits {
@@ -113,7 +114,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         if size > LONGEST_SHARED {
             return self.alloc_alone(size, None);
         }
-        let request = Request { size, granules: ((size - 1) >> self.granule_bits()?) as u32 + 1 };
+        let request = self.request(size)?;
         let (index, shard, mut roster) = self.heap.lock_any(shard::preferred());
         match shard.alloc(&mut roster, request, &self.runtime.heaps.directory) {
             Some(given) => Ok(self.accept(given)),
@@ -131,7 +132,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         if size > LONGEST_SHARED {
             return self.alloc_alone(size, Some(reach));
         }
-        let request = Request { size, granules: ((size - 1) >> self.granule_bits()?) as u32 + 1 };
+        let request = self.request(size)?;
         match self.alloc_anywhere(request, Some(reach)) {
             Some(address) => Ok(address),
             None => self.alloc_in_new_chunk(shard::preferred(), request, Some(reach)),
@@ -226,10 +227,14 @@ impl<P: Platform> CodeHeap<'_, P> {
         let mut roster = shard.lock();
         let start = self.live_start(chunk, shard, address)?;
         if is_set(chunk.tables.marks, start) {
-            self.remove_code(chunk, chunk.extent(start))?;
+            let block = Block { address: address as usize, size: chunk.size_at(start) };
+            self.remove_code(chunk, chunk.granules_of(block))?;
         }
         let is_unused = match chunk.is_for_one() {
-            true => chunk.end_block(start) == 0,
+            true => {
+                chunk.end_block(start);
+                true
+            }
             false => {
                 roster.end_block(chunk, start)
                     && !self.heap.keep_empty_chunk()
@@ -266,6 +271,12 @@ impl<P: Platform> CodeHeap<'_, P> {
     fn decide(&self) -> Result<Policy, Error> {
         let policy = self.runtime.policy.for_heap(self.runtime.platform)?;
         Ok(self.heap.fix(policy))
+    }
+
+    #[inline]
+    fn request(&self, size: usize) -> Result<Request, Error> {
+        let granules = ((size - 1) >> self.granule_bits()?) as u32 + 1;
+        Ok(Request { size, granules })
     }
 
     /// Blocks start at multiples of this power of two.

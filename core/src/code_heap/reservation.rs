@@ -4,7 +4,7 @@
 //! in advance (address space may be limited): it is where the next chunks are asked for. When it has no
 //! room left another one is opened, which the statistics tell.
 
-use super::chunk::LONGEST_SHARED;
+use super::chunk::{LONGEST_CHUNK, LONGEST_SHARED};
 
 /// How far a direct call reaches: `bl` on aarch64 (±128 MiB), `call rel32` on x86-64 and `auipc` with
 /// `jalr` on riscv64 (±2 GiB).
@@ -14,8 +14,9 @@ pub(super) const REACH: usize = if cfg!(target_arch = "aarch64") { 128 << 20 } e
 /// place mappings from the top down, also the second views: they must not fill the room between chunks.
 pub(super) const HEADROOM: usize = 256 << 20;
 
-/// Chunks are placed at multiples of this where possible: one entry of a page table, and of the page map.
-pub(super) const ALIGNMENT: usize = 2 << 20;
+/// Chunks are placed at multiples of this where possible, smaller ones at multiples of about their length: so no two
+/// share one of the directory's stretches, and they are whole entries of a page table and of the page map.
+pub(super) const ALIGNMENT: usize = LONGEST_CHUNK;
 
 const MOST: usize = 16;
 
@@ -44,10 +45,10 @@ impl Reservations {
         self.all.iter().filter(|reservation| reservation.chunks > 0).count()
     }
 
-    /// The address behind the newest reservation's chunks.
-    pub(super) fn next_place(&self) -> Option<usize> {
+    /// An address behind the newest reservation's chunks, for another one.
+    pub(super) fn next_place(&self, length: usize) -> Option<usize> {
         let newest = self.all.get(self.newest).filter(|reservation| reservation.chunks > 0)?;
-        newest.high.checked_next_multiple_of(ALIGNMENT)
+        newest.high.checked_next_multiple_of(length.next_power_of_two().min(ALIGNMENT))
     }
 
     /// Where a chunk could lie to be within reach of all of a reservation: lowest and highest address.
@@ -112,6 +113,17 @@ mod tests {
         assert_eq!(all.open(start + REACH, ALIGNMENT), Some(1));
         assert_eq!(all.count(), 2);
         assert_eq!(all.window(0), Some((start, start + REACH)));
+    }
+
+    #[test]
+    fn the_next_chunk_lies_behind_the_last_one_as_its_length_wants() {
+        let mut all = Reservations::new();
+        assert_eq!(all.next_place(ALIGNMENT), None);
+        all.open(1 << 40, 4096);
+        assert_eq!(all.next_place(4096), Some((1 << 40) + 4096));
+        assert_eq!(all.next_place(3 * 4096), Some((1 << 40) + 4 * 4096));
+        assert_eq!(all.next_place(ALIGNMENT), Some((1 << 40) + ALIGNMENT));
+        assert_eq!(all.next_place(5 * ALIGNMENT), Some((1 << 40) + ALIGNMENT));
     }
 
     #[test]

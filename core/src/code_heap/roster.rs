@@ -1,7 +1,7 @@
 //! The chunks of a shard: their summaries side by side, so that looking through all of them is cheap.
 
 use super::chunk::Chunk;
-use super::classes::classes_above;
+use super::classes::{class_of, classes_above};
 use super::directory::Directory;
 use super::runs::{Run, Summary};
 use crate::memory::UNIT;
@@ -23,17 +23,29 @@ pub(super) struct Group {
 
 const _: () = assert!(size_of::<Group>() <= UNIT);
 
+/// After so many blocks of a chunk have ended they are made free before more of its memory is used.
+const MANY: u32 = 1024;
+
 /// All chunks of a shard.
 pub(super) struct Roster {
     first: Option<&'static Group>,
     /// Where the last search ended.
     current: Option<&'static Summary>,
-    /// What is left of the run that the last block was taken from: the next one comes from there, without
-    /// any search. It is not in its chunk's index.
-    open: Option<(&'static Chunk, Run)>,
+    open: Option<Open>,
     /// Which classes of runs there may be, fresh ones and worn ones: any that there are, and maybe more.
     fresh: u64,
     worn: u64,
+}
+
+/// What is left of the run that the last block was taken from: the next one comes from there, without any
+/// search. No bit says that it is free.
+#[derive(Clone, Copy)]
+struct Open {
+    chunk: &'static Chunk,
+    rest: Run,
+    is_worn: bool,
+    /// How many blocks of the chunk have ended since.
+    ended: u32,
 }
 
 impl Roster {
@@ -82,26 +94,54 @@ impl Roster {
         self.worn |= summary.classes(true).load(Ordering::Relaxed);
     }
 
-    /// Takes a run of `length` granules: out of a fresh one if there is any. Its chunk and start.
+    /// Takes `length` granules: out of a fresh run if there is any. Their chunk and start.
     #[inline]
     pub(super) fn take(&mut self, length: u32, directory: &Directory) -> Option<(&'static Chunk, usize)> {
-        let (chunk, run) = match self.open {
-            Some((chunk, run)) if run.length >= length && self.is_best(chunk, run, length) => (chunk, run),
-            _ => self.search(length, directory)?,
-        };
-        self.open = chunk.take_front(run, length).map(|rest| (chunk, rest));
-        Some((chunk, run.start))
+        match self.open {
+            Some(open) if open.rest.length >= length && self.is_best(open, length) => {}
+            _ => self.open_next(length, directory)?,
+        }
+        let Open { chunk, rest, .. } = self.open.as_mut()?;
+        let start = rest.start;
+        *rest = Run { start: start + length as usize, length: rest.length - length };
+        Some((chunk, start))
     }
 
-    /// A run, if need be among blocks that have ended: chunk by chunk, as each may have one.
+    /// Opens a run that has room for `length` granules.
+    fn open_next(&mut self, length: u32, directory: &Directory) -> Option<()> {
+        let (chunk, rest) = self.search(length, directory)?;
+        let is_worn = chunk.take(rest);
+        self.open = Some(Open { chunk, rest, is_worn, ended: 0 });
+        Some(())
+    }
+
+    /// A fresh run, if need be among blocks that have ended: chunk by chunk, as each may have one. A worn run
+    /// if there is none.
     fn search(&mut self, length: u32, directory: &Directory) -> Option<(&'static Chunk, Run)> {
-        self.close();
+        if let Some(Open { chunk, .. }) = self.close().filter(|open| open.ended >= MANY) {
+            self.settle(chunk);
+        }
         loop {
-            if let Some(found) = self.find(length, directory) {
+            if let Some(found) = self.find(length, false, directory) {
                 return Some(found);
             }
-            let ended = self.summaries().find(|summary| summary.ended.load(Ordering::Relaxed) > 0)?;
-            self.settle(chunk_of(ended, directory)?);
+            match self.summaries().find(|summary| summary.ended.load(Ordering::Relaxed) > 0) {
+                Some(ended) => self.settle(chunk_of(ended, directory)?),
+                None => return self.find(length, true, directory),
+            }
+        }
+    }
+
+    /// Makes what is worn fresh where no core can have anything left of it: the cross-core step of this number
+    /// has finished.
+    pub(super) fn renew(&mut self, step: u64, directory: &Directory) {
+        if self.worn == 0 && self.open.is_none_or(|open| !open.is_worn) {
+            return;
+        }
+        self.close();
+        for chunk in self.chunks(directory).filter(|chunk| chunk.can_renew(step)) {
+            chunk.renew();
+            self.note(chunk);
         }
     }
 
@@ -118,47 +158,65 @@ impl Roster {
         }
     }
 
-    /// Whether a block should come out of this run: it is fresh, or nothing else is.
-    fn is_best(&self, chunk: &Chunk, run: Run, length: u32) -> bool {
-        !chunk.is_worn(run) || self.fresh & classes_above(length) == 0
+    /// Whether a block should come out of this run: it is fresh, or nothing else is; and not many blocks have
+    /// ended near it, whose memory is there already and warm.
+    fn is_best(&self, open: Open, length: u32) -> bool {
+        (!open.is_worn || self.fresh & classes_above(length) == 0) && open.ended < MANY
     }
 
-    /// Enters the open run into its chunk's index.
-    pub(super) fn close(&mut self) {
-        if let Some((chunk, run)) = self.open.take() {
-            chunk.note_class(run, chunk.is_worn(run));
-            self.note(chunk);
+    /// Makes what is left of the open run free, if there is one.
+    fn close(&mut self) -> Option<Open> {
+        let open = self.open.take()?;
+        if open.rest.length > 0 {
+            open.chunk.put_back(open.rest, open.is_worn);
+            self.note(open.chunk);
         }
+        Some(open)
     }
 
     /// Ends the live block that starts at a granule. Whether its chunk is empty now.
     #[inline]
     pub(super) fn end_block(&mut self, chunk: &Chunk, start: usize) -> bool {
-        let is_empty = chunk.end_block(start) == 0;
-        let ended = &chunk.summary().ended;
-        let count = ended.load(Ordering::Relaxed) + 1;
-        if !is_empty || count < WORTH_A_RESET {
-            ended.store(count, Ordering::Relaxed);
+        let is_empty = chunk.live() == 1;
+        if !self.give_back(chunk, start) {
+            chunk.end_block(start);
+            let ended = &chunk.summary().ended;
+            ended.store(ended.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        if !is_empty || chunk.summary().ended.load(Ordering::Relaxed) < WORTH_A_RESET {
             return is_empty;
         }
-        self.open.take_if(|(open, _)| core::ptr::eq(*open, chunk));
+        self.open.take_if(|open| ptr::eq(open.chunk, chunk));
         chunk.reset();
         self.note(chunk);
         true
     }
 
-    fn find(&mut self, length: u32, directory: &Directory) -> Option<(&'static Chunk, Run)> {
-        for is_worn in [false, true] {
-            // A summary may promise runs that are gone; a search that finds none corrects it.
-            while let Some(summary) = self.find_summary(length, is_worn) {
-                self.current = Some(summary);
-                let chunk = chunk_of(summary, directory)?;
-                if let Some(run) = chunk.find_run(length, is_worn) {
-                    return Some((chunk, run));
-                }
+    /// Ends the block that was allocated last by making the open run longer: what comes and goes like a stack
+    /// stays where it is, in warm caches. Not if cores may have fetched from it.
+    fn give_back(&mut self, chunk: &Chunk, start: usize) -> bool {
+        let Some(open) = self.open.as_mut().filter(|open| ptr::eq(open.chunk, chunk)) else { return false };
+        let rest = &mut open.rest;
+        let is_last = start < rest.start && chunk.end_of(start) == rest.start;
+        if !is_last || chunk.was_executed(&(start..rest.start)) {
+            open.ended += 1;
+            return false;
+        }
+        chunk.end_open_block(start);
+        *rest = Run { start, length: rest.length + (rest.start - start) as u32 };
+        true
+    }
+
+    fn find(&mut self, length: u32, is_worn: bool, directory: &Directory) -> Option<(&'static Chunk, Run)> {
+        // A summary may promise runs that are gone; a search that finds none corrects it.
+        while let Some(summary) = self.find_summary(length, is_worn) {
+            self.current = Some(summary);
+            let chunk = chunk_of(summary, directory)?;
+            if let Some(run) = chunk.find_run(length, is_worn) {
+                return Some((chunk, run));
             }
         }
-        self.find_tight(length, directory)
+        self.find_tight(length, is_worn, directory)
     }
 
     fn find_summary(&mut self, length: u32, is_worn: bool) -> Option<&'static Summary> {
@@ -179,10 +237,12 @@ impl Roster {
 
     /// A run of the class that the length itself belongs to, before more memory is asked for.
     #[cold]
-    fn find_tight(&self, length: u32, directory: &Directory) -> Option<(&'static Chunk, Run)> {
-        self.chunks(directory).find_map(|chunk| {
-            let run = chunk.find_tight_run(length, false).or_else(|| chunk.find_tight_run(length, true));
-            run.map(|run| (chunk, run))
+    fn find_tight(&self, length: u32, is_worn: bool, directory: &Directory) -> Option<(&'static Chunk, Run)> {
+        let bit = 1 << class_of(length);
+        let may_have = |summary: &&Summary| summary.classes(is_worn).load(Ordering::Relaxed) & bit != 0;
+        self.summaries().filter(may_have).find_map(|summary| {
+            let chunk = chunk_of(summary, directory)?;
+            chunk.find_tight_run(length, is_worn).map(|run| (chunk, run))
         })
     }
 
@@ -198,7 +258,7 @@ impl Roster {
 
     /// Takes a chunk out.
     pub(super) fn remove(&mut self, chunk: &Chunk) {
-        self.open.take_if(|(open, _)| core::ptr::eq(*open, chunk));
+        self.open.take_if(|open| ptr::eq(open.chunk, chunk));
         chunk.forget_all_runs();
         chunk.summary().chunk.store(0, Ordering::Relaxed);
     }

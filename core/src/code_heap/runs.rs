@@ -106,39 +106,53 @@ impl Chunk {
         self.summary().ended.store(0, Ordering::Relaxed);
     }
 
+    /// Whether no core can still have anything of what is free here: a step that started later has finished.
+    pub(super) fn can_renew(&self, step: u64) -> bool {
+        self.summary().worn.load(Ordering::Relaxed) != 0 && self.renewing_step() <= step
+    }
+
+    /// Makes all worn runs fresh. No run is open.
+    pub(super) fn renew(&self) {
+        for (executed, free) in self.tables.executed.iter().zip(self.tables.free) {
+            let used = executed.load(Ordering::Relaxed) & !free.load(Ordering::Relaxed);
+            executed.store(used, Ordering::Relaxed);
+        }
+        self.tables.worn.lines.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        self.summary().worn.store(0, Ordering::Relaxed);
+        for run in self.runs() {
+            if self.unmark(run) {
+                self.note_class(run, false);
+            }
+        }
+    }
+
     /// Makes the whole chunk, in which no block is live, one free run.
     pub(super) fn reset(&self) {
         self.forget_all_runs();
         self.free_run(0..self.granules() as usize);
     }
 
-    /// Takes `length` granules from the start of a run. What is left of it is not in the index.
-    #[inline]
-    pub(super) fn take_front(&self, run: Run, length: u32) -> Option<Run> {
-        let is_worn = self.unmark(run);
-        let rest = Run { start: run.start + length as usize, length: run.length - length };
-        clear_all(self.tables.free, run.start..rest.start);
-        if rest.length == 0 {
-            return None;
-        }
+    /// Takes a whole run. Whether it was worn.
+    pub(super) fn take(&self, run: Run) -> bool {
+        clear_all(self.tables.free, run.start..run.end());
+        self.unmark(run)
+    }
+
+    /// Makes what is left of a run that was taken whole free again. Nothing around it was made free meanwhile.
+    pub(super) fn put_back(&self, rest: Run, is_worn: bool) {
+        let granules = rest.start..rest.end();
+        let is_worn = is_worn && self.was_executed(&granules);
+        set_all(self.tables.free, granules);
         self.note_bounds(rest);
-        if is_worn && self.was_executed(&(rest.start..rest.end())) {
-            set(self.tables.marks, rest.start);
-        }
-        Some(rest)
+        self.note_class(rest, is_worn);
     }
 
     /// Takes `length` granules at `start` out of a run.
     pub(super) fn take_middle(&self, run: Run, start: usize, length: u32) {
-        let is_worn = self.unmark(run);
-        let end = start + length as usize;
-        clear_all(self.tables.free, start..end);
-        for rest in [run.start..start, end..run.end()] {
+        let is_worn = self.take(run);
+        for rest in [run.start..start, start + length as usize..run.end()] {
             if !rest.is_empty() {
-                let is_worn = is_worn && self.was_executed(&rest);
-                let rest = Run { start: rest.start, length: rest.len() as u32 };
-                self.note_bounds(rest);
-                self.note_class(rest, is_worn);
+                self.put_back(Run { start: rest.start, length: rest.len() as u32 }, is_worn);
             }
         }
     }
@@ -154,7 +168,7 @@ impl Chunk {
             let class = (fitting != 0).then(|| fitting.trailing_zeros())?;
             // The index may name words where such runs were once: they are forgotten when it turns out.
             while let Some(word) = index.first(class) {
-                if let Some(run) = self.runs_in(word).find(|run| self.is_of(*run, class, is_worn)) {
+                if let Some(run) = self.fitting_run(word, length, is_worn) {
                     return Some(run);
                 }
                 index.remove(class, word);
@@ -166,14 +180,45 @@ impl Chunk {
     /// A free run of at least `length` granules, of the class of that length: some of its runs are too short.
     pub(super) fn find_tight_run(&self, length: u32, is_worn: bool) -> Option<Run> {
         let words = self.tables.index(is_worn).words_of(class_of(length));
-        words.take(TRIES).flat_map(|word| self.runs_in(word)).find(|run| run.length >= length)
+        words.take(TRIES).find_map(|word| self.fitting_run(word, length, is_worn))
     }
 
-    fn is_of(&self, run: Run, class: u32, is_worn: bool) -> bool {
-        class_of(run.length) == class && self.is_worn(run) == is_worn
+    /// A run of at least `length` granules that starts in a word.
+    #[inline]
+    fn fitting_run(&self, index: usize, length: u32, is_worn: bool) -> Option<Run> {
+        let free = self.starting_in(index);
+        // A bit stays where so many ones follow each other. What goes on in the next word is long enough too
+        // if its length says so.
+        let mut fitting = free;
+        let (mut ones, wanted) = (1, length.min(64));
+        while ones < wanted {
+            let step = ones.min(wanted - ones);
+            fitting &= fitting >> step;
+            ones += step;
+        }
+        let tail = free.leading_ones();
+        if tail > 0 && note(self.tables.lengths, index) + 1 >= length {
+            fitting |= 1 << (64 - tail);
+        }
+        while fitting != 0 {
+            let bit = fitting.trailing_zeros();
+            let run = self.run_from(index * 64 + bit as usize);
+            if run.length >= length && self.is_worn(run) == is_worn {
+                return Some(run);
+            }
+            fitting &= u64::MAX.checked_shl(bit + run.length).unwrap_or(0);
+        }
+        None
     }
 
-    fn was_executed(&self, granules: &Range<usize>) -> bool {
+    /// The free granules of a word, without those of a run that comes from the word before.
+    fn starting_in(&self, index: usize) -> u64 {
+        let free = word(self.tables.free, index);
+        let before = index.checked_sub(1).map_or(0, |before| word(self.tables.free, before) >> 63);
+        free & !(before * (free ^ (free.wrapping_add(1) & free)))
+    }
+
+    pub(super) fn was_executed(&self, granules: &Range<usize>) -> bool {
         self.has_executed() && any_set(self.tables.executed, granules.clone())
     }
 
@@ -184,9 +229,8 @@ impl Chunk {
 
     /// The free runs that start in a word.
     fn runs_in(&self, index: usize) -> impl Iterator<Item = Run> + '_ {
-        let free = word(self.tables.free, index);
-        let before = index.checked_sub(1).map_or(0, |before| word(self.tables.free, before) >> 63);
-        let mut starts = free & !(free << 1 | before);
+        let free = self.starting_in(index);
+        let mut starts = free & !(free << 1);
         core::iter::from_fn(move || {
             let bit = (starts != 0).then(|| starts.trailing_zeros() as usize)?;
             starts &= starts - 1;

@@ -83,7 +83,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     pub fn publish(&self, address: i64, size: i64) -> Result<(), Error> {
         let span = Span::new(address, size)?;
         let was_executed = self.make_coherent(span)?;
-        self.synchronize_if(was_executed)
+        self.synchronize(was_executed)
     }
 
     /// The same for many ranges, with one cross-core step at most. All of them, or none.
@@ -96,7 +96,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         for (address, size) in ranges {
             was_executed |= self.make_coherent(Span::new(address, size)?)?;
         }
-        self.synchronize_if(was_executed)
+        self.synchronize(was_executed)
     }
 
     /// Replaces one aligned word of eight bytes of a live block, and publishes it. Other threads execute
@@ -121,7 +121,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             })
         })?;
         let was_executed = self.make_coherent(span)?;
-        self.synchronize_if(was_executed)
+        self.synchronize(was_executed)
     }
 
     /// Makes instruction caches coherent with what was written. Whether other cores may have fetched from
@@ -140,8 +140,15 @@ impl<P: Platform> CodeHeap<'_, P> {
         })
     }
 
-    fn synchronize_if(&self, was_executed: bool) -> Result<(), Error> {
-        if was_executed { self.runtime.platform.synchronize_cores() } else { Ok(()) }
+    /// Tells the other cores if they have to be. What was freed before has then left them too.
+    fn synchronize(&self, was_executed: bool) -> Result<(), Error> {
+        let runtime = self.runtime;
+        runtime.freed_code.drop_fetched(was_executed, runtime.platform)?;
+        if was_executed {
+            let step = runtime.freed_code.finished();
+            self.heap.shards.iter().for_each(|shard| shard.lock().renew(step, &runtime.heaps.directory));
+        }
+        Ok(())
     }
 
     /// Fills a block that is about to be freed with traps: what a pointer to freed code should meet. This
@@ -154,6 +161,9 @@ impl<P: Platform> CodeHeap<'_, P> {
             let written = chunk.view_of(bytes.start()).unwrap_or(bytes.start());
             // SAFETY: the chunk's pages are readable, by both views.
             unsafe { self.runtime.platform.flush_icache(written, bytes.start(), bytes.length()) };
+            let (runtime, platform) = (self.runtime, self.runtime.platform);
+            let step = platform.may_run_on_other_cores().then(|| runtime.freed_code.next_step());
+            chunk.record_freed(granules.clone(), step);
         }
         clear(chunk.tables.marks, granules.start);
         Ok(())
@@ -197,6 +207,9 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// A child that got no memory of its own after a fork has views without any access.
     fn check_view(&self, view: usize) -> Result<(), Error> {
+        if !self.runtime.has_lost_views.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         match self.runtime.registry.page(view) {
             Some(page) if page.protection.contains(Protection::WRITE) => Ok(()),
             _ => Err(Error::WrongProtection),
@@ -206,15 +219,14 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// Brings in the pages of a block's write view. A store to a page that the system has no memory for
     /// would end the process.
     fn populate(&self, chunk: &Chunk, whole: Span) -> Result<(), Error> {
-        let Some((range, bits)) = chunk.unpopulated(whole) else { return Ok(()) };
-        let start = chunk.view_of(chunk.base() + range.start).ok_or(Error::WrongProtection)?;
-        let pages = Span::from_parts(start, range.len());
+        let Some(parts) = chunk.unpopulated(whole) else { return Ok(()) };
+        let pages = chunk.view_of_parts(parts.clone()).ok_or(Error::WrongProtection)?;
         // SAFETY: the pages are the chunk's; populating changes no contents.
         let populated =
             unsafe { self.runtime.platform.request(pages, PageRequest::Populate { for_write: true }) };
         match populated {
             Ok(()) | Err(Error::Unsupported) => {
-                chunk.record_populated(bits);
+                chunk.record_populated(parts);
                 Ok(())
             }
             Err(_) => Err(Error::NoMemory),
@@ -239,8 +251,12 @@ impl<P: Platform> CodeHeap<'_, P> {
         result
     }
 
-    /// Sees to it that a block's pages can be read and executed: an earlier flip may have stopped half-way.
+    /// Sees to it that a block's pages can be read and executed: an earlier flip may have stopped half-way, or
+    /// a fork have taken them.
     fn restore_exec(&self, span: Span) -> Result<(), Error> {
+        if self.policy()? != Policy::Toggle && !self.runtime.has_lost_views.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let pages = span.pages(self.runtime.page_size());
         let registry = &self.runtime.registry;
         let is_code = |protection: Protection| protection.contains(Protection::RX);

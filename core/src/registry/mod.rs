@@ -240,26 +240,29 @@ impl Registry {
         unsafe { self.records.force_unlock() };
     }
 
-    /// Takes all access from regions whose pages are lost. Where their addresses can't be `reserved` they
-    /// may be somebody else's by now: such a region is forgotten, and shown to `forgotten`.
+    /// Takes all access from regions whose pages are lost, unless an earlier fork took it. Where their addresses
+    /// can't be `reserved` they may be somebody else's by now: such a region is forgotten, and shown to
+    /// `forgotten`. Lookups of their pages no longer lead to a heap's chunk. Whether there were any.
     pub(crate) fn revise_lost(
         &self,
         page_size: usize,
         is_lost: impl Fn(&Region) -> bool,
         reserved: impl Fn(Span) -> bool,
         forgotten: impl Fn(&Region),
-    ) {
+    ) -> bool {
         let mut records = self.records();
+        let mut has_lost = false;
         for index in records.regions.indexes() {
-            let Some(region) = records.regions.get(index).copied().filter(&is_lost) else { continue };
+            let has_access = |region: &Region| {
+                self.pages.get(region.base).is_some_and(|page| page.protection != Protection::NONE)
+            };
+            let region = records.regions.get(index).copied().filter(has_access).filter(&is_lost);
+            let Some(region) = region else { continue };
+            has_lost = true;
             let pages = region.pages(page_size);
             if reserved(pages) {
-                let page = Page {
-                    protection: Protection::NONE,
-                    region: index,
-                    is_other_view: false,
-                    chunk: region.chunk,
-                };
+                let page =
+                    Page { protection: Protection::NONE, region: index, is_other_view: false, chunk: 0 };
                 self.pages.fill(pages.range(), page);
             } else {
                 self.pages.hide(pages.range());
@@ -268,6 +271,7 @@ impl Registry {
                 forgotten(&region);
             }
         }
+        has_lost
     }
 
     /// Shows every region with several views to `revise`. Where that fails the records say that no view has

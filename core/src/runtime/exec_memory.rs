@@ -8,7 +8,6 @@ use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Access, Kind, Region, Wanted};
 use crate::span::{Span, round_up};
-use core::sync::atomic::Ordering;
 
 impl<P: Platform> Runtime<P> {
     /// Memory of `size` bytes that can be written through this library and executed, as the policy
@@ -60,13 +59,11 @@ impl<P: Platform> Runtime<P> {
     pub(super) fn release(&self, wanted: Wanted) -> Result<(), Error> {
         let claim = self.registry.claim(wanted, Access::Exclusive, self.platform)?;
         let region = *claim.region();
-        // Noted before and after: another thread may publish in between, at the same addresses or elsewhere.
         let was_fetched = region.was_published && self.platform.may_run_on_other_cores();
-        let note = || self.freed_code.fetch_or(was_fetched, Ordering::AcqRel);
-        note();
-        // SAFETY: the claim is exclusive and the pages are the region's own.
-        let unmapped = unsafe { claim.release() }?;
-        note();
+        let unmapped = self.freed_code.unmap(was_fetched, || {
+            // SAFETY: the claim is exclusive and the pages are the region's own.
+            unsafe { claim.release() }
+        })?;
         self.counters.unmapped(unmapped);
         if region.kind.is_exec_memory() {
             self.counters.freed(region.size);

@@ -4,8 +4,10 @@
 //! the child writes would run in its parent. An adapter on a system with `fork` calls the three methods
 //! around each one.
 //!
-//! Pages behind a write switch stay with the parent. The child keeps such regions without any access, so
-//! that it can free them: calls into them fail as *not executable*.
+//! Pages behind a write switch may stay with the parent: that depends on the system and on the kind of
+//! program, so the child looks. What it doesn't have it keeps as regions without any access, so that it can free
+//! them: calls into them fail as *not executable*. Code heaps of such pages start anew; where their chunks
+//! were nothing else is ever mapped, so that no address of an old block comes to be a new one's.
 
 use super::Runtime;
 use crate::error::Error;
@@ -13,6 +15,8 @@ use crate::platform::{Memory, Platform, View};
 use crate::protection::Protection;
 use crate::registry::Region;
 use crate::span::Span;
+use core::ops::ControlFlow;
+use core::sync::atomic::Ordering;
 
 impl<P: Platform> Runtime<P> {
     /// Waits until no thread is in the middle of an operation, and keeps it so. Whether a child will have
@@ -47,23 +51,42 @@ impl<P: Platform> Runtime<P> {
         // SAFETY: the caller's promise.
         unsafe { self.after_fork_in_parent() };
         let page_size = self.page_size();
-        self.registry.revise_lost(
+        let has_lost = self.registry.revise_lost(
             page_size,
-            |region| self.has_write_switch(region),
+            |region| self.has_write_switch(region) && !self.has_code(region.pages(page_size)),
             |pages| self.reserve(pages),
             |region| {
                 self.counters.unmapped(region.pages(page_size).length());
-                self.counters.freed(region.size);
+                if region.kind.is_exec_memory() {
+                    self.counters.freed(region.size);
+                }
             },
         );
+        if has_lost {
+            self.heaps.forget_lost_chunks();
+        }
         self.registry.revise_views(page_size, |region| {
             self.copy_memory(region, page_size).inspect_err(|_| {
+                self.has_lost_views.store(true, Ordering::Relaxed);
                 for view in region.all_views(page_size) {
                     // SAFETY: the pages are this region's. If even this fails, nothing is left to try.
                     let _ = unsafe { self.platform.protect(view, Protection::NONE) };
                 }
             })
         });
+    }
+
+    /// Whether the system has mapped executable memory at all of these pages. If in doubt, no.
+    fn has_code(&self, pages: Span) -> bool {
+        let mut known = pages.start();
+        let looked = self.platform.mappings(known, &mut |mapping| {
+            if mapping.start > known || !mapping.protection.contains(Protection::EXEC) {
+                return ControlFlow::Break(());
+            }
+            known = mapping.end;
+            if known < pages.end() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        looked.is_ok() && known >= pages.end()
     }
 
     /// Takes free addresses, so that nobody else gets them. Whether that was possible.

@@ -7,6 +7,7 @@ mod access;
 mod exec_memory;
 mod files;
 mod fork;
+mod freed_code;
 mod protect;
 
 pub use files::MapRequest;
@@ -19,6 +20,7 @@ use crate::registry::{Kind, Region, Registry};
 use crate::report::Counters;
 use crate::value::Values;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use freed_code::FreedCode;
 
 /// A process's code memory and mapped files. One lives in a static of each adapter; tests make their own.
 pub struct Runtime<P: Platform> {
@@ -28,9 +30,9 @@ pub struct Runtime<P: Platform> {
     pub(crate) policy: Choice,
     /// The most bytes that a single allocation may have; 0 stands for physical memory.
     limit: AtomicUsize,
-    /// Whether code was freed since other cores last dropped what they had fetched: its addresses may be
-    /// given out again.
-    freed_code: AtomicBool,
+    pub(crate) freed_code: FreedCode,
+    /// Whether this process is a forked child that could not get memory of its own for all views.
+    pub(crate) has_lost_views: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) values: Values<P>,
 }
@@ -44,7 +46,8 @@ impl<P: Platform> Runtime<P> {
             heaps: Heaps::new(),
             policy: Choice::new(),
             limit: AtomicUsize::new(0),
-            freed_code: AtomicBool::new(false),
+            freed_code: FreedCode::new(),
+            has_lost_views: AtomicBool::new(false),
             counters: Counters::new(),
             values: Values::new(platform),
         }
@@ -72,9 +75,11 @@ impl<P: Platform> Runtime<P> {
         self.limit.store(bytes, Ordering::Relaxed);
     }
 
-    /// Whether the region's pages are behind the write switch of each thread: code memory of policy `jit`.
+    /// Whether the region's pages are behind the write switch of each thread: code memory of policy `jit`. Of
+    /// code heaps all those without a second view have the process's policy.
     fn has_write_switch(&self, region: &Region) -> bool {
-        region.kind == Kind::Code && self.policy.get(self.platform) == Ok(Policy::Jit)
+        let is_code = matches!(region.kind, Kind::Code | Kind::HeapChunk) && !region.has_several_views();
+        is_code && self.policy.get(self.platform) == Ok(Policy::Jit)
     }
 
     /// Checks the size of a single allocation against the limit.

@@ -7,7 +7,6 @@ use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Access, Claim, Kind, Wanted};
 use crate::span::Span;
-use core::sync::atomic::Ordering;
 
 /// A change of protection that stopped half-way.
 struct Stopped {
@@ -193,13 +192,9 @@ impl<P: Platform> Runtime<P> {
         };
         // SAFETY: the range is mapped (the claim holds it) and readable through both views.
         unsafe { self.platform.flush_icache(written, span.start(), span.length()) };
-        let freed_code = self.freed_code.swap(false, Ordering::AcqRel);
         // A file's pages may hold code that ran before this mapping existed in the registry's eyes.
-        if freed_code || region.was_published || region.kind == Kind::File {
-            self.platform.synchronize_cores().inspect_err(|_| {
-                self.freed_code.fetch_or(freed_code, Ordering::AcqRel);
-            })?;
-        }
+        let may_be_fetched = region.was_published || region.kind == Kind::File;
+        self.freed_code.drop_fetched(may_be_fetched, self.platform)?;
         if !region.was_published {
             claim.record_published();
         }

@@ -1,8 +1,11 @@
-//! An object in memory: one mapping of this library, each part with its own protection.
+//! An object in memory: two mappings of this library, each part with its own protection.
+//!
+//! Code goes into memory that the library's policy makes for code, and is written through the library: that
+//! works wherever there is code memory at all, also where plain memory can't become executable.
 
 use super::error::Error;
 use super::imports::{self, Imports};
-use super::layout::Layout;
+use super::layout::{Bases, Layout};
 use super::link::link;
 use super::object_file::{Definition, ObjectFile, SectionKind};
 use execmem::runtime;
@@ -11,14 +14,16 @@ use std::collections::BTreeMap;
 /// A loaded object. Its memory is freed when it is dropped.
 #[derive(Debug)]
 pub struct Image {
-    mapping: Mapping,
+    /// Freed when the image is dropped.
+    _memory: [Mapping; 2],
+    size: u64,
     groups: Vec<Group>,
     functions: BTreeMap<String, i64>,
     constructors: Vec<i64>,
     destructors: Vec<i64>,
 }
 
-/// A part of the mapping with one protection.
+/// A part of the mappings with one protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
     /// First address.
@@ -42,25 +47,30 @@ impl Image {
     }
 
     fn place(object: &ObjectFile<'_>, layout: &Layout, imports: &Imports) -> Result<Self, Error> {
-        // Read-write until the last relocation is done; only then does a page become executable.
-        let mapping = Mapping::new(layout.size())?;
-        let bytes = link(object, layout, imports, mapping.address as u64)?;
-        mapping.write(&bytes)?;
+        let data = Mapping::for_data(layout.size() - layout.split())?;
+        let code = Mapping::for_code(layout.split(), &data)?;
+        let bases = Bases { code: code.address as u64, data: data.address as u64 };
+        let bytes = link(object, layout, imports, bases)?;
+        let (code_bytes, data_bytes) = bytes.split_at(bytes.len().min(layout.split() as usize));
+        code.write(code_bytes)?;
+        data.write(data_bytes)?;
         let mut groups = Vec::new();
         for (range, protection) in layout.groups.iter().filter(|(range, _)| !range.is_empty()) {
-            let address = mapping.address + range.start as i64;
+            let address = layout.address(bases, range.start) as i64;
             let size = (range.end - range.start) as i64;
+            // Of code too, though it may allow nothing else: what was written becomes what is executed.
             runtime().set_protection(address, size, *protection)?;
             groups.push(Group { address: address as usize, size: size as usize, protection: *protection });
         }
-        let functions = functions(object, layout, mapping.address);
+        let functions = functions(object, layout, bases.code as i64);
         let constructors = addresses(object, layout, &bytes, SectionKind::Constructors);
         let mut destructors = addresses(object, layout, &bytes, SectionKind::Destructors);
         destructors.reverse();
-        Ok(Self { mapping, groups, functions, constructors, destructors })
+        let size = layout.size();
+        Ok(Self { _memory: [code, data], size, groups, functions, constructors, destructors })
     }
 
-    /// The parts of the mapping, in address order.
+    /// The parts of the mappings: code, read-only data, data; those that are empty are left out.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
@@ -106,14 +116,9 @@ impl Image {
         Ok(())
     }
 
-    /// Where the mapping begins.
-    pub fn address(&self) -> usize {
-        self.mapping.address as usize
-    }
-
-    /// The mapping's bytes, as they were asked for.
-    pub fn size(&self) -> usize {
-        self.mapping.size as usize
+    /// The mappings' bytes.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 }
 
@@ -162,10 +167,21 @@ struct Mapping {
     size: i64,
 }
 
+/// So far code and data address each other on both processors.
+const REACH: i64 = i32::MAX as i64;
+
 impl Mapping {
-    fn new(size: u64) -> Result<Self, Error> {
-        let size = i64::try_from(size).map_err(|_| Error::TooLarge)?;
+    /// Read-write memory; something even if nothing is asked for, since code is placed near it.
+    fn for_data(size: u64) -> Result<Self, Error> {
+        let size = i64::try_from(size.max(1)).map_err(|_| Error::TooLarge)?;
         Ok(Self { address: runtime().alloc_rw(size)? as i64, size })
+    }
+
+    /// Memory for code that reaches all of `data`: as close to it as there is room.
+    fn for_code(size: u64, data: &Self) -> Result<Self, Error> {
+        let size = i64::try_from(size.max(1)).map_err(|_| Error::TooLarge)?;
+        let distance = REACH.checked_sub(data.size).filter(|left| *left > 0).ok_or(Error::TooLarge)?;
+        Ok(Self { address: runtime().alloc_exec_near(size, data.address, distance)? as i64, size })
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), Error> {

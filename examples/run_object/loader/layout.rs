@@ -1,10 +1,11 @@
 //! Where everything goes: pure arithmetic on one range that starts at offset 0.
 //!
 //! ```text
-//! | code sections | stubs | read-only sections | slots | data | zeroed data, common symbols |
-//!  read-execute            read-only                     read-write
+//! | code sections | stubs || read-only sections | slots | data | zeroed data, common symbols |
+//!  read-execute             read-only                     read-write
 //! ```
-//! Each protection begins on a page of its own. Everything of one object being in one range, its parts
+//! Each protection begins on a page of its own. Code and the rest are two mappings near each other, since not
+//! every system lets memory that code may be written to become anything else. So all parts of one object
 //! reach each other; what they import, they reach through stubs and slots.
 
 use super::error::Error;
@@ -36,7 +37,29 @@ pub struct Layout {
     pub initialised: u64,
 }
 
+/// Where the two mappings of a layout are.
+#[derive(Clone, Copy, Debug)]
+pub struct Bases {
+    /// Of the code.
+    pub code: u64,
+    /// Of all that follows it.
+    pub data: u64,
+}
+
 impl Layout {
+    /// Where the code ends and the rest begins.
+    pub fn split(&self) -> u64 {
+        self.groups[0].0.end
+    }
+
+    /// The address of what is at an offset.
+    pub fn address(&self, bases: Bases, offset: u64) -> u64 {
+        match offset.checked_sub(self.split()) {
+            None => bases.code + offset,
+            Some(offset) => bases.data + offset,
+        }
+    }
+
     /// Places the sections of an object, and the stubs and slots that its relocations ask for.
     pub fn new(object: &ObjectFile<'_>, imports: &Imports, page_size: u64) -> Result<Self, Error> {
         let symbols = object.symbols.len();
@@ -82,9 +105,9 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Bytes in all: at least 1, so that it can be allocated.
+    /// Bytes in all.
     pub fn size(&self) -> u64 {
-        self.groups[2].0.end.max(1)
+        self.groups[2].0.end
     }
 
     /// Marks the symbols that need a stub or a slot; where those are is decided later.

@@ -1,26 +1,26 @@
-//! From an object, its layout and its imports to the bytes that run at one base address.
+//! From an object, its layout and its imports to the bytes that run at two base addresses.
 
 use super::error::Error;
 use super::imports::Imports;
-use super::layout::{Layout, needs_stub};
+use super::layout::{Bases, Layout, needs_stub};
 use super::object_file::{Definition, ObjectFile, Relocation, Section};
 use super::relocate::{Field, Form, Misfit, Origin, STUB, Target};
 
-/// The bytes of the whole range up to its zeroed end, relocated for `base`.
+/// The bytes of the whole range up to its zeroed end, relocated for its two mappings.
 pub fn link(
     object: &ObjectFile<'_>,
     layout: &Layout,
     imports: &Imports,
-    base: u64,
+    bases: Bases,
 ) -> Result<Vec<u8>, Error> {
-    Linker { object, layout, imports, base }.link()
+    Linker { object, layout, imports, bases }.link()
 }
 
 struct Linker<'a> {
     object: &'a ObjectFile<'a>,
     layout: &'a Layout,
     imports: &'a Imports,
-    base: u64,
+    bases: Bases,
 }
 
 impl Linker<'_> {
@@ -40,10 +40,15 @@ impl Linker<'_> {
             let bytes = &mut bytes[..section.data.len()];
             bytes.copy_from_slice(section.data);
             for relocation in &section.relocations {
-                self.relocate(section, self.base + start, bytes, relocation)?;
+                self.relocate(section, self.at(start), bytes, relocation)?;
             }
         }
         Ok(image)
+    }
+
+    /// The address of what is at an offset of the layout.
+    fn at(&self, offset: u64) -> u64 {
+        self.layout.address(self.bases, offset)
     }
 
     fn write_slots(&self, image: &mut [u8]) -> Result<(), Error> {
@@ -60,7 +65,7 @@ impl Linker<'_> {
         for (stub, slot) in self.layout.stubs.iter().zip(&self.layout.slots) {
             if let (Some(stub), Some(slot)) = (*stub, *slot) {
                 // Only code of more than 2 GiB would put a slot out of its stub's reach.
-                let code = self.object.architecture.stub(self.base + stub, self.base + slot);
+                let code = self.object.architecture.stub(self.at(stub), self.at(slot));
                 let code = code.map_err(|_| Error::TooLarge)?;
                 image[stub as usize..][..STUB as usize].copy_from_slice(&code);
             }
@@ -83,7 +88,7 @@ impl Linker<'_> {
         let target = self.target(form, relocation)?.wrapping_add_signed(relocation.addend);
         let origin = match form.origin {
             Origin::Place => place,
-            Origin::Table => self.base + self.layout.slot_table,
+            Origin::Table => self.at(self.layout.slot_table),
         };
         let misfit = |misfit| self.misfit(misfit, section, relocation);
         let bytes = bytes.get_mut(offset..).ok_or_else(outside)?;
@@ -104,11 +109,11 @@ impl Linker<'_> {
     fn target(&self, form: Form, relocation: &Relocation) -> Result<u64, Error> {
         let symbol = relocation.symbol;
         let part = |offset: Option<u64>| match offset {
-            Some(offset) => Ok(self.base + offset),
+            Some(offset) => Ok(self.at(offset)),
             None => Err(Error::Damaged("a relocation without its slot".into())),
         };
         match form.target {
-            Target::Table => Ok(self.base + self.layout.slot_table),
+            Target::Table => Ok(self.at(self.layout.slot_table)),
             Target::Slot if relocation.addend != 0 && !self.object.architecture.allows_slot_addend() => {
                 Err(Error::Damaged("a slot with an addend".into()))
             }
@@ -123,10 +128,10 @@ impl Linker<'_> {
         match self.object.symbols[index].definition {
             Definition::Undefined { .. } => Ok(self.imports[index].map_or(0, |import| import.address)),
             Definition::Absolute(value) => Ok(value),
-            Definition::Common { .. } => Ok(self.base + self.layout.commons[index].unwrap_or(0)),
-            Definition::SlotTable => Ok(self.base + self.layout.slot_table),
+            Definition::Common { .. } => Ok(self.at(self.layout.commons[index].unwrap_or(0))),
+            Definition::SlotTable => Ok(self.at(self.layout.slot_table)),
             Definition::InSection { section, offset } => match self.layout.sections[section] {
-                Some(start) => Ok(self.base + start + offset),
+                Some(start) => Ok(self.at(start) + offset),
                 None => {
                     let name = &self.object.sections[section].name;
                     Err(Error::Damaged(format!("code or data refers to {name}, which is not loaded")))

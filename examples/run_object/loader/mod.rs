@@ -4,7 +4,7 @@
 //! 2. [`imports`] finds in this process what the object does not define.
 //! 3. [`layout`] decides where everything goes.
 //! 4. [`link`] computes the bytes; [`relocate`] says what each relocation means.
-//! 5. [`image`] puts them into one mapping of this library, protects it and calls functions in it.
+//! 5. [`image`] puts them into two mappings of this library, protects them and calls functions there.
 //!
 //! A file may be damaged in any way: up to the first call, all that follows is an [`error`].
 

@@ -8,6 +8,10 @@ pub struct Errno(pub i32);
 pub const EACCES: Errno = Errno(13);
 /// Not permitted: code signing refuses.
 pub const EPERM: Errno = Errno(1);
+/// No such device; also: a FIFO that nobody reads.
+pub const ENXIO: Errno = Errno(6);
+/// The operation is not supported on this kind of file or socket.
+pub const EOPNOTSUPP: Errno = Errno(102);
 /// Invalid argument.
 pub const EINVAL: Errno = Errno(22);
 /// No memory, or none mapped there.

@@ -1,9 +1,10 @@
 //! Files and pipes, in Darwin's numbers and structures.
 
-use crate::errno::{EINVAL, Errno};
+use crate::errno::{EINVAL, ENXIO, EOPNOTSUPP, Errno};
 use crate::host;
 use crate::violation::violation;
 use std::ffi::c_char;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `struct stat` with 64-bit inodes (`sys/stat.h`), as far as it is filled in here.
 #[repr(C)]
@@ -48,7 +49,17 @@ pub fn open(path: *const c_char, flags: i32) -> Result<i32, Errno> {
     }
     let flags = known.map(|(_, linux)| linux).sum::<i32>();
     // SAFETY: the program gave a C string.
-    checked(unsafe { libc::open(path, flags) } as isize).map(|file| file as i32)
+    checked(unsafe { libc::open(path, flags) } as isize).map(|file| file as i32).map_err(|error| {
+        // Of FIFOs without a reader both systems say so; of sockets Darwin says that it can't do that.
+        if error == ENXIO && is_socket(path) { EOPNOTSUPP } else { error }
+    })
+}
+
+fn is_socket(path: *const c_char) -> bool {
+    // SAFETY: a structure of numbers.
+    let mut found: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the program gave a C string; the structure is ours.
+    unsafe { libc::stat(path, &mut found) == 0 && found.st_mode & libc::S_IFMT == libc::S_IFSOCK }
 }
 
 /// stat(2).
@@ -103,8 +114,22 @@ pub fn close(file: i32) -> Result<i32, Errno> {
     checked(unsafe { libc::close(file) } as isize).map(|_| 0)
 }
 
+/// Whether somebody else always has the writing ends of the program's pipes.
+static LEAKS_PIPES: AtomicBool = AtomicBool::new(false);
+
+/// From now on it is as if another thread had started a program, one that never ends, before the ends of a new
+/// pipe could be marked to be closed on exec.
+pub fn leak_pipes() {
+    LEAKS_PIPES.store(true, Ordering::Relaxed);
+}
+
 /// pipe(2).
 pub fn pipe(ends: *mut i32) -> Result<i32, Errno> {
     // SAFETY: the program gave room for two numbers.
-    checked(unsafe { libc::pipe(ends) } as isize).map(|_| 0)
+    checked(unsafe { libc::pipe(ends) } as isize)?;
+    if LEAKS_PIPES.load(Ordering::Relaxed) {
+        // SAFETY: the second number is an open file.
+        checked(unsafe { libc::dup(*ends.add(1)) } as isize)?;
+    }
+    Ok(0)
 }

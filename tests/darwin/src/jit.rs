@@ -8,8 +8,8 @@
 //! To judge cache maintenance the pages can be left read-execute, while libSystem's copies go through a
 //! second view: QEMU then keeps what it has translated, as a processor keeps what it has fetched.
 
-use crate::host;
 use crate::violation::violation;
+use crate::{host, kernel};
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -155,6 +155,9 @@ extern "C" fn fault(signal: i32, info: *mut libc::siginfo_t, context: *mut libc:
     // SAFETY: the kernel gives both.
     let (address, at) = unsafe { ((*info).si_addr() as usize, program_counter(context)) };
     let Some(slot) = slot_at(address) else {
+        if address == at && kernel::rules().kills_for_unsigned_code() {
+            violation("code that nobody has signed was executed");
+        }
         if OTHER_FAULTS.get().is_some_and(|handle| handle(address)) {
             return;
         }

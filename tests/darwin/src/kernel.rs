@@ -49,14 +49,14 @@ pub fn regions() -> MutexGuard<'static, Regions> {
 /// Whether a child is to be a copy in all respects, to see it break a rule in its parent's stead.
 static COPIES_ALL: AtomicBool = AtomicBool::new(false);
 
-/// Lets children have `MAP_JIT` pages, as no real child does.
+/// Lets children have `MAP_JIT` pages, whatever the machine's rules are.
 pub fn copy_all_to_children(copy_all: bool) {
     COPIES_ALL.store(copy_all, Ordering::Relaxed);
 }
 
-/// A child has no `MAP_JIT` pages.
+/// A child may have no `MAP_JIT` pages.
 extern "C" fn lose_jit_pages() {
-    if COPIES_ALL.load(Ordering::Relaxed) {
+    if COPIES_ALL.load(Ordering::Relaxed) || rules().inherits_jit() {
         return;
     }
     for region in regions().take_all(|region| matches!(region.kind, Kind::Jit)) {
@@ -105,7 +105,8 @@ pub fn mmap(
         return Err(EINVAL);
     }
     if is_jit && !rules().allows_jit() {
-        return Err(EPERM);
+        // The policy that checks entitlements is not asked why, the monitor of code signing is.
+        return Err(if rules().is_strict { EPERM } else { EINVAL });
     }
     if !is_jit {
         check_protection(0, protection)?;
@@ -113,7 +114,11 @@ pub fn mmap(
     let length = pages(0, length)?.len();
     let start = match flags & MAP_FIXED {
         0 => host::reserve_near(address, length, page_size).map_err(linux)?,
-        _ => pages(address, length)?.start,
+        _ => {
+            let replaced = pages(address, length)?;
+            jit::forget(replaced.clone());
+            replaced.start
+        }
     };
     let kind = match (is_jit, is_anonymous, is_shared) {
         (true, ..) if rules().has_write_switch() => {
@@ -123,9 +128,9 @@ pub fn mmap(
             host::map_over(start, length, protection, Source::Fresh).map(|()| Kind::Jit).map_err(linux)
         }
         (_, true, true) => map_shared_memory(start, length, protection),
-        (_, true, false) => {
-            host::map_over(start, length, protection, Source::Fresh).map(|()| Kind::Private).map_err(linux)
-        }
+        (_, true, false) => host::map_over(start, length, enforced(protection), Source::Fresh)
+            .map(|()| Kind::Private)
+            .map_err(linux),
         (_, false, _) => map_file(start, length, protection, is_shared, file, offset as usize),
     };
     let kind = kind.inspect_err(|_| {
@@ -139,7 +144,7 @@ pub fn mmap(
 
 fn map_shared_memory(start: usize, length: usize, protection: i32) -> Result<Kind, Errno> {
     let memory = host::memory_file(length).map_err(linux)?;
-    host::map_over(start, length, protection, Source::Shared(&memory, 0)).map_err(linux)?;
+    host::map_over(start, length, enforced(protection), Source::Shared(&memory, 0)).map_err(linux)?;
     Ok(Kind::Shared(Arc::new(memory), 0))
 }
 
@@ -156,6 +161,7 @@ fn map_file(
     let file = unsafe { BorrowedFd::borrow_raw(file) }.as_fd().try_clone_to_owned();
     let file = file.map_err(|_| Errno(9))?;
     let source = if is_shared { Source::Shared(&file, offset) } else { Source::Copied(&file, offset) };
+    let protection = enforced(protection);
     host::map_over(start, length, protection, source).map_err(linux)?;
     let size = std::fs::File::from(file).metadata().map_err(|_| EINVAL)?.len() as usize;
     let backed = size.saturating_sub(offset).next_multiple_of(4096).min(length);
@@ -166,11 +172,17 @@ fn map_file(
     Ok(Kind::File)
 }
 
-/// W and X together need `MAP_JIT` except on Intel; the hardened runtime lets nothing become executable.
+/// What Linux is told of pages with this protection: it must fault where Apple's kernel kills.
+pub fn enforced(protection: i32) -> i32 {
+    if rules().kills_for_unsigned_code() { protection & !EXEC } else { protection }
+}
+
+/// W and X together need `MAP_JIT` except on Intel; a strict kernel lets nothing become executable under the
+/// hardened runtime.
 pub fn check_protection(before: i32, wanted: i32) -> Result<(), Errno> {
     let is_writable_code = wanted & WRITE_AND_EXEC == WRITE_AND_EXEC;
     let becomes_code = wanted & EXEC != 0 && before & EXEC == 0;
-    if is_writable_code && !rules().allows_writable_code() || becomes_code && !rules().allows_unsigned_code()
+    if is_writable_code && !rules().allows_writable_code() || becomes_code && rules().refuses_unsigned_code()
     {
         return Err(EACCES);
     }
@@ -197,7 +209,7 @@ pub fn mprotect(address: usize, length: usize, protection: i32) -> Result<(), Er
         }
         check_protection(part.protection, protection)?;
     }
-    host::protect(range, protection).map_err(linux)?;
+    host::protect(range, enforced(protection)).map_err(linux)?;
     for part in parts {
         regions.insert(Region { protection, ..part });
     }

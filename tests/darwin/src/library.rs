@@ -3,6 +3,7 @@
 use crate::image::{self, Image};
 use crate::rules::Rules;
 use crate::{jit, kernel, libsystem, switch};
+use execmem_core::abi::RtExecMemoryStats;
 use std::ffi::CStr;
 use std::path::Path;
 
@@ -69,6 +70,17 @@ impl Library {
     /// Copies bytes into code memory with `rt_write_exec_bytes`.
     pub fn write(&self, address: i64, bytes: &[u8]) -> i64 {
         self.call("rt_write_exec_bytes", &[address, bytes.as_ptr() as i64, bytes.len() as i64, 0])
+    }
+
+    /// `rt_exec_memory_stats`.
+    pub fn statistics(&self) -> Result<RtExecMemoryStats, String> {
+        // SAFETY: a structure of numbers.
+        let mut statistics: RtExecMemoryStats = unsafe { std::mem::zeroed() };
+        statistics.size = size_of::<RtExecMemoryStats>() as i64;
+        match self.call("rt_exec_memory_stats", &[&raw mut statistics as i64]) {
+            1 => Ok(statistics),
+            other => Err(format!("rt_exec_memory_stats answers {other}")),
+        }
     }
 
     /// The sentence of the thread's last error.

@@ -3,7 +3,7 @@
 //! Both ABIs agree with Linux's as long as no function is variadic, nothing narrow goes on the stack and
 //! no thread-local variable is touched: so these are plain C functions.
 
-use crate::errno::Errno;
+use crate::errno::{EINVAL, Errno};
 use crate::files::{self, Stat};
 use crate::mach::{self, INVALID_ARGUMENT, Kern, Remap, TASK};
 use crate::violation::violation;
@@ -169,8 +169,20 @@ unsafe extern "C" fn dlsym(library: isize, name: *const c_char) -> usize {
         b"pthread_jit_write_with_callback_np" if !kernel::rules().is_early_system => {
             switch::write_with_callback as *const () as usize
         }
+        b"csops" if !kernel::rules().is_strict => csops as *const () as usize,
         _ => 0,
     }
+}
+
+/// csops: the flags of this process (CS_OPS_STATUS), CS_VALID and what the hardened runtime adds: CS_HARD,
+/// CS_KILL, CS_ENFORCEMENT and CS_RUNTIME.
+unsafe extern "C" fn csops(process: i32, operation: u32, answer: *mut u32, size: usize) -> i32 {
+    if process != 0 || operation != 0 || size < size_of::<u32>() {
+        return done(Err(EINVAL));
+    }
+    // SAFETY: the program gave room.
+    unsafe { answer.write(1 | if kernel::rules().is_hardened() { 0x1_1300 } else { 0 }) };
+    0
 }
 
 extern "C" fn fstat(file: i32, out: *mut Stat) -> i32 {
@@ -277,26 +289,36 @@ unsafe extern "C" fn mach_vm_remap(
     })
 }
 
-/// `vm_region_submap_info_64` (`mach/vm_region.h`, packed to four bytes), as far as it is filled in here.
+/// `vm_region_submap_short_info_64` (`mach/vm_region.h`, packed to four bytes). The long form, for which the
+/// kernel looks at every page, is not known here.
 #[repr(C)]
 struct SubmapInfo {
     protection: i32,
     max_protection: i32,
-    unused: [u32; 9],
+    inheritance: u32,
+    offset: [u32; 2],
+    user_tag: u32,
+    ref_count: u32,
     shadow_depth: u16,
     external_pager: u8,
     share_mode: u8,
-    further: [u32; 3],
-    wired_count: u16,
+    is_submap: i32,
+    behavior: i32,
+    object_id: u32,
+    user_wired_count: u16,
+    /// Only new kernels fill it in.
     flags: u16,
-    rest: [u32; 3],
 }
 
-const _: () = assert!(size_of::<SubmapInfo>() == 76 && std::mem::offset_of!(SubmapInfo, flags) == 62);
-// SM_PRIVATE, SM_TRUESHARED and VM_REGION_FLAG_JIT_ENABLED.
+const _: () = assert!(size_of::<SubmapInfo>() == 48 && std::mem::offset_of!(SubmapInfo, share_mode) == 31);
+const SUBMAP_INFO_COUNT: u32 = 12;
+// The shortest count of the long form.
+const LONG_SUBMAP_INFO_COUNT: u32 = 16;
+// VM_INHERIT_SHARE and VM_INHERIT_COPY; SM_PRIVATE and SM_TRUESHARED.
+const INHERIT_SHARE: u32 = 0;
+const INHERIT_COPY: u32 = 1;
 const PRIVATE: u8 = 2;
-const SHARED: u8 = 5;
-const JIT_ENABLED: u16 = 1;
+const TRUE_SHARED: u8 = 5;
 
 unsafe extern "C" fn mach_vm_region_recurse(
     task: u32,
@@ -308,19 +330,29 @@ unsafe extern "C" fn mach_vm_region_recurse(
 ) -> i32 {
     // SAFETY: the program gave room for the answers, and says how much for the last one.
     unsafe {
-        if own(task).is_err() || (count.read() as usize) < size_of::<SubmapInfo>() / 4 {
+        if own(task).is_err() || !(SUBMAP_INFO_COUNT..LONG_SUBMAP_INFO_COUNT).contains(&count.read()) {
             return INVALID_ARGUMENT.0;
         }
         kern(mach::region(address.read() as usize).map(|found| {
             address.write(found.range.start as u64);
             size.write(found.range.len() as u64);
             depth.write(0);
-            info.write(std::mem::zeroed());
-            (*info).protection = found.protection;
-            (*info).max_protection = 7;
-            (*info).external_pager = found.has_pager.into();
-            (*info).share_mode = if found.is_shared { SHARED } else { PRIVATE };
-            (*info).flags = if found.is_jit { JIT_ENABLED } else { 0 };
+            info.write(SubmapInfo {
+                protection: found.protection,
+                max_protection: 7,
+                inheritance: if found.is_inherited_shared { INHERIT_SHARE } else { INHERIT_COPY },
+                offset: [0; 2],
+                user_tag: 0,
+                ref_count: 1,
+                shadow_depth: 0,
+                external_pager: found.has_pager.into(),
+                share_mode: if found.has_several_views { TRUE_SHARED } else { PRIVATE },
+                is_submap: 0,
+                behavior: 0,
+                object_id: 0,
+                user_wired_count: 0,
+                flags: 0,
+            });
         }))
     }
 }

@@ -1,14 +1,14 @@
 //! The Mach side of the kernel: regions, shared mappings, safe copies, threads.
 
 use crate::host::{self, Source};
-use crate::kernel::{check_protection, pages, regions, rules};
+use crate::kernel::{check_protection, enforced, pages, regions, rules};
 use crate::regions::{Kind, Region};
 use std::collections::HashMap;
 use std::io::Read;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// A Mach result (`mach/kern_return.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub fn remap(request: Remap) -> Result<(usize, i32), Kern> {
         let at = start + (part.range.start - source.start);
         // A new mapping that is executable at once is as unsigned as one that becomes so.
         check_protection(0, part.protection).map_err(|_| PROTECTION_FAILURE)?;
-        host::map_over(at, part.range.len(), part.protection, Source::Shared(memory, *offset))
+        host::map_over(at, part.range.len(), enforced(part.protection), Source::Shared(memory, *offset))
             .map_err(|_| NO_SPACE)?;
         common &= part.protection;
         regions.insert(Region { range: at..at + part.range.len(), ..part });
@@ -90,20 +90,24 @@ pub struct Found {
     pub protection: i32,
     /// Whether a file is behind it.
     pub has_pager: bool,
-    /// Whether it is memory that others may share.
-    pub is_shared: bool,
-    /// Whether it is `MAP_JIT`, which allows everything in the kernel's eyes.
-    pub is_jit: bool,
+    /// Whether a child shares it.
+    pub is_inherited_shared: bool,
+    /// Whether several mappings show it. Shared memory that is mapped once counts as private.
+    pub has_several_views: bool,
 }
 
 impl Found {
     fn of_region(region: Region) -> Self {
-        let is_jit = matches!(region.kind, Kind::Jit);
+        let is_same_memory = |other: &Region| match (&region.kind, &other.kind) {
+            (Kind::Shared(memory, _), Kind::Shared(other, _)) => Arc::ptr_eq(memory, other),
+            _ => false,
+        };
         Self {
-            protection: if is_jit { 7 } else { region.protection },
+            // `MAP_JIT` allows everything in the kernel's eyes.
+            protection: if matches!(region.kind, Kind::Jit) { 7 } else { region.protection },
             has_pager: matches!(region.kind, Kind::File),
-            is_shared: matches!(region.kind, Kind::Shared(..)),
-            is_jit,
+            is_inherited_shared: matches!(region.kind, Kind::Shared(..)),
+            has_several_views: regions().all().iter().filter(|other| is_same_memory(other)).count() > 1,
             range: region.range,
         }
     }
@@ -111,7 +115,7 @@ impl Found {
     /// A file, for all that the program may know.
     fn of_line(line: host::Line) -> Self {
         let host::Line { range, protection } = line;
-        Self { range, protection, has_pager: true, is_shared: false, is_jit: false }
+        Self { range, protection, has_pager: true, is_inherited_shared: false, has_several_views: false }
     }
 }
 

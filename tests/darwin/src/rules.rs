@@ -1,6 +1,6 @@
 //! What Apple's kernel and libpthread allow, by processor, by signature and by system version.
 //!
-//! Sources: xnu (`bsd/kern/kern_mman.c`, `osfmk/vm/vm_map.c`), libpthread (`pthread.h`), Apple's pages on the
+//! Sources: xnu (`bsd/kern/kern_mman.c`, `osfmk/vm/vm_map.c`, `osfmk/vm/vm_fault.c`), libpthread (`pthread.h`), Apple's pages on the
 //! hardened runtime and on porting just-in-time compilers to Apple silicon.
 
 /// How the program was signed.
@@ -40,12 +40,15 @@ pub struct Rules {
     pub is_arm: bool,
     /// macOS 11.0 to 11.3, which lack `pthread_jit_write_with_callback_np`.
     pub is_early_system: bool,
+    /// A stricter kernel, which refuses what others only punish, gives a child no `MAP_JIT` pages, and doesn't
+    /// tell what it enforces. Other kernels give them to native macOS programs' children.
+    pub is_strict: bool,
 }
 
 impl Rules {
     /// For the processor that this program runs on.
     pub fn new(mood: Mood) -> Self {
-        Self { mood, is_arm: cfg!(target_arch = "aarch64"), is_early_system: false }
+        Self { mood, is_arm: cfg!(target_arch = "aarch64"), is_early_system: false, is_strict: false }
     }
 
     /// Bytes in a page.
@@ -63,9 +66,24 @@ impl Rules {
         !self.is_arm && !self.is_hardened()
     }
 
-    /// Whether memory that is neither `MAP_JIT` nor signed may be executable.
+    /// Whether memory that is neither `MAP_JIT` nor signed may be executed.
     pub fn allows_unsigned_code(self) -> bool {
         !self.is_hardened()
+    }
+
+    /// Whether such memory can't even be made executable.
+    pub fn refuses_unsigned_code(self) -> bool {
+        self.is_hardened() && self.is_strict
+    }
+
+    /// Whether it can, and who executes it is killed.
+    pub fn kills_for_unsigned_code(self) -> bool {
+        self.is_hardened() && !self.is_strict
+    }
+
+    /// Whether a forked child has its parent's `MAP_JIT` pages.
+    pub fn inherits_jit(self) -> bool {
+        !self.is_strict
     }
 
     /// Whether `MAP_JIT` is granted.

@@ -1,5 +1,6 @@
 //! What cores would execute: instruction caches that forget nothing until they are told to.
 
+use execmem_core::icache::TRAP;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -50,10 +51,18 @@ impl Caches {
         }
     }
 
+    /// The other cores drop what they have fetched. Traps they don't fetch again: nobody jumps to freed code.
     pub(crate) fn synchronize(&mut self) {
         for page in std::mem::take(&mut self.changed) {
-            if let Some(Page { here, elsewhere, .. }) = self.pages.get_mut(&page) {
+            if let Some(Page { here, elsewhere, known }) = self.pages.get_mut(&page) {
                 elsewhere.copy_from_slice(here);
+                let (instructions, _) = here.as_chunks::<{ TRAP.len() }>();
+                let (known, _) = known.as_chunks_mut::<{ TRAP.len() }>();
+                for (known, instruction) in known.iter_mut().zip(instructions) {
+                    if *instruction == TRAP {
+                        *known = [0; TRAP.len()];
+                    }
+                }
             }
         }
     }

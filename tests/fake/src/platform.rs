@@ -226,6 +226,10 @@ impl Inner {
         }
         self.space.show(executed..executed + length);
         self.caches.flush(executed, &bytes::read(executed, length));
+        if self.switches.is_alone {
+            // A core that runs this program later has nothing of it yet.
+            self.caches.synchronize();
+        }
     }
 
     fn map_file(&mut self, file: usize, part: FilePart) -> Result<usize, Error> {
@@ -372,6 +376,10 @@ unsafe impl Platform for FakePlatform {
         failed(verdict)?;
         inner.caches.synchronize();
         Ok(())
+    }
+
+    fn may_run_on_other_cores(self) -> bool {
+        !self.lock().switches.is_alone
     }
 
     fn with_jit_writes(self, write: &mut dyn FnMut()) {

@@ -4,7 +4,7 @@ use crate::caches::Caches;
 use crate::calls::{Call, Event, Flush, Request};
 use crate::faults::Faults;
 use crate::files::{File, Files};
-use crate::memory::{Live, Space};
+use crate::memory::{Kind, Live, Space};
 use execmem_core::{Error, Protection};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -23,6 +23,8 @@ pub struct Switches {
     pub refuse_dual: bool,
     /// There is memory with a write switch for each thread.
     pub has_jit: bool,
+    /// No other core runs this program.
+    pub is_alone: bool,
     /// A writable and executable page is recorded as a violation: the core should not even have asked.
     pub forbid_writable_code: bool,
     /// Parts of mappings may be unmapped: the allocator of the built-in value store does that.
@@ -205,6 +207,21 @@ impl FakePlatform {
     /// Ends it.
     pub fn stop_observing(self) {
         self.lock().observer = None;
+    }
+
+    /// Makes this the platform of a forked child: it has no pages behind a write switch. Where they were.
+    pub fn lose_jit_pages(self) -> Vec<(usize, usize)> {
+        let mut inner = self.lock();
+        let areas = inner.space.areas.values();
+        let lost: Vec<_> = areas
+            .filter(|area| area.kind == Kind::Jit)
+            .map(|area| (area.start, area.end - area.start))
+            .collect();
+        for (start, length) in &lost {
+            inner.space.unmap(*start, *length);
+            inner.caches.forget(*start, start + length);
+        }
+        lost
     }
 
     /// Adds a mapping of somebody else's. Nothing is mapped over it.

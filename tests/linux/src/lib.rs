@@ -3,6 +3,7 @@
 //!
 //! A policy is chosen once in a process, and a broken library may kill it, so every test runs in its own
 //! child. The children are forked, not started anew: under qemu-user a program can't start itself.
+#![cfg(target_os = "linux")]
 
 pub mod children;
 pub mod confinement;

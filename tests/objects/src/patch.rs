@@ -2,7 +2,7 @@
 
 use crate::loader::error::Error;
 use crate::loader::imports::{Import, resolve};
-use crate::loader::layout::Layout;
+use crate::loader::layout::{Bases, Layout};
 use crate::loader::link::link;
 use crate::loader::object_file::ObjectFile;
 use object::LittleEndian;
@@ -20,7 +20,8 @@ pub fn prepare_with(file: &[u8], find: impl Fn(&str) -> Option<Import>) -> Resul
     let object = ObjectFile::parse(file)?;
     let imports = resolve(&object, find)?;
     let layout = Layout::new(&object, &imports, 4096)?;
-    link(&object, &layout, &imports, 0x5555_5555_4000)
+    let code = 0x5555_5555_4000;
+    link(&object, &layout, &imports, Bases { code, data: code + layout.split() })
 }
 
 /// An object's file, to be changed.

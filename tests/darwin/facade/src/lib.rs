@@ -56,6 +56,12 @@ impl Runtime {
         checked("rt_alloc_rw_memory", &[size], 0).map(|address| address as usize)
     }
 
+    /// `rt_alloc_exec_memory_near`.
+    pub fn alloc_exec_near(self, size: i64, target: i64, max_distance: i64) -> Result<usize, Error> {
+        let arguments = [size, target, max_distance];
+        checked("rt_alloc_exec_memory_near", &arguments, 0).map(|address| address as usize)
+    }
+
     /// `rt_free_exec_memory`.
     pub fn free_exec(self, address: i64, size: i64) -> Result<(), Error> {
         checked("rt_free_exec_memory", &[address, size], 0).map(drop)

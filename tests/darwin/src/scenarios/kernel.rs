@@ -3,7 +3,7 @@
 use super::{Machine, Scenario, code, everywhere, is_killed_for, nameless_file};
 use crate::errno::{EACCES, EINVAL, ENOMEM, EPERM};
 use crate::rules::Mood;
-use crate::{kernel, mach, switch};
+use crate::{files, kernel, mach, switch};
 use std::ffi::c_void;
 use std::os::fd::AsRawFd;
 
@@ -24,7 +24,7 @@ pub(super) const ALL: &[Scenario] = &[
         run: writable_code,
     },
     Scenario {
-        name: "the hardened runtime lets no page become executable",
+        name: "the hardened runtime lets nobody execute plain pages: refused at once, or killed",
         applies: everywhere,
         run: becoming_code,
     },
@@ -43,6 +43,16 @@ pub(super) const ALL: &[Scenario] = &[
         name: "MAP_JIT pages are writable or executable, never both",
         applies: |rules| rules.allows_jit() && rules.has_write_switch(),
         run: jit_switch,
+    },
+    Scenario {
+        name: "the switch of one thread says nothing to another",
+        applies: |rules| rules.allows_jit() && rules.has_write_switch(),
+        run: switch_of_a_thread,
+    },
+    Scenario {
+        name: "an argument behind the dots of a variadic function is a mistake",
+        applies: everywhere,
+        run: variadic,
     },
     Scenario {
         name: "the write allow-list kills other ways to write",
@@ -71,10 +81,22 @@ fn writable_code(machine: &Machine) -> Result<(), String> {
 
 fn becoming_code(machine: &Machine) -> Result<(), String> {
     kernel::start(machine.rules);
-    let refusal = (machine.rules.mood != Mood::Plain).then_some(EACCES);
-    let page = map(RW, PRIVATE | ANON).map_err(|error| format!("{error:?}"))?;
-    check_eq!(kernel::mprotect(page, 1, RX).err(), refusal);
-    check_eq!(map(RX, PRIVATE | ANON).err(), refusal);
+    let is_hardened = machine.rules.mood != Mood::Plain;
+    let refusal = (is_hardened && machine.rules.is_strict).then_some(EACCES);
+    for flags in [PRIVATE | ANON, SHARED | ANON] {
+        let page = map(RW, flags).map_err(|error| format!("{error:?}"))?;
+        // SAFETY: the page is writable.
+        unsafe { store(page as *mut c_void) };
+        check_eq!(kernel::mprotect(page, 1, RX).err(), refusal);
+        check_eq!(map(RX, flags).err(), refusal);
+        if !is_hardened {
+            check_eq!(execute(page), 42);
+        } else if !machine.rules.is_strict {
+            is_killed_for("code that nobody has signed was executed", || {
+                execute(page);
+            })?;
+        }
+    }
     Ok(())
 }
 
@@ -90,7 +112,8 @@ fn jit_arguments(machine: &Machine) -> Result<(), String> {
 
 fn jit_entitlement(machine: &Machine) -> Result<(), String> {
     kernel::start(machine.rules);
-    let refusal = (machine.rules.mood == Mood::Hardened).then_some(EPERM);
+    let refusal = if machine.rules.is_strict { EPERM } else { EINVAL };
+    let refusal = (machine.rules.mood == Mood::Hardened).then_some(refusal);
     check_eq!(map(RWX, PRIVATE | ANON | JIT).err(), refusal);
     Ok(())
 }
@@ -146,6 +169,45 @@ fn jit_switch(machine: &Machine) -> Result<(), String> {
     is_killed_for("pthread_jit_write_with_callback_np inside a callback", || {
         switch::write_with_callback(store_inside, pointer);
     })
+}
+
+/// A callback that executes what it has just stored, in another thread.
+unsafe extern "C" fn store_and_execute_elsewhere(page: *mut c_void) -> i32 {
+    // SAFETY: as `store`.
+    unsafe { store(page) };
+    let page = page as usize;
+    let result = std::thread::spawn(move || execute(page)).join().unwrap_or(0);
+    // The other thread's turn has not taken this one's right.
+    // SAFETY: as above.
+    unsafe { store(page as *mut c_void) };
+    result
+}
+
+fn switch_of_a_thread(machine: &Machine) -> Result<(), String> {
+    kernel::start(machine.rules);
+    // In place of the library's own.
+    let list = [store_and_execute_elsewhere as *const () as usize];
+    switch::set_list(list.as_ptr() as usize..list.as_ptr_range().end as usize);
+    let page = map(RWX, PRIVATE | ANON | JIT).map_err(|error| format!("{error:?}"))?;
+    check_eq!(switch::write_with_callback(store_and_execute_elsewhere, page as *mut c_void), 42);
+    check_eq!(execute(page), 42);
+    Ok(())
+}
+
+fn variadic(machine: &Machine) -> Result<(), String> {
+    kernel::start(machine.rules);
+    const O_CREAT: i32 = 0x200;
+    const FIOCLEX: u64 = 0x2000_6601;
+    const FIONBIO: u64 = 0x8004_667e;
+    is_killed_for("a variadic argument", || {
+        let _ = files::open(c"/dev/null".as_ptr(), O_CREAT);
+    })?;
+    is_killed_for("a variadic argument", || {
+        let _ = files::ioctl(0, FIONBIO);
+    })?;
+    let file = nameless_file(b"");
+    check_eq!(files::ioctl(file.as_raw_fd(), FIOCLEX), Ok(0));
+    Ok(())
 }
 
 fn allow_list(machine: &Machine) -> Result<(), String> {

@@ -84,14 +84,20 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         .flatten()
 }
 
-/// The machines to run them on: the four moods, and the first systems of Apple silicon besides.
+/// The machines to run them on: the four moods, the first systems of Apple silicon, and stricter kernels.
 pub fn machines() -> impl Iterator<Item = (String, Rules)> {
     let early = [Mood::Plain, Mood::Entitled].map(|mood| Rules { is_early_system: true, ..Rules::new(mood) });
+    let strict = Mood::ALL.map(|mood| Rules { is_strict: true, ..Rules::new(mood) });
     let name = |rules: &Rules| {
-        let system = if rules.is_early_system { ", macOS 11.0" } else { "" };
+        let system = match (rules.is_early_system, rules.is_strict) {
+            (true, _) => ", macOS 11.0",
+            (_, true) => ", strict",
+            _ => "",
+        };
         format!("{}{system}", rules.mood.name())
     };
-    Mood::ALL.map(Rules::new).into_iter().chain(early).map(move |rules| (name(&rules), rules))
+    let all = Mood::ALL.map(Rules::new).into_iter().chain(early).chain(strict);
+    all.map(move |rules| (name(&rules), rules))
 }
 
 /// How a process ended.

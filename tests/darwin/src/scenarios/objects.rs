@@ -3,7 +3,6 @@
 
 use super::{Machine, Scenario};
 use crate::library::Library;
-use crate::rules::Mood;
 use std::sync::OnceLock;
 
 // The example's own source. Its `execmem` is `tests/darwin/facade` here.
@@ -16,13 +15,13 @@ use loader::image::Image;
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
-        name: "an object that rustc made for macOS is linked and runs",
-        applies: |rules| rules.mood == Mood::Plain,
+        name: "an object that rustc made for macOS is linked and runs wherever there is code memory",
+        applies: |rules| rules.allows_jit(),
         run: runs,
     },
     Scenario {
-        name: "in the hardened runtime an object is refused, not run",
-        applies: |rules| rules.is_hardened(),
+        name: "where there is none an object is refused, not run",
+        applies: |rules| !rules.allows_jit(),
         run: refused,
     },
 ];

@@ -1,7 +1,7 @@
 //! Which policies each mood grants, which one is chosen, and what the statistics say of it.
 
 use super::{Machine, Scenario, code, everywhere, in_child};
-use crate::library::Library;
+use crate::kernel;
 use crate::rules::{Mood, Rules};
 use execmem_core::abi::*;
 
@@ -15,6 +15,16 @@ pub(super) const ALL: &[Scenario] = &[
         name: "each policy that is granted gives code that runs, and the others are refused",
         applies: everywhere,
         run: each,
+    },
+    Scenario {
+        name: "the code heap has code that runs wherever any policy is granted",
+        applies: |rules| rules.allows_jit(),
+        run: heap,
+    },
+    Scenario {
+        name: "without a thread key to count nested writes there is no MAP_JIT memory",
+        applies: |rules| rules.allows_jit(),
+        run: no_keys,
     },
     Scenario {
         name: "plain memory becomes executable outside of the hardened runtime alone",
@@ -35,17 +45,9 @@ fn is_granted(rules: Rules, policy: i32) -> bool {
 /// What `auto` tries, in the contract's order.
 const ORDER: [i32; 4] = [RT_POLICY_RWX, RT_POLICY_JIT, RT_POLICY_DUAL, RT_POLICY_TOGGLE];
 
-fn statistics(library: &Library) -> Result<RtExecMemoryStats, String> {
-    // SAFETY: a structure of numbers.
-    let mut statistics: RtExecMemoryStats = unsafe { std::mem::zeroed() };
-    statistics.size = size_of::<RtExecMemoryStats>() as i64;
-    check_eq!(library.call("rt_exec_memory_stats", &[&raw mut statistics as i64]), 1);
-    Ok(statistics)
-}
-
 fn choice(machine: &Machine) -> Result<(), String> {
     let library = machine.load()?;
-    check_eq!(statistics(&library)?.policy_trials, [-1; 5]);
+    check_eq!(library.statistics()?.policy_trials, [-1; 5]);
     let address = library.call("rt_alloc_exec_memory", &[100]);
     let chosen = ORDER.into_iter().find(|policy| is_granted(machine.rules, *policy));
     let mut trials = [-1; 5];
@@ -56,7 +58,7 @@ fn choice(machine: &Machine) -> Result<(), String> {
         }
         trials[policy as usize] = RT_ERROR_REFUSED.into();
     }
-    let found = statistics(&library)?;
+    let found = library.statistics()?;
     check_eq!(found.policy_trials, trials);
     check_eq!(found.policy, chosen.unwrap_or(RT_POLICY_AUTO).into());
     if chosen.is_none() {
@@ -91,9 +93,13 @@ fn each(machine: &Machine) -> Result<(), String> {
 
 fn one(machine: &Machine, policy: i32) -> Result<(), String> {
     let library = machine.load_with_policy(policy)?;
+    let before = kernel::regions().all().len();
     let address = library.call("rt_alloc_exec_memory", &[100]);
     if !is_granted(machine.rules, policy) {
         check_eq!((address, library.call("rt_last_error", &[])), (0, RT_ERROR_REFUSED.into()));
+        check_eq!(library.call("rt_code_alloc", &[100]), 0);
+        check_eq!(library.call("rt_last_error", &[]), RT_ERROR_REFUSED.into());
+        check_eq!(kernel::regions().all().len(), before);
         return Ok(());
     }
     check!(address > 0);
@@ -124,6 +130,31 @@ fn one(machine: &Machine, policy: i32) -> Result<(), String> {
     check_eq!(library.call("rt_call_function_0", &[address]), expected);
     check_eq!(library.call("rt_free_exec_memory", &[address, 100]), 1);
     check_eq!(library.call("rt_call_function_0", &[address]), -1);
+    Ok(())
+}
+
+fn heap(machine: &Machine) -> Result<(), String> {
+    let library = machine.load()?;
+    let block = library.call("rt_code_alloc", &[100]);
+    check!(block > 0);
+    for number in [42, 43] {
+        let code = code(number);
+        let arguments = [block, code.as_ptr() as i64, code.len() as i64, 0];
+        check_eq!(library.call("rt_code_write", &arguments), code.len() as i64);
+        check_eq!(library.call("rt_code_publish", &[block, code.len() as i64]), 1);
+        check_eq!(library.call("rt_call_function_0", &[block]), number.into());
+    }
+    check_eq!(library.call("rt_code_free", &[block]), 1);
+    Ok(())
+}
+
+fn no_keys(machine: &Machine) -> Result<(), String> {
+    let library = machine.load_with_policy(RT_POLICY_JIT)?;
+    let mut key = 0;
+    // SAFETY: room for a key.
+    while unsafe { libc::pthread_key_create(&mut key, None) } == 0 {}
+    check_eq!(library.call("rt_alloc_exec_memory", &[100]), 0);
+    check_eq!(library.last_error(), "no memory");
     Ok(())
 }
 

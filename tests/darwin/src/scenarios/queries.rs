@@ -29,10 +29,16 @@ pub(super) const ALL: &[Scenario] = &[
         applies: everywhere,
         run: shrinking,
     },
+    Scenario { name: "a socket is no regular file", applies: everywhere, run: socket },
     Scenario {
         name: "advice to drop private memory makes it read as zero",
         applies: |rules| rules.mood == Mood::Plain,
         run: dropping,
+    },
+    Scenario {
+        name: "MAP_JIT pages whose contents were to be dropped can be written and executed still",
+        applies: |rules| rules.allows_jit(),
+        run: dropping_jit,
     },
 ];
 
@@ -111,6 +117,20 @@ fn shrinking(machine: &Machine) -> Result<(), String> {
     Ok(())
 }
 
+fn socket(machine: &Machine) -> Result<(), String> {
+    let library = machine.load()?;
+    let path = std::env::temp_dir().join(format!("execmem-socket-{}", std::process::id()));
+    let socket = std::os::unix::net::UnixListener::bind(&path).map_err(|error| error.to_string())?;
+    let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
+    let arguments = [name.as_ptr() as i64, 1, RT_MAP_PRIVATE.into(), 0, 0];
+    let mapped = library.call_for_pair("rt_mmap_file", arguments);
+    let error = library.call("rt_last_error", &[]);
+    std::fs::remove_file(&path).map_err(|error| error.to_string())?;
+    drop(socket);
+    check_eq!((mapped, error), (Pair(0, 0), RT_ERROR_NOT_REGULAR_FILE.into()));
+    Ok(())
+}
+
 fn dropping(machine: &Machine) -> Result<(), String> {
     let library = machine.load()?;
     let page = machine.rules.page_size() as i64;
@@ -125,5 +145,17 @@ fn dropping(machine: &Machine) -> Result<(), String> {
     let bytes = unsafe { [byte(0).read_volatile(), byte(1).read_volatile(), byte(2).read_volatile()] };
     check_eq!(bytes, [7, 0, 7]);
     check_eq!(library.call("rt_free_exec_memory", &[address, 3 * page]), 1);
+    Ok(())
+}
+
+fn dropping_jit(machine: &Machine) -> Result<(), String> {
+    let library = machine.load_with_policy(RT_POLICY_JIT)?;
+    let address = library.call("rt_alloc_exec_memory", &[100]);
+    check_eq!(library.write(address, &code(42)), code(42).len() as i64);
+    check_eq!(library.call("rt_madvise", &[address, 100, RT_ADVICE_DONTNEED.into()]), 1);
+    check_eq!(library.write(address, &code(43)), code(43).len() as i64);
+    library.call("rt_flush_icache", &[address, 100]);
+    check_eq!(library.call("rt_call_function_0", &[address]), 43);
+    check_eq!(library.call("rt_free_exec_memory", &[address, 100]), 1);
     Ok(())
 }

@@ -1,0 +1,58 @@
+//! Code that was freed, and that other cores may still have fetched: its addresses may be given out again.
+
+use crate::error::Error;
+use crate::platform::Platform;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Cross-core steps, by number: each makes all cores drop what they had fetched before it started.
+pub(crate) struct FreedCode {
+    started: AtomicU64,
+    finished: AtomicU64,
+    /// The step that has to have finished before anything is published.
+    wanted: AtomicU64,
+}
+
+impl FreedCode {
+    pub(crate) const fn new() -> Self {
+        Self { started: AtomicU64::new(0), finished: AtomicU64::new(0), wanted: AtomicU64::new(0) }
+    }
+
+    /// The first step that is sure to start after now.
+    pub(crate) fn next_step(&self) -> u64 {
+        self.started.load(Ordering::Acquire) + 1
+    }
+
+    /// The last step that has finished.
+    pub(crate) fn finished(&self) -> u64 {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// Unmaps pages; `was_fetched`: other cores may have executed them. It is noted before, so that whoever
+    /// gets the addresses next sees it, and after, since a core can fetch from them until then.
+    pub(crate) fn unmap<R>(
+        &self,
+        was_fetched: bool,
+        unmap: impl FnOnce() -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let note = || {
+            if was_fetched {
+                self.wanted.fetch_max(self.next_step(), Ordering::AcqRel);
+            }
+        };
+        note();
+        let unmapped = unmap()?;
+        note();
+        Ok(unmapped)
+    }
+
+    /// Makes all cores drop what they have fetched, if one of the pages that were unmapped wants it or `must`
+    /// says so.
+    pub(crate) fn drop_fetched(&self, must: bool, platform: impl Platform) -> Result<(), Error> {
+        if must || self.finished() < self.wanted.load(Ordering::Acquire) {
+            let step = self.started.fetch_add(1, Ordering::AcqRel) + 1;
+            platform.synchronize_cores()?;
+            self.finished.fetch_max(step, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+}

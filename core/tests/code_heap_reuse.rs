@@ -1,0 +1,179 @@
+//! Memory of the code heap that is used again: which, and what other cores have to be told.
+
+mod support;
+
+use execmem_core::code_heap::{CodeHeap, Limits};
+use execmem_core::{Error, Policy};
+use execmem_fake::{Call, FakePlatform};
+use std::sync::{Arc, Barrier};
+use support::System;
+
+type Heap<'r> = CodeHeap<'r, FakePlatform>;
+
+const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: 64 << 10 };
+
+fn heap(system: &System) -> Heap<'_> {
+    system.runtime.new_code_heap(LIMITS).unwrap()
+}
+
+fn write(heap: &Heap<'_>, address: i64, bytes: &[u8]) -> Result<usize, Error> {
+    // SAFETY: a slice is readable.
+    unsafe { heap.write(address, bytes.as_ptr(), bytes.len() as i64, 0) }
+}
+
+/// A written and published block.
+fn code(heap: &Heap<'_>, bytes: &[u8]) -> i64 {
+    let address = heap.alloc(bytes.len() as i64).unwrap() as i64;
+    assert_eq!(write(heap, address, bytes), Ok(bytes.len()));
+    heap.publish(address, bytes.len() as i64).unwrap();
+    address
+}
+
+#[test]
+fn an_address_that_ran_before_is_published_to_the_other_cores_too() {
+    System::each(|system| {
+        // Room for one block, so that the second gets the first one's place.
+        let limits = Limits { bytes: system.page, chunk_bytes: system.page };
+        let heap = system.runtime.new_code_heap(limits).unwrap();
+        let size = system.page;
+        let first = code(&heap, &vec![1; size]);
+        assert_eq!(system.fake.count(Call::SynchronizeCores), 0, "nothing ran there before");
+        heap.free(first).unwrap();
+        let second = code(&heap, &vec![2; size]);
+        assert_eq!(second, first);
+        assert_eq!(system.fake.executed_elsewhere(second as usize, size), vec![2; size]);
+        assert_eq!(system.fake.count(Call::SynchronizeCores), 1);
+    });
+}
+
+#[test]
+fn a_batch_costs_one_cross_core_step() {
+    System::each(|system| {
+        let heap = heap(&system);
+        let blocks: Vec<i64> = (1..6).map(|byte| code(&heap, &[byte; 100])).collect();
+        for block in &blocks {
+            write(&heap, *block, &[9; 100]).unwrap();
+        }
+        heap.publish_all(blocks.iter().map(|block| (*block, 100))).unwrap();
+        assert_eq!(system.fake.count(Call::SynchronizeCores), 1);
+        for block in &blocks {
+            assert_eq!(system.fake.executed_elsewhere(*block as usize, 100), [9; 100]);
+        }
+        // One range that isn't inside a block: nothing of the batch is published.
+        write(&heap, blocks[0], &[8; 100]).unwrap();
+        let flushes = system.fake.count(Call::FlushIcache);
+        let bad = [(blocks[0], 100), (blocks[1], 101)];
+        assert_eq!(heap.publish_all(bad.into_iter()), Err(Error::NotOwned));
+        assert_eq!(system.fake.count(Call::FlushIcache), flushes);
+    });
+}
+
+#[test]
+fn blocks_that_never_ran_are_used_before_those_that_did() {
+    let system = System::new(Policy::Dual, 4096);
+    let heap = heap(&system);
+    let blocks: Vec<i64> = (0..64).map(|_| heap.alloc(256).unwrap() as i64).collect();
+    for block in blocks.iter().step_by(2) {
+        heap.free(*block).unwrap();
+    }
+    for _ in 0..30 {
+        let address = code(&heap, &[1; 256]);
+        heap.free(address).unwrap();
+    }
+    assert_eq!(system.fake.count(Call::SynchronizeCores), 0);
+}
+
+/// How often other cores are told when functions come and go in a heap without room for more than 256.
+fn steps_of_a_busy_heap(system: &System, functions: usize) -> usize {
+    let limits = Limits { bytes: 64 << 10, chunk_bytes: 64 << 10 };
+    let heap = system.runtime.new_code_heap(limits).unwrap();
+    let mut live: Vec<i64> = (0..200).map(|_| code(&heap, &[1; 256])).collect();
+    for turn in 0..functions {
+        let victim = &mut live[turn * 7 % 200];
+        heap.free(*victim).unwrap();
+        *victim = code(&heap, &[turn as u8; 256]);
+        assert_eq!(system.fake.executed_elsewhere(*victim as usize, 256), [turn as u8; 256]);
+    }
+    system.fake.count(Call::SynchronizeCores)
+}
+
+#[test]
+fn a_busy_heap_tells_other_cores_once_each_time_it_has_gone_round() {
+    let system = System::new(Policy::Dual, 4096);
+    let steps = steps_of_a_busy_heap(&system, 2000);
+    // 56 places are free: after so many functions all of them were code.
+    assert!((2000 / 64..=2000 / 48).contains(&steps), "{steps} steps");
+}
+
+#[test]
+fn where_no_other_core_runs_nobody_is_told() {
+    let system = System::new(Policy::Dual, 4096);
+    system.fake.switch(|switches| switches.is_alone = true);
+    assert_eq!(steps_of_a_busy_heap(&system, 500), 0);
+}
+
+#[test]
+fn what_was_allocated_last_and_goes_first_leaves_its_place_to_the_next() {
+    let system = System::new(Policy::Dual, 4096);
+    let heap = heap(&system);
+    let first = heap.alloc(100).unwrap();
+    // Not published: no core can have it.
+    let places: Vec<usize> = (0..3)
+        .map(|_| {
+            let address = heap.alloc(1000).unwrap();
+            heap.free(address as i64).unwrap();
+            address
+        })
+        .collect();
+    assert_eq!(places, [first + 128; 3]);
+    // A core may have fetched this one: its place has to wait.
+    let published = code(&heap, &[1; 1000]);
+    heap.free(published).unwrap();
+    assert_ne!(heap.alloc(1000).unwrap() as i64, published);
+}
+
+#[test]
+fn memory_that_is_there_is_used_before_more_of_it() {
+    let system = System::new(Policy::Dual, 4096);
+    system.fake.switch(|switches| switches.is_alone = true);
+    let heap = system.runtime.new_code_heap(Limits { chunk_bytes: 4 << 20, ..LIMITS }).unwrap();
+    let stays = heap.alloc(64).unwrap();
+    for _ in 0..10 {
+        let blocks: Vec<i64> = (0..1500).map(|_| heap.alloc(64).unwrap() as i64).collect();
+        let highest = blocks.iter().max().copied().unwrap() as usize;
+        assert!(highest - stays <= 2 * 1500 * 64, "{} bytes behind the first", highest - stays);
+        blocks.into_iter().for_each(|block| heap.free(block).unwrap());
+    }
+}
+
+#[test]
+fn what_is_freed_while_other_cores_are_told_has_to_be_told_anew() {
+    let system = System::new(Policy::Dual, 4096);
+    let limits = Limits { bytes: 64 << 10, chunk_bytes: 64 << 10 };
+    let heap = system.runtime.new_code_heap(limits).unwrap();
+    let [first, second, third, _] = [1, 2, 3, 4].map(|byte| code(&heap, &[byte; 16 << 10]));
+    heap.free(first).unwrap();
+    let (told, freed) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    std::thread::scope(|scope| {
+        let barriers = (told.clone(), freed.clone());
+        system.fake.observe(move |event| {
+            if event.call == Call::SynchronizeCores {
+                barriers.0.wait();
+                barriers.1.wait();
+            }
+        });
+        scope.spawn(|| {
+            told.wait();
+            heap.free(second).unwrap();
+            heap.free(third).unwrap();
+            // Now their memory is free, not only marked.
+            assert_eq!(heap.alloc(64).unwrap() as i64, second);
+            freed.wait();
+        });
+        assert_eq!(code(&heap, &[5; 16 << 10]), first);
+    });
+    system.fake.stop_observing();
+    assert_eq!(system.fake.count(Call::SynchronizeCores), 1);
+    assert_eq!(code(&heap, &[6; 16 << 10]), second + 64);
+    assert_eq!(system.fake.count(Call::SynchronizeCores), 2);
+}

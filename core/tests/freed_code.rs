@@ -1,0 +1,113 @@
+//! Code at addresses where other code was before, which other cores may still have fetched.
+
+mod support;
+
+use execmem_core::code_heap::{CodeHeap, Limits};
+use execmem_core::{Error, Policy};
+use execmem_fake::{Call, FakePlatform};
+use support::System;
+
+const SIZE: usize = 8;
+
+/// Where code comes from: a region of its own, or a heap whose only chunk comes and goes with it.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Region,
+    Heap,
+}
+
+const PAIRS: [(Source, Source); 4] = [
+    (Source::Region, Source::Region),
+    (Source::Region, Source::Heap),
+    (Source::Heap, Source::Region),
+    (Source::Heap, Source::Heap),
+];
+
+struct Code<'r> {
+    address: usize,
+    heap: Option<CodeHeap<'r, FakePlatform>>,
+}
+
+impl<'r> Code<'r> {
+    /// Fresh memory, for code of at most a page.
+    fn alloc(system: &'r System, source: Source) -> Self {
+        match source {
+            Source::Region => {
+                Self { address: system.runtime.alloc_exec(system.page as i64).unwrap(), heap: None }
+            }
+            Source::Heap => {
+                let limits = Limits { bytes: system.page, chunk_bytes: system.page };
+                let heap = system.runtime.new_code_heap(limits).unwrap();
+                Self { address: heap.alloc(system.page as i64).unwrap(), heap: Some(heap) }
+            }
+        }
+    }
+
+    fn publish(&self, system: &System, byte: u8) -> Result<(), Error> {
+        let (address, code) = (self.address as i64, [byte; SIZE]);
+        match &self.heap {
+            Some(heap) => {
+                // SAFETY: the array is readable.
+                unsafe { heap.write(address, code.as_ptr(), SIZE as i64, 0) }?;
+                heap.publish(address, SIZE as i64)
+            }
+            None => {
+                system.write(self.address, &code)?;
+                system.runtime.flush_icache(address, SIZE as i64)
+            }
+        }
+    }
+
+    fn free(self, system: &System) {
+        if self.heap.is_none() {
+            system.runtime.free_exec(self.address as i64, system.page as i64).unwrap();
+        }
+    }
+}
+
+#[test]
+fn new_code_where_freed_code_was_interrupts_other_cores_once() {
+    for (before, after) in PAIRS {
+        System::each(|system| {
+            let old = Code::alloc(&system, before);
+            old.publish(&system, 1).unwrap();
+            old.free(&system);
+            assert_eq!(system.fake.count(Call::SynchronizeCores), 0);
+            // Whether the system gives out the old address again is its matter: the next publication pays.
+            for _ in 0..3 {
+                let new = Code::alloc(&system, after);
+                new.publish(&system, 2).unwrap();
+                assert_eq!(system.fake.executed_elsewhere(new.address, SIZE), [2; SIZE]);
+                assert_eq!(system.fake.count(Call::SynchronizeCores), 1, "{before:?}, {after:?}");
+                core::mem::forget(new);
+            }
+        });
+    }
+}
+
+#[test]
+fn memory_that_never_was_code_interrupts_nobody_when_it_is_freed() {
+    for source in [Source::Region, Source::Heap] {
+        System::each(|system| {
+            Code::alloc(&system, source).free(&system);
+            let new = Code::alloc(&system, source);
+            new.publish(&system, 1).unwrap();
+            assert_eq!(system.fake.count(Call::SynchronizeCores), 0);
+        });
+    }
+}
+
+#[test]
+fn a_step_that_failed_is_made_up_for() {
+    for (before, after) in PAIRS {
+        let system = System::new(Policy::Dual, 4096);
+        let old = Code::alloc(&system, before);
+        old.publish(&system, 1).unwrap();
+        old.free(&system);
+        let new = Code::alloc(&system, after);
+        system.fake.fail(Call::SynchronizeCores, 0, Error::Refused);
+        assert_eq!(new.publish(&system, 2), Err(Error::Refused));
+        new.publish(&system, 2).unwrap();
+        assert_eq!(system.fake.executed_elsewhere(new.address, SIZE), [2; SIZE]);
+    }
+}
