@@ -12,8 +12,8 @@ use core::sync::atomic::Ordering;
 /// The most parts of a chunk.
 pub(super) const PARTS: usize = 1024;
 
-/// Who writes one part after another gets so many at once.
-const PARTS_AHEAD: usize = 16;
+/// Who writes one part after another gets so many bytes at once.
+const AHEAD: usize = 64 << 10;
 
 impl Chunk {
     /// The parts of the write view that have to have memory behind them before `span` is written.
@@ -23,7 +23,7 @@ impl Chunk {
         let (first, last) = (part_of(span.start()), part_of(span.end() - 1));
         let first = (first..=last).find(|part| !is_set(populated, *part))?;
         let follows = first > 0 && first == self.backed_to.load(Ordering::Relaxed) as usize;
-        let wanted = if follows { last.max(first + PARTS_AHEAD - 1) } else { last };
+        let wanted = if follows { last.max(first + (AHEAD >> self.part_bits()).max(1) - 1) } else { last };
         let parts = ((self.length() - 1) >> self.part_bits()) + 1;
         Some(first..parts.min(wanted + 1))
     }
