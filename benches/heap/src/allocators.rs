@@ -71,7 +71,7 @@ impl Allocator for Ours {
 }
 
 unsafe extern "C" {
-    fn asmjit_new() -> *mut c_void;
+    fn asmjit_new(fill: bool) -> *mut c_void;
     fn asmjit_delete(allocator: *mut c_void);
     fn asmjit_alloc(allocator: *mut c_void, size: usize, writable: *mut *mut c_void) -> *mut c_void;
     fn asmjit_write(code: *mut c_void, writable: *mut c_void, source: *const c_void, size: usize);
@@ -79,13 +79,13 @@ unsafe extern "C" {
     fn asmjit_query(allocator: *mut c_void, address: *mut c_void) -> usize;
 }
 
-/// asmjit's `JitAllocator`, dual mapping.
-pub struct Asmjit(*mut c_void);
+/// asmjit's `JitAllocator`, dual mapping. `FILL`: freed code becomes traps, as ours does.
+pub struct Asmjit<const FILL: bool>(*mut c_void);
 
-impl Functions for Asmjit {
+impl<const FILL: bool> Functions for Asmjit<FILL> {
     fn new() -> Self {
         // SAFETY: makes an allocator.
-        Self(unsafe { asmjit_new() })
+        Self(unsafe { asmjit_new(FILL) })
     }
 
     fn alloc(&mut self, size: usize) -> Block {
@@ -108,14 +108,14 @@ impl Functions for Asmjit {
     }
 }
 
-impl Allocator for Asmjit {
+impl<const FILL: bool> Allocator for Asmjit<FILL> {
     fn find(&mut self, address: usize) -> usize {
         // SAFETY: takes any address.
         unsafe { asmjit_query(self.0, address as *mut c_void) }
     }
 }
 
-impl Drop for Asmjit {
+impl<const FILL: bool> Drop for Asmjit<FILL> {
     fn drop(&mut self) {
         // SAFETY: made by `new`.
         unsafe { asmjit_delete(self.0) };

@@ -8,9 +8,10 @@ using asmjit::JitAllocatorOptions;
 
 extern "C" {
 
-void *asmjit_new() {
+void *asmjit_new(bool fill) {
   JitAllocator::CreateParams params{};
   params.options = JitAllocatorOptions::kUseDualMapping;
+  if (fill) params.options |= JitAllocatorOptions::kFillUnusedMemory;
   return new JitAllocator(&params);
 }
 

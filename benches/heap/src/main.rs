@@ -36,13 +36,14 @@ fn main() {
 fn round(what: &str) -> Vec<f64> {
     match what {
         "workload of ours" => workload::run::<Ours>(BLOCKS).into(),
-        "workload of asmjit" => workload::run::<Asmjit>(BLOCKS).into(),
+        "workload of asmjit" => workload::run::<Asmjit<false>>(BLOCKS).into(),
+        "workload of asmjit that fills" => workload::run::<Asmjit<true>>(BLOCKS).into(),
         #[cfg(feature = "peers")]
         "workload of asmkit" => workload::run::<Asmkit>(BLOCKS).into(),
         // Linux allows 65,530 mappings in all.
         "workload of mmap" => workload::run::<Mappings>(BLOCKS / 4).into(),
         "functions of ours" => functions::make::<Ours>().into(),
-        "functions of asmjit" => functions::make::<Asmjit>().into(),
+        "functions of asmjit" => functions::make::<Asmjit<false>>().into(),
         #[cfg(feature = "peers")]
         "functions of asmkit" => functions::make::<Asmkit>().into(),
         #[cfg(feature = "peers")]
@@ -96,7 +97,8 @@ fn compare_all() {
         false => few.to_vec(),
     };
     println!("nanoseconds of processor time for each operation");
-    let ours = compare("workload", &PHASES, &with_peers(&["asmjit", "mmap"], &["asmkit"]));
+    let ours =
+        compare("workload", &PHASES, &with_peers(&["asmjit", "asmjit that fills", "mmap"], &["asmkit"]));
     println!(
         "\nfragmented / cold allocation, ours: {:.2}",
         median(ours.iter().map(|times| times[4] / times[0]))
