@@ -100,16 +100,17 @@ fn steps_of_a_busy_heap(system: &System, functions: usize) -> usize {
 #[test]
 fn a_busy_heap_tells_other_cores_once_each_time_it_has_gone_round() {
     let system = System::new(Policy::Dual, 4096);
-    let steps = steps_of_a_busy_heap(&system, 2000);
+    let functions = if cfg!(miri) { 200 } else { 2000 };
+    let steps = steps_of_a_busy_heap(&system, functions);
     // 56 places are free: after so many functions all of them were code.
-    assert!((2000 / 64..=2000 / 48).contains(&steps), "{steps} steps");
+    assert!((functions / 64..=functions / 48).contains(&steps), "{steps} steps");
 }
 
 #[test]
 fn where_no_other_core_runs_nobody_is_told() {
     let system = System::new(Policy::Dual, 4096);
     system.fake.switch(|switches| switches.is_alone = true);
-    assert_eq!(steps_of_a_busy_heap(&system, 500), 0);
+    assert_eq!(steps_of_a_busy_heap(&system, if cfg!(miri) { 100 } else { 500 }), 0);
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn memory_that_is_there_is_used_before_more_of_it() {
     system.fake.switch(|switches| switches.is_alone = true);
     let heap = system.runtime.new_code_heap(Limits { chunk_bytes: 4 << 20, ..LIMITS }).unwrap();
     let stays = heap.alloc(64).unwrap();
-    for _ in 0..10 {
+    for _ in 0..if cfg!(miri) { 2 } else { 10 } {
         let blocks: Vec<i64> = (0..1500).map(|_| heap.alloc(64).unwrap() as i64).collect();
         let highest = blocks.iter().max().copied().unwrap() as usize;
         assert!(highest - stays <= 2 * 1500 * 64, "{} bytes behind the first", highest - stays);
