@@ -301,6 +301,15 @@ fn a_heap_that_is_dropped_takes_its_blocks_along() {
 }
 
 #[test]
+fn a_heap_takes_a_64th_of_a_small_machine_at_a_time() {
+    System::each(|system| {
+        system.fake.set_physical_memory(64 << 20);
+        system.runtime.code_heap().alloc(100).unwrap();
+        assert_eq!(system.runtime.statistics().code_chunk_bytes, 1 << 20);
+    });
+}
+
+#[test]
 fn sizes_that_cannot_be_are_refused() {
     System::each(|system| {
         let heap = heap(&system);

@@ -13,6 +13,9 @@ use crate::registry::{Kind, Region};
 use crate::span::{Span, round_up};
 use core::sync::atomic::Ordering;
 
+/// So many chunks at least physical memory has room for.
+const CHUNKS_IN_MEMORY: usize = 64;
+
 impl<P: Platform> CodeHeap<'_, P> {
     /// A new empty chunk for a shard, with room for a block of `size` bytes: for that one alone if it is
     /// too large to share. Where memory is short a chunk may be smaller than usual.
@@ -29,7 +32,9 @@ impl<P: Platform> CodeHeap<'_, P> {
         if size > LONGEST_SHARED {
             return self.map_chunk(least, size, owner, reach);
         }
-        let mut length = round_up(self.heap.chunk_bytes(), page_size).clamp(least, LONGEST_CHUNK);
+        // A small machine without memory on demand would miss a long one elsewhere.
+        let most = (self.runtime.platform.physical_memory() / CHUNKS_IN_MEMORY).clamp(1, LONGEST_CHUNK);
+        let mut length = round_up(self.heap.chunk_bytes().min(most), page_size).max(least);
         loop {
             match self.map_chunk(length, 0, owner, reach) {
                 Err(Error::NoMemory | Error::OverLimit) if length > least => {

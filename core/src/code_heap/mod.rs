@@ -42,8 +42,8 @@ use shard::{Given, Request, SHARDS, Shard};
 pub struct Limits {
     /// The most bytes of code pages, a second view not counted.
     pub bytes: usize,
-    /// How many of them are asked of the system at a time, 4 MiB at most; rounded up to pages. Where memory
-    /// is short it asks for less.
+    /// How many of them are asked of the system at a time, 4 MiB and a 64th of physical memory at most; rounded
+    /// up to pages. Where memory is short it asks for less.
     pub chunk_bytes: usize,
 }
 
