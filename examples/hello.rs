@@ -12,5 +12,11 @@ fn main() -> Result<(), execmem::Error> {
     // SAFETY: CODE is a function without arguments.
     let answer = unsafe { memory.call(0, &[]) }?;
     println!("the code at {:#x} says {answer}", memory.address());
+
+    // The same among many small functions, in pages that it shares with them.
+    let function = execmem::Function::new(CODE)?;
+    // SAFETY: as above.
+    let answer = unsafe { function.call(&[]) }?;
+    println!("the function at {:#x} says {answer}", function.address());
     Ok(())
 }

@@ -16,6 +16,9 @@
 //! ```
 #![no_std]
 
+mod function;
+
+pub use execmem_core::code_heap::{Block, CodeHeap, Limits};
 pub use execmem_core::runtime::MapRequest;
 pub use execmem_core::{Advice, Error, MapFlags, Policy, Protection, Runtime, Span, abi};
 
@@ -32,6 +35,7 @@ pub use execmem_os_macos as os;
 #[cfg(not(any(target_os = "linux", target_os = "macos", all(target_os = "none", target_arch = "aarch64"))))]
 compile_error!("execmem has no adapter for this system yet: implement execmem_core::Platform for it");
 
+pub use function::Function;
 pub use os::runtime;
 
 use core::ffi::CStr;

@@ -92,7 +92,7 @@ fn aarch64(project: &Project, tally: &mut Tally) -> Result<()> {
     // The core's tests beside its units drive it on plain memory: the host's run of them says it all.
     tally.cargo_test(&mut emulated(&["test", "--package", "execmem-core", "--lib"]));
     let mut tests = emulated(&["test", "--no-fail-fast"]);
-    for package in ["execmem-os-linux", "execmem-tests-linux", "execmem-tests-objects"] {
+    for package in ["execmem", "execmem-os-linux", "execmem-tests-linux", "execmem-tests-objects"] {
         tests.args(["--package", package]);
     }
     tally.cargo_test(&mut tests);
