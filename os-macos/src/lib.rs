@@ -12,8 +12,9 @@
 //! | hardened runtime, with `com.apple.security.cs.allow-jit` | no | yes | kills who executes it |
 //! | hardened runtime, without | no | no | kills who executes it |
 //!
-//! The core tries on one page what is granted; what would kill is refused here (`signing`). Memory of `rt_alloc_rw_memory` is plain memory always, and
-//! becomes executable by `mprotect`: where that is refused, only `rt_alloc_exec_memory` gives code memory.
+//! The core tries on one page what is granted; what would kill is refused here (`signing`). Memory of
+//! `rt_alloc_rw_memory` is plain memory always, and becomes executable by `mprotect`: where that is refused,
+//! only `rt_alloc_exec_memory` gives code memory.
 //!
 //! Its machine code is tested on Linux, against a model of libSystem and the kernel (`tests/darwin`).
 #![no_std]

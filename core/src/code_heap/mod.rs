@@ -2,7 +2,7 @@
 //!
 //! A heap's blocks lie in [chunks](chunk) of four megabytes, which lie near each other ([`reservation`]).
 //! What is free in them is found in constant time ([`runs`], [`classes`]), under one of several locks
-//! ([`shard`]). The address of any byte leads to its block without a lock ([`chunk::Chunk::find`]).
+//! ([`shard`]). The address of any byte leads to its block without a lock ([`blocks`]).
 //! [`write`] has the ways into a block's bytes, [`growth`] the system calls.
 //!
 //! No page is writable and executable outside policy `rwx`. Code is written through the second view of
@@ -12,6 +12,7 @@
 
 mod backing;
 mod bits;
+mod blocks;
 mod chunk;
 mod classes;
 mod directory;
@@ -24,7 +25,7 @@ mod runs;
 mod shard;
 mod write;
 
-pub use chunk::Block;
+pub use blocks::Block;
 pub(crate) use heaps::{Heap, Heaps};
 
 use crate::error::Error;

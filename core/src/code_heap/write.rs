@@ -2,7 +2,8 @@
 
 use super::CodeHeap;
 use super::bits::{clear, set};
-use super::chunk::{Block, Chunk};
+use super::blocks::Block;
+use super::chunk::Chunk;
 use crate::error::Error;
 use crate::icache::TRAP;
 use crate::platform::{PageRequest, Platform};
