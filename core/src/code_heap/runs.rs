@@ -5,11 +5,13 @@
 //! its start noted there: of either kind a word can have one only. So freeing finds both neighbours, and a
 //! search the length of what it found, in a few words that are near each other. No list is followed.
 //!
-//! A block that ends is only marked, and made free with all others that have ended when no other run serves:
-//! most of them have neighbours by then, or their chunk is empty and nothing needs merging.
+//! Blocks are cut off the front of an open run, which has no bits: it is taken whole, and what is left is put
+//! back. A block that ends is only marked, and made free with all others that have ended when no other run
+//! serves: most of them have neighbours by then, or their chunk is empty and nothing needs merging.
 //!
 //! Runs that cores may have fetched from ("worn") are kept apart: publishing there costs a cross-core step,
-//! so they are used last. A run that is merged of both kinds is worn.
+//! so they are used last. A run that is merged of both kinds is worn. A step that has finished makes all runs
+//! fresh that were free when it started.
 
 use super::bits::{any_set, clear, clear_all, is_set, ones_after, ones_before, set, set_all, set_bits, word};
 use super::chunk::{Chunk, Tables};
