@@ -135,13 +135,18 @@ pub unsafe trait Platform: Copy + Send + Sync + 'static {
     unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error>;
 
     /// Puts a copy of dual memory behind its views: called in a forked child, which must no longer share
-    /// it with its parent. `source` shows all of the memory and is readable. Systems that can't fork have
-    /// nothing to do.
+    /// it with its parent. `source` shows all of the memory and is readable; outside of its parts `used` it
+    /// holds zeros. Systems that can't fork have nothing to do.
     ///
     /// # Safety
     /// The views show the memory of one [`Memory::Dual`] mapping, and no other thread runs.
-    unsafe fn unshare(self, source: Span, views: &mut dyn Iterator<Item = View>) -> Result<(), Error> {
-        let _ = (source, views);
+    unsafe fn unshare(
+        self,
+        source: Span,
+        used: &mut dyn Iterator<Item = Span>,
+        views: &mut dyn Iterator<Item = View>,
+    ) -> Result<(), Error> {
+        let _ = (source, used, views);
         Ok(())
     }
 

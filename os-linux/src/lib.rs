@@ -74,9 +74,14 @@ unsafe impl Platform for Linux {
         unsafe { pages::map_again(source, onto) }
     }
 
-    unsafe fn unshare(self, source: Span, views: &mut dyn Iterator<Item = View>) -> Result<(), Error> {
+    unsafe fn unshare(
+        self,
+        source: Span,
+        used: &mut dyn Iterator<Item = Span>,
+        views: &mut dyn Iterator<Item = View>,
+    ) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
-        unsafe { pages::unshare(source, views) }
+        unsafe { pages::unshare(source, used, views) }
     }
 
     fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {

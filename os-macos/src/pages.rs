@@ -153,13 +153,22 @@ pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usiz
 
 /// # Safety
 /// As [`Platform::unshare`](execmem_core::Platform::unshare).
-pub(crate) unsafe fn unshare(source: Span, views: &mut dyn Iterator<Item = View>) -> Result<(), Error> {
+pub(crate) unsafe fn unshare(
+    source: Span,
+    used: &mut dyn Iterator<Item = Span>,
+    views: &mut dyn Iterator<Item = View>,
+) -> Result<(), Error> {
     let length = source.length();
     let copy = mmap(length, Protection::RW, libc::MAP_SHARED, None)?;
     let pages = span(copy, length)?;
-    let from = ptr::with_exposed_provenance::<u8>(source.start());
-    // SAFETY: the source is readable; the copy is as long, fresh and ours.
-    unsafe { ptr::copy_nonoverlapping(from, ptr::with_exposed_provenance_mut(copy), length) };
+    for part in used {
+        let (from, to) = (part.start(), copy + (part.start() - source.start()));
+        // SAFETY: the source is readable; the copy is as long, fresh and ours.
+        unsafe {
+            let from = ptr::with_exposed_provenance::<u8>(from);
+            ptr::copy_nonoverlapping(from, ptr::with_exposed_provenance_mut(to), part.length());
+        }
+    }
     // SAFETY: the copy is ours. Without protection again, as when dual memory is mapped.
     let replaced = unsafe { protect(pages, Protection::NONE) }.and_then(|()| {
         for View { pages, offset, protection } in views {

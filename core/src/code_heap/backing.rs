@@ -3,7 +3,7 @@
 //! A store to shared memory that the system has no page for ends the process, so parts are brought in by a
 //! call that can fail instead.
 
-use super::bits::{is_set, set_all};
+use super::bits::{first_set, is_set, set_all};
 use super::chunk::Chunk;
 use crate::span::Span;
 use core::ops::Range;
@@ -31,6 +31,18 @@ impl Chunk {
     pub(super) fn record_populated(&self, parts: Range<usize>) {
         self.backed_to.store(parts.end as u32, Ordering::Relaxed);
         set_all(self.tables.populated, parts);
+    }
+
+    /// The parts of the write view that have memory: nothing was ever written to the others. None of a chunk that
+    /// waits to be unmapped.
+    pub(super) fn backed_parts(&'static self) -> impl Iterator<Item = Span> {
+        let populated = self.tables.populated;
+        let mut next = if self.length() == 0 { PARTS } else { 0 };
+        core::iter::from_fn(move || {
+            let start = first_set(populated, next, PARTS)?;
+            next = (start..PARTS).find(|part| !is_set(populated, *part)).unwrap_or(PARTS);
+            self.view_of_parts(start..next)
+        })
     }
 
     /// Where parts of the write view are.

@@ -4,6 +4,8 @@ use super::Heaps;
 use super::chunk::Chunk;
 use super::heaps::Heap;
 use crate::policy::Policy;
+use crate::registry::Region;
+use crate::span::Span;
 use core::sync::atomic::Ordering;
 
 impl Heaps {
@@ -25,6 +27,11 @@ impl Heaps {
         }
         // SAFETY: as above.
         unsafe { self.shared.force_unlock() };
+    }
+
+    /// If a region is a chunk: the parts of its write view that were ever written to.
+    pub(crate) fn used_parts(&self, region: &Region) -> Option<impl Iterator<Item = Span> + use<>> {
+        Some(self.directory.get(region.chunk.checked_sub(1)?)?.backed_parts())
     }
 
     /// In a child, which has none of the pages behind a write switch: heaps of such pages start anew, with no

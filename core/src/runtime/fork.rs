@@ -114,7 +114,14 @@ impl<P: Platform> Runtime<P> {
         });
         let others =
             region.other_views(page_size).map(|(pages, protection)| View { offset: 0, pages, protection });
-        // SAFETY: the views are this region's, and this is the process's only thread.
-        unsafe { self.platform.unshare(source, &mut base.chain(others)) }
+        let mut views = base.chain(others);
+        let mut unshare = |used: &mut dyn Iterator<Item = Span>| {
+            // SAFETY: the views are this region's, and this is the process's only thread.
+            unsafe { self.platform.unshare(source, used, &mut views) }
+        };
+        match self.heaps.used_parts(region) {
+            Some(mut parts) => unshare(&mut parts),
+            None => unshare(&mut core::iter::once(source)),
+        }
     }
 }

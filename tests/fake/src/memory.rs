@@ -3,8 +3,8 @@
 //! As in a kernel, a mapping is a list of areas, and changing the protection of a part splits one.
 
 use crate::bytes;
-use execmem_core::Protection;
 use execmem_core::platform::View;
+use execmem_core::{Protection, Span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -99,6 +99,8 @@ pub(crate) struct Space {
     memories: BTreeMap<usize, Memory>,
     next_memory: usize,
     pub(crate) violations: Vec<String>,
+    /// Bytes that were copied for forked children.
+    pub(crate) unshared: usize,
 }
 
 impl Space {
@@ -117,6 +119,7 @@ impl Space {
             memories: BTreeMap::new(),
             next_memory: 1,
             violations: Vec::new(),
+            unshared: 0,
         }
     }
 
@@ -163,11 +166,26 @@ impl Space {
         Some(start)
     }
 
-    /// Gives views a memory of their own, with the same contents.
-    pub(crate) fn unshare(&mut self, source: Range<usize>, views: &[View]) {
+    /// Gives views a memory of their own, with the same contents in its used parts.
+    pub(crate) fn unshare(
+        &mut self,
+        source: Range<usize>,
+        used: &mut dyn Iterator<Item = Span>,
+        views: &[View],
+    ) {
         self.settle(source.clone());
         self.show(source.clone());
-        let memory = self.new_memory(bytes::read(source.start, source.len()));
+        let mut contents = vec![0; source.len()];
+        for part in used {
+            let offset = part.start() - source.start;
+            self.unshared += part.length();
+            contents[offset..offset + part.length()]
+                .copy_from_slice(&bytes::read(part.start(), part.length()));
+        }
+        if contents != bytes::read(source.start, source.len()) {
+            self.violation(format!("Unshare of {source:x?} loses what is outside of the parts in use"));
+        }
+        let memory = self.new_memory(contents);
         for View { pages, offset, protection } in views {
             let kind = Kind::View { memory, offset: *offset };
             self.replace(pages.start(), pages.length(), *protection, kind);

@@ -136,7 +136,12 @@ impl Inner {
         Ok(target)
     }
 
-    fn unshare(&mut self, source: Span, views: &[View]) -> Result<(), Error> {
+    fn unshare(
+        &mut self,
+        source: Span,
+        used: &mut dyn Iterator<Item = Span>,
+        views: &[View],
+    ) -> Result<(), Error> {
         self.check_pages(Call::Unshare, source.start(), source.length())?;
         for View { pages, .. } in views {
             self.check_pages(Call::Unshare, pages.start(), pages.length())?;
@@ -145,7 +150,7 @@ impl Inner {
                 return Err(Error::InvalidArgument);
             }
         }
-        self.space.unshare(source.range(), views);
+        self.space.unshare(source.range(), used, views);
         Ok(())
     }
 
@@ -307,11 +312,16 @@ unsafe impl Platform for FakePlatform {
         inner.map_again(source, onto)
     }
 
-    unsafe fn unshare(self, source: Span, views: &mut dyn Iterator<Item = View>) -> Result<(), Error> {
+    unsafe fn unshare(
+        self,
+        source: Span,
+        used: &mut dyn Iterator<Item = Span>,
+        views: &mut dyn Iterator<Item = View>,
+    ) -> Result<(), Error> {
         let views: Vec<View> = views.collect();
         let (mut inner, verdict) = self.begin(Event::new(Call::Unshare, source.start(), source.length()));
         failed(verdict)?;
-        inner.unshare(source, &views)
+        inner.unshare(source, used, &views)
     }
 
     fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {
