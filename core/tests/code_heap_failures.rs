@@ -4,7 +4,7 @@
 mod support;
 
 use execmem_core::code_heap::{CodeHeap, Limits};
-use execmem_core::{Error, Policy};
+use execmem_core::{Error, Policy, Protection};
 use execmem_fake::{Call, FakePlatform};
 use support::{POLICIES, System};
 
@@ -94,6 +94,33 @@ fn each_call_may_fail_once_and_the_next_try_succeeds() {
 }
 
 #[test]
+fn the_first_block_of_a_process_may_fail_at_every_call_too() {
+    for policy in POLICIES {
+        for nth in 0.. {
+            let system = System::new(policy, 4096);
+            let heap = system.runtime.code_heap();
+            system.fake.fail_any(nth, Error::NoMemory);
+            let outcome = heap.alloc(500);
+            let fired = system.fake.clear_faults();
+            if outcome.is_err() {
+                assert_eq!(outcome, Err(Error::NoMemory), "call {nth}");
+                let now = system.runtime.statistics();
+                assert_eq!(
+                    (now.code_blocks, now.code_chunks, now.code_reservations),
+                    (0, 0, 0),
+                    "call {nth}"
+                );
+                assert_eq!(system.mapped(), [], "call {nth}");
+                heap.alloc(500).unwrap_or_else(|error| panic!("after call {nth}: {error}"));
+            }
+            if fired == 0 {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn a_system_without_memory_is_told_apart_from_a_limit_and_the_heap_goes_on_afterwards() {
     for policy in POLICIES {
         let system = System::new(policy, 4096);
@@ -156,15 +183,64 @@ fn a_cross_core_step_that_fails_is_made_up_for_by_the_next_publication() {
 }
 
 #[test]
-fn a_flip_that_stops_half_way_is_reported_and_made_up_for() {
+fn a_flip_back_gets_a_second_chance_and_what_becomes_of_it_is_known() {
     let system = System::new(Policy::Toggle, 4096);
     let subject = Subject::new(&system);
-    // The flip back fails: the block is not executable, and the registry says so.
     system.fake.fail(Call::Protect, 1, Error::NoMemory);
-    assert_eq!(write(&subject.heap, subject.published, &[8; 500]), Err(Error::NoMemory));
-    assert_eq!(system.runtime.is_executable(subject.published), Ok(false));
+    assert_eq!(write(&subject.heap, subject.published, &[8; 500]), Ok(()));
+    assert_eq!(system.runtime.is_executable(subject.published), Ok(true));
+    // It fails twice: the block is not executable, and the registry says so.
+    [1, 1].map(|nth| system.fake.fail(Call::Protect, nth, Error::NoMemory));
+    assert_eq!(write(&subject.heap, subject.published, &[9; 500]), Err(Error::NoMemory));
+    assert_eq!(system.runtime.protection_at(subject.published), Ok(Some(Protection::RW)));
     assert_eq!(system.runtime.is_executable(subject.fresh), Ok(true));
     subject.heap.publish(subject.published, 500).unwrap();
     assert_eq!(system.runtime.is_executable(subject.published), Ok(true));
-    assert_eq!(system.fake.executed_elsewhere(subject.published as usize, 500), [8; 500]);
+    assert_eq!(system.fake.executed_elsewhere(subject.published as usize, 500), [9; 500]);
+}
+
+#[test]
+fn a_later_write_makes_up_for_a_flip_that_failed_too() {
+    let system = System::new(Policy::Toggle, 4096);
+    let subject = Subject::new(&system);
+    [1, 1].map(|nth| system.fake.fail(Call::Protect, nth, Error::NoMemory));
+    assert_eq!(write(&subject.heap, subject.published, &[9; 500]), Err(Error::NoMemory));
+    assert_eq!(write(&subject.heap, subject.published, &[8; 500]), Ok(()));
+    assert_eq!(system.runtime.protection_at(subject.published), Ok(Some(Protection::RX)));
+    assert_eq!(system.fake.protection(subject.published as usize), Some(Protection::RX));
+}
+
+#[test]
+fn a_patch_that_other_cores_can_not_be_told_of_is_taken_back() {
+    let system = System::new(Policy::Dual, 4096);
+    let subject = Subject::new(&system);
+    system.fake.fail(Call::SynchronizeCores, 0, Error::Refused);
+    assert_eq!(subject.heap.patch(subject.published + 8, 0), Err(Error::Refused));
+    assert_eq!(system.raw(subject.published as usize, 500), [7; 500]);
+    assert_eq!(system.fake.executed(subject.published as usize, 500), [7; 500]);
+    assert_eq!(subject.heap.patch(subject.published + 8, 0), Ok(()));
+    assert_eq!(system.raw(subject.published as usize, 24)[7..17], [7, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+}
+
+#[test]
+fn a_long_write_that_fails_has_written_nothing() {
+    for policy in POLICIES {
+        for nth in 0.. {
+            let system = System::new(policy, 4096);
+            let subject = Subject::new(&system);
+            write(&subject.heap, subject.large, &[1; 100_000]).unwrap();
+            let other = subject.heap.alloc(300_000).unwrap() as i64;
+            system.fake.fail_any(nth, Error::NoMemory);
+            let outcome = write(&subject.heap, other, &[2; 300_000]);
+            let fired = system.fake.clear_faults();
+            // Shows what was written to the other view.
+            subject.heap.publish(other, 300_000).unwrap();
+            let expected = if outcome.is_ok() { 2 } else { 0 };
+            let bytes = system.raw(other as usize, 300_000);
+            assert!(bytes.iter().all(|byte| *byte == expected), "{policy:?}, call {nth}: {outcome:?}");
+            if fired == 0 {
+                break;
+            }
+        }
+    }
 }

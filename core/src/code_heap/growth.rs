@@ -73,14 +73,11 @@ impl<P: Platform> CodeHeap<'_, P> {
         let (views, reservation) = self.place(length, policy.code_memory(), reach)?;
         // One granule stands for a chunk without free runs.
         let granules = if single == 0 { ((length >> granule_bits) as u32).max(2) } else { 1 };
-        let chunk = match heaps.shared.lock().records.take(granules, &heaps.directory, platform) {
-            Ok(chunk) => chunk,
-            Err(error) => {
-                self.unmap_unseen(views, length);
-                heaps.shared.lock().reservations.leave(reservation);
-                return Err(error);
-            }
-        };
+        let record = self.shared(|shared| shared.records.take(granules, &heaps.directory, platform));
+        let chunk = record.inspect_err(|_| {
+            self.unmap_unseen(views, length);
+            self.shared(|shared| shared.reservations.leave(reservation));
+        })?;
         let (base, writable) = (views.address, views.writable);
         chunk.begin(Parts {
             base,

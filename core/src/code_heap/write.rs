@@ -38,11 +38,13 @@ impl<P: Platform> CodeHeap<'_, P> {
         if source.is_null() {
             return Err(Error::InvalidArgument);
         }
+        // A flip may fail: then nothing must have been written yet.
+        let most = if self.policy()? == Policy::Toggle { span.length() } else { PIECE };
         let mut done = 0;
         while done < span.length() {
             self.with_block(address, |chunk, block| {
                 check_inside(block, span)?;
-                let piece = Span::from_parts(span.start() + done, PIECE.min(span.length() - done));
+                let piece = Span::from_parts(span.start() + done, most.min(span.length() - done));
                 self.store(chunk, chunk.whole_of(block), piece, &mut |target| {
                     // SAFETY: `source` by the caller; `store` gives an address where the piece can be
                     // written. `copy` allows that the two overlap.
@@ -112,17 +114,26 @@ impl<P: Platform> CodeHeap<'_, P> {
         if self.policy()? == Policy::Toggle {
             return Err(Error::Unsupported);
         }
-        self.with_block(address, |chunk, block| {
+        let before = self.exchange(span, word)?;
+        let published = self.make_coherent(span).and_then(|was_executed| self.synchronize(was_executed));
+        published.inspect_err(|_| {
+            let _ = self.exchange(span, before).and_then(|_| self.make_coherent(span));
+        })
+    }
+
+    /// Stores a word in a block. The one that was there.
+    fn exchange(&self, span: Span, word: u64) -> Result<u64, Error> {
+        self.with_block(span.start() as i64, |chunk, block| {
             check_inside(block, span)?;
+            let mut before = 0;
             self.store(chunk, chunk.whole_of(block), span, &mut |target| {
                 let target = ptr::with_exposed_provenance_mut(target);
-                // SAFETY: `store` gives an address where the word can be written; it is as aligned as
-                // `address`, since views differ by whole pages.
-                unsafe { AtomicU64::from_ptr(target) }.store(word, Ordering::Release);
-            })
-        })?;
-        let was_executed = self.make_coherent(span)?;
-        self.synchronize(was_executed)
+                // SAFETY: `store` gives an address where the word can be written; it is as aligned as the
+                // span, since views differ by whole pages.
+                before = unsafe { AtomicU64::from_ptr(target) }.swap(word, Ordering::AcqRel);
+            })?;
+            Ok(before)
+        })
     }
 
     /// Makes instruction caches coherent with what was written. Whether other cores may have fetched from
@@ -230,26 +241,35 @@ impl<P: Platform> CodeHeap<'_, P> {
                 chunk.record_populated(parts);
                 Ok(())
             }
-            Err(_) => Err(Error::NoMemory),
+            // What a file would be too short for.
+            Err(Error::Io) => Err(Error::NoMemory),
+            Err(error) => Err(error),
         }
     }
 
-    /// Writes while pages are read-write. No other block lies on them.
+    /// Writes while pages are read-write. No other block lies on them. If they can't be made executable again
+    /// they stay read-write, and the registry says so.
     fn flip(&self, pages: Span, write: &mut dyn FnMut()) -> Result<(), Error> {
-        let registry = &self.runtime.registry;
-        registry.prepare(pages, self.runtime.platform)?;
+        self.runtime.registry.prepare(pages, self.runtime.platform)?;
         // SAFETY: the pages are one live block's; who executes it while it is written has to reckon with that.
         let protect = |protection| unsafe { self.runtime.platform.protect(pages, protection) };
+        let restore = || protect(Protection::RX).map(|()| self.record(pages, Protection::RX));
         if let Err(error) = protect(Protection::RW) {
-            let _ = protect(Protection::RX);
+            // It may have stopped half-way.
+            let _ = restore();
             return Err(error);
         }
         write();
-        let result = protect(Protection::RX);
-        if result.is_err() {
-            registry.record(pages, Protection::RW);
+        // The bytes can't be taken back any more, so a momentary shortage gets a second chance.
+        restore().or_else(|_| restore()).inspect_err(|_| self.record(pages, Protection::RW))
+    }
+
+    /// Records what a heap's pages allow now, if that is something else than before. They were prepared.
+    fn record(&self, pages: Span, protection: Protection) {
+        let registry = &self.runtime.registry;
+        if registry.runs(pages.range()).any(|(_, page)| page.protection != protection) {
+            registry.record(pages, protection);
         }
-        result
     }
 
     /// Sees to it that a block's pages can be read and executed: an earlier flip may have stopped half-way, or

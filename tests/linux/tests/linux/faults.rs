@@ -33,12 +33,18 @@ struct Ground {
     /// As `data`, with a page of each: READ, RW, RX.
     mixed: i64,
     mapping: RtMapping,
+    /// A function in the code heap.
+    function: i64,
+    /// A block with a chunk to itself.
+    large: i64,
     path: &'static std::ffi::CStr,
     value: RtValue,
 }
 
 const PAGE: i64 = 4096;
 const SIZE: i64 = 3 * PAGE;
+/// More than any block that shares a chunk.
+const LARGE: i64 = 100_000;
 
 impl Ground {
     fn lay() -> Self {
@@ -52,18 +58,24 @@ impl Ground {
         assert_eq!(call(code, &[]), 1);
         let mixed = rt_alloc_rw_memory(SIZE);
         assert!(rt_set_protection(mixed, PAGE, RT_PROT_READ) && rt_make_executable(mixed + 2 * PAGE, PAGE));
-        Self { code, data, mixed, mapping, path, value: value_of(&returning(3)) }
+        let (function, large) = (rt_code_alloc(8), rt_code_alloc(LARGE));
+        assert!(large > 0, "error {}", rt_last_error());
+        assert_eq!(write_block(function, &returning(4), 0), 8);
+        assert!(rt_code_publish(function, 8));
+        assert_eq!(call(function, &[]), 4);
+        Self { code, data, mixed, mapping, function, large, path, value: value_of(&returning(3)) }
     }
 
     /// For the first operation of a process: there is nothing yet.
     fn bare() -> Self {
         let path = files::file(&[b'x'; SIZE as usize]);
-        let (code, data, mixed) = (0, 0, 0);
-        Self { code, data, mixed, mapping: RtMapping::NONE, path, value: RT_VALUE_NIL }
+        let mapping = RtMapping::NONE;
+        Self { code: 0, data: 0, mixed: 0, mapping, function: 0, large: 0, path, value: RT_VALUE_NIL }
     }
 
-    fn watched(&self) -> [Watched; 4] {
-        [self.code, self.data, self.mixed, self.mapping.address].map(|address| (address, SIZE))
+    fn watched(&self) -> [Watched; 5] {
+        [self.code, self.data, self.mixed, self.mapping.address, self.function & -PAGE]
+            .map(|address| (address, SIZE))
     }
 }
 
@@ -90,6 +102,16 @@ const OPERATIONS: &[Operation] = &[
         rt_alloc_exec_memory_near(SIZE, foreign_function(), 1 << 40) > 0
     }),
     first("the first rt_mmap_file", |on| map_file(Some(on.path), RW, RT_MAP_SHARED, 0, 0).size > 0),
+    first("the first rt_code_alloc", |_| rt_code_alloc(100) > 0),
+    operation("rt_code_alloc", |_| rt_code_alloc(100) > 0),
+    operation("rt_code_alloc in a chunk of its own", |_| rt_code_alloc(LARGE) > 0),
+    operation("rt_code_alloc_near", |on| rt_code_alloc_near(100, on.code, 1 << 30) > 0),
+    operation("rt_code_write", |on| write_block(on.function, &returning(5), 0) == 8),
+    operation("rt_code_write to pages without memory", |on| write_block(on.large, &[0; 9000], 5000) == 9000),
+    operation("rt_code_publish", |on| rt_code_publish(on.function, 8)),
+    operation("rt_code_patch", |on| rt_code_patch(on.function, 0) || rt_last_error() == RT_ERROR_UNSUPPORTED),
+    operation("rt_code_free", |on| rt_code_free(on.function)),
+    operation("rt_code_free of a chunk", |on| rt_code_free(on.large)),
     operation("rt_alloc_exec_memory", |_| rt_alloc_exec_memory(SIZE) > 0),
     operation("rt_alloc_rw_memory", |_| rt_alloc_rw_memory(SIZE) > 0),
     operation("rt_alloc_exec_memory_near", |on| rt_alloc_exec_memory_near(SIZE, on.code, 1 << 30) > 0),
@@ -200,6 +222,7 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
     let (refused, call) = lift();
     if refused == 0 {
         assert!(is_done, "it fails though no system call does, error {}", rt_last_error());
+        sweep();
         return Outcome::NotApplicable(format!("{UNDISTURBED}{}", memory_files().len()));
     }
     let context = |what: &str| format!("{what} (system call {call} was refused, error {})", rt_last_error());
@@ -236,6 +259,7 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
     }
     // When nothing can be unmapped, pages may be lost; when one call fails, they may not. (The first operation tries
     // out what the kernel grants: a refusal changes its ways, and the page that it tried with may be lost.)
+    sweep();
     let count = memory_files().len();
     let is_exact = !fault.lasting && !operation.is_first;
     match mappings_after {
@@ -244,6 +268,11 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
         }
         _ => Outcome::Passed,
     }
+}
+
+/// A chunk of the code heap that could not be unmapped is tried again with the next one.
+fn sweep() {
+    assert!(rt_code_free(rt_code_alloc(LARGE)), "error {}", rt_last_error());
 }
 
 fn snapshot(watched: &[Watched]) -> Snapshot {
