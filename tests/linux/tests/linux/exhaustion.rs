@@ -20,6 +20,11 @@ pub const TESTS: &[Test] = &[
         run: addresses,
     },
     Test {
+        name: "exhaustion: a code heap without addresses or mappings left says no memory, and goes on with more",
+        needs: Needs::Kernel,
+        run: code_heap,
+    },
+    Test {
         name: "exhaustion: without descriptors left files and two views are no memory, and come back",
         needs: Needs::Kernel,
         run: descriptors,
@@ -117,6 +122,63 @@ fn addresses() -> Outcome {
         assert!(rt_free_exec_memory(address, size));
     }
     expect_service();
+    Outcome::Passed
+}
+
+/// Functions until there is no memory for more.
+fn fill_code_heap(size: i64) -> Vec<i64> {
+    let mut blocks = Vec::with_capacity(100_000);
+    loop {
+        match rt_code_alloc(size) {
+            0 => break,
+            block => blocks.push(block),
+        }
+        assert!(blocks.len() < 100_000, "there is no end");
+    }
+    assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+    blocks
+}
+
+fn code_heap() -> Outcome {
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    limit(libc::RLIMIT_AS, 512 << 20);
+    let blocks = fill_code_heap(50_000);
+    assert!(blocks.len() > 1000, "only {}", blocks.len());
+    assert_eq!(rt_code_alloc(200_000), 0, "a chunk of its own");
+    assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+    // What is there goes on.
+    let code = returning(42);
+    for block in [blocks[0], blocks[blocks.len() - 1]] {
+        assert_eq!(write_block(block, &code, 0), code.len() as i64);
+        assert!(rt_code_publish(block, code.len() as i64));
+        assert_eq!(call(block, &[]), 42);
+    }
+    for block in &blocks[..100] {
+        assert!(rt_code_free(*block));
+    }
+    assert!(rt_code_alloc(50_000) > 0 && rt_code_alloc(200) > 0);
+    limit(libc::RLIMIT_AS, libc::RLIM_INFINITY);
+    assert!(rt_code_alloc(200_000) > 0);
+
+    let most = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("the kernel tells its limit");
+    let most: usize = most.trim().parse().expect("a number");
+    if most > 200_000 {
+        return Outcome::NotApplicable(format!("vm.max_map_count is {most}: filling it takes too long"));
+    }
+    let mut regions = Vec::with_capacity(most);
+    loop {
+        match rt_alloc_exec_memory(1) {
+            0 => break,
+            region => regions.push(region),
+        }
+    }
+    assert_eq!(rt_code_alloc(100_000), 0);
+    assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+    assert_eq!(call(blocks[blocks.len() - 1], &[]), 42);
+    for region in regions.drain(regions.len() - 10..) {
+        assert!(rt_free_exec_memory(region, 1));
+    }
+    assert!(rt_code_alloc(100_000) > 0);
     Outcome::Passed
 }
 

@@ -44,7 +44,7 @@ const TESTS: [&[Test]; 7] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 38;
+const TEST_COUNT: usize = 39;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();
