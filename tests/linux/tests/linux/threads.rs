@@ -77,15 +77,27 @@ static ANSWERS: AtomicU64 = AtomicU64::new(0);
 static WRONG_ANSWERS: AtomicU64 = AtomicU64::new(0);
 static FUNCTION: AtomicI64 = AtomicI64::new(0);
 static DATA: AtomicI64 = AtomicI64::new(0);
+/// A block of the code heap that threads are busy with, and one that stays.
+static ASKED_BLOCK: AtomicI64 = AtomicI64::new(0);
+static BLOCK: AtomicI64 = AtomicI64::new(0);
+const BLOCK_SIZE: i64 = 300;
 
 extern "C" fn ask(_: libc::c_int) {
     let address = ASKED.load(Ordering::Relaxed);
     let (protection, _) = (rt_get_protection(address), rt_is_executable(address));
     let is_right = (-1..8).contains(&protection)
         && rt_is_executable(FUNCTION.load(Ordering::Relaxed))
-        && !rt_is_executable(DATA.load(Ordering::Relaxed));
+        && !rt_is_executable(DATA.load(Ordering::Relaxed))
+        && are_blocks_right();
     WRONG_ANSWERS.fetch_add(u64::from(!is_right), Ordering::Relaxed);
     ANSWERS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What comes and goes is found whole or not at all, what stays always.
+fn are_blocks_right() -> bool {
+    let (asked, stays) = (ASKED_BLOCK.load(Ordering::Relaxed) + 2, BLOCK.load(Ordering::Relaxed));
+    let holds = |(start, size)| (start..start + size).contains(&asked);
+    find_block(asked).is_none_or(holds) && find_block(stays + BLOCK_SIZE - 1) == Some((stays, BLOCK_SIZE))
 }
 
 fn busy_threads(policy: i32) -> Outcome {
@@ -94,6 +106,7 @@ fn busy_threads(policy: i32) -> Outcome {
     assert!(rt_exec_memory_set_policy(policy));
     FUNCTION.store(foreign_function(), Ordering::Relaxed);
     DATA.store(foreign_data(), Ordering::Relaxed);
+    BLOCK.store(rt_code_alloc(BLOCK_SIZE), Ordering::Relaxed);
     // SAFETY: the handler has the signature that is expected, and makes only calls that allow it.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -155,6 +168,14 @@ fn work(number: u8, round: u32) {
     assert!(rt_is_executable(address) && rt_is_executable(address + size - 1));
     assert_eq!(call(address + size - 16, &[]), value as i64);
     assert!(rt_free_exec_memory(address, size));
+
+    let block = rt_code_alloc(100 * i64::from(1 + round % 7));
+    assert!(block > 0, "error {}", rt_last_error());
+    ASKED_BLOCK.store(block, Ordering::Relaxed);
+    assert_eq!(write_block(block, &code, 0), code.len() as i64);
+    assert!(rt_code_publish(block, code.len() as i64));
+    assert_eq!(call(block, &[]), value as i64);
+    assert!(rt_code_free(block));
 }
 
 fn rewritten_for_another() -> Outcome {
