@@ -190,7 +190,8 @@ fn a_flip_back_gets_a_second_chance_and_what_becomes_of_it_is_known() {
     assert_eq!(write(&subject.heap, subject.published, &[8; 500]), Ok(()));
     assert_eq!(system.runtime.is_executable(subject.published), Ok(true));
     // It fails twice: the block is not executable, and the registry says so.
-    [1, 1].map(|nth| system.fake.fail(Call::Protect, nth, Error::NoMemory));
+    system.fake.fail(Call::Protect, 1, Error::NoMemory);
+    system.fake.fail(Call::Protect, 1, Error::NoMemory);
     assert_eq!(write(&subject.heap, subject.published, &[9; 500]), Err(Error::NoMemory));
     assert_eq!(system.runtime.protection_at(subject.published), Ok(Some(Protection::RW)));
     assert_eq!(system.runtime.is_executable(subject.fresh), Ok(true));
@@ -203,7 +204,8 @@ fn a_flip_back_gets_a_second_chance_and_what_becomes_of_it_is_known() {
 fn a_later_write_makes_up_for_a_flip_that_failed_too() {
     let system = System::new(Policy::Toggle, 4096);
     let subject = Subject::new(&system);
-    [1, 1].map(|nth| system.fake.fail(Call::Protect, nth, Error::NoMemory));
+    system.fake.fail(Call::Protect, 1, Error::NoMemory);
+    system.fake.fail(Call::Protect, 1, Error::NoMemory);
     assert_eq!(write(&subject.heap, subject.published, &[9; 500]), Err(Error::NoMemory));
     assert_eq!(write(&subject.heap, subject.published, &[8; 500]), Ok(()));
     assert_eq!(system.runtime.protection_at(subject.published), Ok(Some(Protection::RX)));
