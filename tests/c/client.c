@@ -122,8 +122,8 @@ int main(void) {
     }
     /* The order matters at both ends: the policy is chosen by the first allocation, and once the
      * values are the program's own, the built-in ones are gone. */
-    const Rule *lists[] = {first_rules,   mapping_rules, executable_rules,
-                           further_rules, calling_rules, own_value_rules};
+    const Rule *lists[] = {first_rules, mapping_rules, executable_rules, further_rules,
+                           heap_rules,  calling_rules, own_value_rules};
     int passed = 0, failed = 0;
     for (size_t list = 0; list < sizeof lists / sizeof *lists; list++) {
         for (const Rule *rule = lists[list]; rule->name; rule++) {

@@ -26,6 +26,7 @@ extern const Rule first_rules[];
 extern const Rule mapping_rules[];
 extern const Rule executable_rules[];
 extern const Rule further_rules[];
+extern const Rule heap_rules[];
 extern const Rule calling_rules[];
 extern const Rule own_value_rules[];
 

@@ -11,7 +11,7 @@ use crate::tally::Tally;
 use crate::toolchain::Toolchain;
 
 /// The C program that goes through the contract.
-const SOURCES: [&str; 5] = ["client", "mapping", "executable", "further", "calling"];
+const SOURCES: [&str; 6] = ["client", "mapping", "executable", "further", "heap", "calling"];
 
 /// It goes through it once for each policy that Linux has.
 const POLICIES: [&str; 3] = ["auto", "dual", "toggle"];
