@@ -37,18 +37,8 @@ impl Heaps {
     /// In a child, which has none of the pages behind a write switch: heaps of such pages start anew, with no
     /// block and no chunk. Their regions are the registry's to revise. No other thread runs.
     pub(crate) fn forget_lost_chunks(&self) {
-        let used = self.shared.lock().records.used();
         for heap in self.all().filter(|heap| heap.policy() == Some(Policy::Jit)) {
-            for shard in &heap.shards {
-                shard.lock().clear(&self.directory);
-            }
-            for chunk in (0..used).filter_map(|number| self.directory.get(number)) {
-                if chunk.owner().heap == heap.id {
-                    chunk.end_all_blocks();
-                    chunk.disown();
-                    heap.push_retired(chunk);
-                }
-            }
+            self.end_all(heap);
             self.forget_retired(heap);
             heap.forget_counts();
         }

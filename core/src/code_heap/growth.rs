@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::memory::UNIT;
 use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
-use crate::registry::{Kind, Region};
+use crate::registry::{Access, Kind, Region, Wanted};
 use crate::span::{Span, round_up};
 use core::sync::atomic::Ordering;
 
@@ -211,7 +211,8 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     fn unmap(&self, chunk: &Chunk) -> Result<(), Error> {
         let platform = self.runtime.platform;
-        let claim = self.runtime.registry.claim_chunk(chunk.base(), platform)?;
+        let claim =
+            self.runtime.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform)?;
         let was_fetched = chunk.has_executed() && platform.may_run_on_other_cores();
         let unmapped = self.runtime.freed_code.unmap(was_fetched, || {
             // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
@@ -247,20 +248,7 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// Ends all blocks and gives all chunks back.
     pub(super) fn release_all(&self) {
-        let directory = &self.runtime.heaps.directory;
-        let used = self.shared(|shared| shared.records.used());
-        for (index, shard) in self.heap.shards.iter().enumerate() {
-            let mut roster = shard.lock();
-            let owner = Owner { heap: self.heap.id, shard: index as u32 };
-            roster.clear(directory);
-            for chunk in (0..used).filter_map(|number| directory.get(number)) {
-                if chunk.owner() == owner {
-                    chunk.end_all_blocks();
-                    chunk.disown();
-                    self.heap.push_retired(chunk);
-                }
-            }
-        }
+        self.runtime.heaps.end_all(self.heap);
         self.sweep();
         self.heap.retire();
     }

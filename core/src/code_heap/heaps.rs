@@ -1,7 +1,7 @@
 //! The heaps of a process, and what they share.
 
 use super::Limits;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Owner};
 use super::directory::{Directory, Records};
 use super::reservation::Reservations;
 use super::shard::{Guard, SHARDS, Shard};
@@ -112,6 +112,23 @@ impl Heaps {
             next = heap.next.load(Ordering::Acquire);
             Some(heap)
         })
+    }
+
+    /// Ends all blocks of a heap. All its chunks wait to be unmapped.
+    pub(super) fn end_all(&self, heap: &Heap) {
+        let used = self.shared.lock().records.used();
+        for (index, shard) in heap.shards.iter().enumerate() {
+            let mut roster = shard.lock();
+            let owner = Owner { heap: heap.id, shard: index as u32 };
+            roster.clear(&self.directory);
+            for chunk in (0..used).filter_map(|number| self.directory.get(number)) {
+                if chunk.owner() == owner {
+                    chunk.end_all_blocks();
+                    chunk.disown();
+                    heap.push_retired(chunk);
+                }
+            }
+        }
     }
 
     /// Figures of all heaps together.

@@ -210,7 +210,11 @@ impl<P: Platform> CodeHeap<'_, P> {
                 write(view);
             }
             Policy::Jit => self.runtime.platform.with_jit_writes(&mut || write(span.start())),
-            Policy::Toggle => self.flip(span.pages(self.runtime.page_size()), &mut || write(span.start()))?,
+            Policy::Toggle => {
+                self.restore_exec(span)?;
+                // No other block lies on the pages; who executes this one meanwhile has to reckon with that.
+                self.runtime.flip(span.pages(self.runtime.page_size()), &mut || write(span.start()))?;
+            }
             Policy::Rwx | Policy::Auto => write(span.start()),
         }
         set(chunk.tables.marks, chunk.granule_of(whole.start()));
@@ -244,31 +248,6 @@ impl<P: Platform> CodeHeap<'_, P> {
             // What a file would be too short for.
             Err(Error::Io) => Err(Error::NoMemory),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Writes while pages are read-write. No other block lies on them. If they can't be made executable again
-    /// they stay read-write, and the registry says so.
-    fn flip(&self, pages: Span, write: &mut dyn FnMut()) -> Result<(), Error> {
-        self.runtime.registry.prepare(pages, self.runtime.platform)?;
-        // SAFETY: the pages are one live block's; who executes it while it is written has to reckon with that.
-        let protect = |protection| unsafe { self.runtime.platform.protect(pages, protection) };
-        let restore = || protect(Protection::RX).map(|()| self.record(pages, Protection::RX));
-        if let Err(error) = protect(Protection::RW) {
-            // It may have stopped half-way.
-            let _ = restore();
-            return Err(error);
-        }
-        write();
-        // The bytes can't be taken back any more, so a momentary shortage gets a second chance.
-        restore().or_else(|_| restore()).inspect_err(|_| self.record(pages, Protection::RW))
-    }
-
-    /// Records what a heap's pages allow now, if that is something else than before. They were prepared.
-    fn record(&self, pages: Span, protection: Protection) {
-        let registry = &self.runtime.registry;
-        if registry.runs(pages.range()).any(|(_, page)| page.protection != protection) {
-            registry.record(pages, protection);
         }
     }
 

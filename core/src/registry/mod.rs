@@ -161,11 +161,6 @@ impl Registry {
         Ok(())
     }
 
-    /// Claims the chunk of a code heap, for the heap.
-    pub(crate) fn claim_chunk<P: Platform>(&self, base: usize, platform: P) -> Result<Claim<'_, P>, Error> {
-        self.claim(Wanted::HeapChunk(base), Access::Exclusive, platform)
-    }
-
     /// Claims a live region. Waits while others use it.
     pub fn claim<P: Platform>(
         &self,
@@ -197,13 +192,13 @@ impl Registry {
         }
     }
 
-    /// Makes a later [`record`](Self::record) of a heap's pages unable to fail.
+    /// Makes a later [`record`](Self::record) of live regions' pages unable to fail.
     pub(crate) fn prepare(&self, pages: Span, platform: impl Platform) -> Result<(), Error> {
         let mut records = self.records();
         self.pages.reserve(pages.range(), &mut records.pool, platform)
     }
 
-    /// Records what a heap's pages allow now.
+    /// Records what live regions' pages, which were prepared, allow now.
     pub(crate) fn record(&self, pages: Span, protection: Protection) {
         let _writer = self.records();
         for (run, page) in self.pages.runs(pages.range()) {
@@ -321,16 +316,12 @@ impl<P: Platform> Claim<'_, P> {
 
     /// Makes a later [`record_protection`](Self::record_protection) of these pages unable to fail.
     pub fn prepare(&self, pages: Span) -> Result<(), Error> {
-        let mut records = self.registry.records();
-        self.registry.pages.reserve(pages.range(), &mut records.pool, self.platform)
+        self.registry.prepare(pages, self.platform)
     }
 
     /// Records what the pages allow now. The pages were prepared.
     pub fn record_protection(&self, pages: Span, protection: Protection) {
-        let _writer = self.registry.records();
-        let chunk = self.region.chunk;
-        let page = Page { protection, region: self.index, is_other_view: false, chunk };
-        self.registry.pages.fill(pages.range(), page);
+        self.registry.record(pages, protection);
     }
 
     /// Records that an instruction cache may hold something of the region from now on.

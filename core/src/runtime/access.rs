@@ -67,7 +67,8 @@ impl<P: Platform> Runtime<P> {
             }
             Way::ThroughView => copy_to(region.writable_view + (span.start() - region.base)),
             Way::BySwitch => self.platform.with_jit_writes(&mut || copy_to(span.start())),
-            Way::ByFlip => self.write_by_flip(&claim, span, copy_to)?,
+            // The claim is exclusive.
+            Way::ByFlip => self.flip(span.pages(self.page_size()), &mut || copy_to(span.start()))?,
         }
         Ok(span.length())
     }
@@ -116,27 +117,27 @@ impl<P: Platform> Runtime<P> {
         }
     }
 
-    /// The claim is exclusive. If the pages can't be made executable again they stay read-write, and
-    /// the registry says so.
-    fn write_by_flip(&self, claim: &Claim<'_, P>, span: Span, copy_to: impl Fn(usize)) -> Result<(), Error> {
-        let pages = span.pages(self.page_size());
-        claim.prepare(pages)?;
-        // SAFETY: the pages are the region's, and the claim is exclusive.
+    /// Writes while pages, which the caller alone may change now, are read-write. If they can't be made what
+    /// they were again they stay read-write, and the registry says so.
+    pub(crate) fn flip(&self, pages: Span, write: &mut dyn FnMut()) -> Result<(), Error> {
+        let registry = &self.registry;
+        registry.prepare(pages, self.platform)?;
+        // SAFETY: the pages are a region's, and the caller's alone.
         let protect = |pages, protection| unsafe { self.platform.protect(pages, protection) };
         if let Err(error) = protect(pages, Protection::RW) {
-            for (run, page) in claim.runs(pages) {
+            for (run, page) in registry.runs(pages.range()) {
                 let _ = protect(Span::from_parts(run.start, run.len()), page.protection);
             }
             return Err(error);
         }
-        copy_to(span.start());
+        write();
         let mut result = Ok(());
-        for (run, page) in claim.runs(pages) {
+        for (run, page) in registry.runs(pages.range()) {
             let run = Span::from_parts(run.start, run.len());
             // The bytes can't be taken back any more, so a momentary shortage gets a second chance.
             let again = |_| protect(run, page.protection);
             if let Err(error) = protect(run, page.protection).or_else(again) {
-                claim.record_protection(run, Protection::RW);
+                registry.record(run, Protection::RW);
                 result = Err(error);
             }
         }
