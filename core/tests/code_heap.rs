@@ -2,13 +2,11 @@
 
 mod support;
 
-use execmem_core::code_heap::{Block, CodeHeap, Limits};
+use execmem_core::code_heap::{Block, Limits};
 use execmem_core::icache::TRAP;
 use execmem_core::{Error, Policy, Runtime};
-use execmem_fake::{Call, Fake, FakePlatform};
-use support::System;
-
-type Heap<'r> = CodeHeap<'r, FakePlatform>;
+use execmem_fake::{Call, Fake};
+use support::{Heap, System, code_block as code};
 
 const CHUNK: usize = 64 << 10;
 const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: CHUNK };
@@ -21,19 +19,6 @@ fn heap(system: &System) -> Heap<'_> {
 
 fn alloc(heap: &Heap<'_>, size: usize) -> i64 {
     heap.alloc(size as i64).unwrap() as i64
-}
-
-fn write(heap: &Heap<'_>, address: i64, bytes: &[u8]) -> Result<usize, Error> {
-    // SAFETY: a slice is readable.
-    unsafe { heap.write(address, bytes.as_ptr(), bytes.len() as i64, 0) }
-}
-
-/// A written and published block.
-fn code(heap: &Heap<'_>, bytes: &[u8]) -> i64 {
-    let address = alloc(heap, bytes.len());
-    assert_eq!(write(heap, address, bytes), Ok(bytes.len()));
-    heap.publish(address, bytes.len() as i64).unwrap();
-    address
 }
 
 fn traps(length: usize) -> Vec<u8> {

@@ -3,13 +3,13 @@
 
 mod support;
 
-use execmem_core::code_heap::{CodeHeap, Limits};
+use execmem_core::code_heap::Limits;
 use execmem_core::platform::PageRequest;
 use execmem_core::{Error, Policy};
-use execmem_fake::{Call, FakePlatform};
+use execmem_fake::Call;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use support::System;
+use support::{Heap, System, write_block};
 
 const PAGE: usize = 4096;
 /// Who writes page after page gets so many at once.
@@ -18,7 +18,7 @@ const AHEAD: usize = 16;
 /// A heap, and the pages of write views that have memory.
 struct Subject<'r> {
     system: &'r System,
-    heap: CodeHeap<'r, FakePlatform>,
+    heap: Heap<'r>,
     backed: BTreeSet<usize>,
 }
 
@@ -30,10 +30,7 @@ impl<'r> Subject<'r> {
 
     /// Writes a whole block. How many pages that brought in.
     fn write(&mut self, block: usize, size: usize) -> usize {
-        let bytes = vec![1; size];
-        // SAFETY: the vector is readable.
-        let written = unsafe { self.heap.write(block as i64, bytes.as_ptr(), size as i64, 0) };
-        assert_eq!(written, Ok(size));
+        assert_eq!(write_block(&self.heap, block as i64, &vec![1; size]), Ok(size));
         let fresh = self.count();
         let view = self.heap.write_view(block as i64).unwrap();
         assert_eq!(self.count(), 0, "a view of what was written already");
@@ -96,9 +93,7 @@ fn where_the_system_has_no_memory_nothing_is_written_and_later_it_is() {
     let mut subject = Subject::new(&system);
     let block = subject.heap.alloc(5000).unwrap();
     system.fake.fail(Call::Request, 0, Error::Io);
-    // SAFETY: the array is readable.
-    let refused = unsafe { subject.heap.write(block as i64, [1; 5000].as_ptr(), 5000, 0) };
-    assert_eq!(refused, Err(Error::NoMemory));
+    assert_eq!(write_block(&subject.heap, block as i64, &[1; 5000]), Err(Error::NoMemory));
     system.fake.fail(Call::Request, 0, Error::Io);
     assert_eq!(subject.heap.write_view(block as i64), Err(Error::NoMemory));
     assert_eq!(subject.write(block, 5000), 2);

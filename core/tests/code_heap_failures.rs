@@ -3,18 +3,15 @@
 
 mod support;
 
-use execmem_core::code_heap::{CodeHeap, Limits};
+use execmem_core::code_heap::Limits;
 use execmem_core::{Error, Policy, Protection};
-use execmem_fake::{Call, FakePlatform};
-use support::{POLICIES, System};
+use execmem_fake::Call;
+use support::{Heap, POLICIES, System, write_block};
 
 const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: 64 << 10 };
 
-type Heap<'r> = CodeHeap<'r, FakePlatform>;
-
 fn write(heap: &Heap<'_>, address: i64, bytes: &[u8]) -> Result<(), Error> {
-    // SAFETY: a slice is readable.
-    unsafe { heap.write(address, bytes.as_ptr(), bytes.len() as i64, 0) }.map(drop)
+    write_block(heap, address, bytes).map(drop)
 }
 
 /// What the operations work on.

@@ -2,15 +2,10 @@
 
 mod support;
 
-use execmem_core::code_heap::{CodeHeap, Limits};
+use execmem_core::code_heap::Limits;
 use execmem_core::{Error, Policy};
-use execmem_fake::{Call, FakePlatform};
-use support::System;
-
-fn write(heap: &CodeHeap<'_, FakePlatform>, address: i64, bytes: &[u8]) -> Result<usize, Error> {
-    // SAFETY: a slice is readable.
-    unsafe { heap.write(address, bytes.as_ptr(), bytes.len() as i64, 0) }
-}
+use execmem_fake::Call;
+use support::{Heap, System, write_block as write};
 
 /// Makes this process the child.
 fn fork(system: &System) {
@@ -20,7 +15,7 @@ fn fork(system: &System) {
 }
 
 /// Blocks that were written in full, one here, one there, and one that was not written at all.
-fn blocks(heap: &CodeHeap<'_, FakePlatform>) -> Vec<(i64, usize, Option<u8>)> {
+fn blocks(heap: &Heap<'_>) -> Vec<(i64, usize, Option<u8>)> {
     let sizes = [100, 9000, 64, 20_000, 5000, 70_000, 3000];
     let mut blocks = Vec::new();
     for (number, size) in sizes.into_iter().enumerate() {

@@ -2,31 +2,16 @@
 
 mod support;
 
-use execmem_core::code_heap::{CodeHeap, Limits};
+use execmem_core::code_heap::Limits;
 use execmem_core::{Error, Policy};
-use execmem_fake::{Call, FakePlatform};
+use execmem_fake::Call;
 use std::sync::{Arc, Barrier};
-use support::System;
-
-type Heap<'r> = CodeHeap<'r, FakePlatform>;
+use support::{Heap, System, code_block as code, write_block as write};
 
 const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: 64 << 10 };
 
 fn heap(system: &System) -> Heap<'_> {
     system.runtime.new_code_heap(LIMITS).unwrap()
-}
-
-fn write(heap: &Heap<'_>, address: i64, bytes: &[u8]) -> Result<usize, Error> {
-    // SAFETY: a slice is readable.
-    unsafe { heap.write(address, bytes.as_ptr(), bytes.len() as i64, 0) }
-}
-
-/// A written and published block.
-fn code(heap: &Heap<'_>, bytes: &[u8]) -> i64 {
-    let address = heap.alloc(bytes.len() as i64).unwrap() as i64;
-    assert_eq!(write(heap, address, bytes), Ok(bytes.len()));
-    heap.publish(address, bytes.len() as i64).unwrap();
-    address
 }
 
 #[test]

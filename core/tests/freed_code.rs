@@ -2,10 +2,10 @@
 
 mod support;
 
-use execmem_core::code_heap::{CodeHeap, Limits};
+use execmem_core::code_heap::Limits;
 use execmem_core::{Error, Policy};
-use execmem_fake::{Call, FakePlatform};
-use support::System;
+use execmem_fake::Call;
+use support::{Heap, System, write_block};
 
 const SIZE: usize = 8;
 
@@ -25,7 +25,7 @@ const PAIRS: [(Source, Source); 4] = [
 
 struct Code<'r> {
     address: usize,
-    heap: Option<CodeHeap<'r, FakePlatform>>,
+    heap: Option<Heap<'r>>,
 }
 
 impl<'r> Code<'r> {
@@ -47,8 +47,7 @@ impl<'r> Code<'r> {
         let (address, code) = (self.address as i64, [byte; SIZE]);
         match &self.heap {
             Some(heap) => {
-                // SAFETY: the array is readable.
-                unsafe { heap.write(address, code.as_ptr(), SIZE as i64, 0) }?;
+                write_block(heap, address, &code)?;
                 heap.publish(address, SIZE as i64)
             }
             None => {

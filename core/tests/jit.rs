@@ -2,12 +2,12 @@
 
 mod support;
 
-use execmem_core::code_heap::{CodeHeap, Limits};
+use execmem_core::code_heap::Limits;
 use execmem_core::platform::Memory;
 use execmem_core::policy::Trial;
 use execmem_core::{Error, Platform, Policy, Protection};
-use execmem_fake::{Call, FakePlatform};
-use support::{PAGE_SIZES, System};
+use execmem_fake::Call;
+use support::{Heap, PAGE_SIZES, System, write_block};
 
 const CODE: [u8; 6] = [0xb8, 42, 0, 0, 0, 0xc3];
 const SIZE: i64 = 5000;
@@ -102,11 +102,9 @@ fn a_child_of_a_child_can_free_the_place_too() {
 const LARGE: usize = 100_000;
 
 /// A published block of so many bytes that the heap gives for `CODE`.
-fn block(heap: &CodeHeap<'_, FakePlatform>, size: usize) -> i64 {
+fn block(heap: &Heap<'_>, size: usize) -> i64 {
     let address = heap.alloc(size as i64).unwrap() as i64;
-    // SAFETY: the constant is readable.
-    let written = unsafe { heap.write(address, CODE.as_ptr(), CODE.len() as i64, 0) };
-    assert_eq!(written, Ok(CODE.len()));
+    assert_eq!(write_block(heap, address, &CODE), Ok(CODE.len()));
     heap.publish(address, CODE.len() as i64).unwrap();
     address
 }

@@ -3,8 +3,9 @@
 
 use execmem_core::Statistics;
 use execmem_core::abi::calls;
+use execmem_core::code_heap::CodeHeap;
 use execmem_core::value::RtValue;
-use execmem_core::{Policy, Protection, Runtime};
+use execmem_core::{Error, Policy, Protection, Runtime};
 use execmem_fake::{Fake, FakePlatform};
 
 pub const POLICIES: [Policy; 4] = [Policy::Rwx, Policy::Dual, Policy::Toggle, Policy::Jit];
@@ -59,12 +60,12 @@ impl System {
         if self.policy == Policy::Rwx { Protection::RWX } else { Protection::RX }
     }
 
-    pub fn write(&self, address: usize, bytes: &[u8]) -> Result<usize, execmem_core::Error> {
+    pub fn write(&self, address: usize, bytes: &[u8]) -> Result<usize, Error> {
         // SAFETY: a slice is readable.
         unsafe { self.runtime.write(address as i64, bytes.as_ptr(), bytes.len() as i64, 0) }
     }
 
-    pub fn read(&self, address: usize, length: usize) -> Result<Vec<u8>, execmem_core::Error> {
+    pub fn read(&self, address: usize, length: usize) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; length];
         // SAFETY: the vector has so many bytes.
         unsafe { self.runtime.read_into(address as i64, 0, bytes.as_mut_ptr(), length as i64) }?;
@@ -140,6 +141,23 @@ impl System {
             );
         }
     }
+}
+
+/// A code heap of a test.
+pub type Heap<'r> = CodeHeap<'r, FakePlatform>;
+
+/// Writes to a block of a heap.
+pub fn write_block(heap: &Heap<'_>, address: i64, bytes: &[u8]) -> Result<usize, Error> {
+    // SAFETY: a slice is readable.
+    unsafe { heap.write(address, bytes.as_ptr(), bytes.len() as i64, 0) }
+}
+
+/// A written and published block.
+pub fn code_block(heap: &Heap<'_>, bytes: &[u8]) -> i64 {
+    let address = heap.alloc(bytes.len() as i64).unwrap() as i64;
+    assert_eq!(write_block(heap, address, bytes), Ok(bytes.len()));
+    heap.publish(address, bytes.len() as i64).unwrap();
+    address
 }
 
 /// What callers can see of a system, and what it has mapped.

@@ -65,23 +65,37 @@ fn expect_service() {
     assert!(rt_free_exec_memory(address, 4096));
 }
 
-fn mappings() -> Outcome {
-    // Two views of a file of its own each, so that the kernel can't merge neighbours.
-    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+/// How many mappings the kernel allows a process, if it doesn't take too long to make them.
+fn most_mappings() -> Result<usize, Outcome> {
     let most = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("the kernel tells its limit");
-    let most: usize = most.trim().parse().expect("a number");
-    if most > 200_000 {
-        return Outcome::NotApplicable(format!("vm.max_map_count is {most}: filling it takes too long"));
+    let most = most.trim().parse().expect("a number");
+    match most {
+        0..=200_000 => Ok(most),
+        _ => Err(Outcome::NotApplicable(format!("vm.max_map_count is {most}: filling it takes too long"))),
     }
-    let mut all = Vec::with_capacity(most);
+}
+
+/// Allocates until there is no memory for more. The list needs none: it has room for all that there can be.
+fn exhaust(all: &mut Vec<i64>, allocate: impl Fn() -> i64) {
     loop {
-        match rt_alloc_exec_memory(1) {
+        match allocate() {
             0 => break,
             address => all.push(address),
         }
-        assert!(all.len() < most, "the kernel's limit was never met");
+        assert!(all.len() < all.capacity(), "the limit was never met");
     }
     assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+}
+
+fn mappings() -> Outcome {
+    // Two views of a file of its own each, so that the kernel can't merge neighbours.
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    let most = match most_mappings() {
+        Ok(most) => most,
+        Err(outcome) => return outcome,
+    };
+    let mut all = Vec::with_capacity(most);
+    exhaust(&mut all, || rt_alloc_exec_memory(1));
     assert!(all.len() > most / 3, "only {} regions", all.len());
     assert_eq!(rt_exec_memory_count(), all.len() as i64);
     assert_eq!(rt_exec_memory_total(), all.len() as i64);
@@ -104,13 +118,7 @@ fn addresses() -> Outcome {
     let mut all = Vec::with_capacity(10_000);
     limit(libc::RLIMIT_AS, 2 << 30);
     for allocate in [rt_alloc_exec_memory, rt_alloc_rw_memory] {
-        loop {
-            match allocate(size) {
-                0 => break,
-                address => all.push(address),
-            }
-        }
-        assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+        exhaust(&mut all, || allocate(size));
     }
     assert!(all.len() > 100);
     let anonymous = map_file(None, 3, RT_MAP_PRIVATE | RT_MAP_ANONYMOUS, 0, 2 * size);
@@ -125,24 +133,11 @@ fn addresses() -> Outcome {
     Outcome::Passed
 }
 
-/// Functions until there is no memory for more.
-fn fill_code_heap(size: i64) -> Vec<i64> {
-    let mut blocks = Vec::with_capacity(100_000);
-    loop {
-        match rt_code_alloc(size) {
-            0 => break,
-            block => blocks.push(block),
-        }
-        assert!(blocks.len() < 100_000, "there is no end");
-    }
-    assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
-    blocks
-}
-
 fn code_heap() -> Outcome {
     assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
     limit(libc::RLIMIT_AS, 512 << 20);
-    let blocks = fill_code_heap(50_000);
+    let mut blocks = Vec::with_capacity(100_000);
+    exhaust(&mut blocks, || rt_code_alloc(50_000));
     assert!(blocks.len() > 1000, "only {}", blocks.len());
     assert_eq!(rt_code_alloc(200_000), 0, "a chunk of its own");
     assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
@@ -160,18 +155,12 @@ fn code_heap() -> Outcome {
     limit(libc::RLIMIT_AS, libc::RLIM_INFINITY);
     assert!(rt_code_alloc(200_000) > 0);
 
-    let most = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("the kernel tells its limit");
-    let most: usize = most.trim().parse().expect("a number");
-    if most > 200_000 {
-        return Outcome::NotApplicable(format!("vm.max_map_count is {most}: filling it takes too long"));
-    }
+    let most = match most_mappings() {
+        Ok(most) => most,
+        Err(outcome) => return outcome,
+    };
     let mut regions = Vec::with_capacity(most);
-    loop {
-        match rt_alloc_exec_memory(1) {
-            0 => break,
-            region => regions.push(region),
-        }
-    }
+    exhaust(&mut regions, || rt_alloc_exec_memory(1));
     assert_eq!(rt_code_alloc(100_000), 0);
     assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
     assert_eq!(call(blocks[blocks.len() - 1], &[]), 42);
