@@ -26,6 +26,7 @@ pub mod span;
 pub mod value;
 
 mod call;
+mod lock;
 mod memory;
 mod near;
 mod report;

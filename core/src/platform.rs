@@ -9,6 +9,7 @@ use crate::protection::{Advice, Protection};
 use crate::span::Span;
 use core::ffi::CStr;
 use core::ops::ControlFlow;
+use core::sync::atomic::AtomicU32;
 
 /// What kind of memory [`Platform::map`] is asked for. All of it is zeroed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +45,13 @@ pub struct Mapping {
     pub protection: Protection,
 }
 
-/// Pages that show some of a region's memory, for [`Platform::unshare`].
+/// What a thread that waits for another one does next: see [`Platform::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// Where they are.
-    pub pages: Span,
-    /// Which part of the memory they show: bytes from its start.
-    pub offset: usize,
-    /// What they allow.
-    pub protection: Protection,
+pub enum Turn {
+    /// Looks again.
+    Again,
+    /// Goes on: this thread holds all locks itself, for a fork that is under way.
+    HeldForFork,
 }
 
 /// Which part of a file to map, and how.
@@ -126,29 +125,15 @@ pub unsafe trait Platform: Copy + Send + Sync + 'static {
     /// The pages came from this platform, and nothing relies on the access that they lose.
     unsafe fn protect(self, pages: Span, protection: Protection) -> Result<(), Error>;
 
-    /// Maps the memory of `source`, pages of [`Memory::Dual`], once more with the same protection: over
+    /// Maps the memory of `source`, pages of [`Memory::Dual`], once more with the same protection: in place of
     /// the pages at `onto`, or at a free address. This is how pages become executable again where the
-    /// system refuses to add EXEC to a mapping.
+    /// system refuses to add EXEC to a mapping, and how a copy of dual memory gets behind its views. Other
+    /// threads may be executing at `onto`: they find the old pages or the new ones.
     ///
     /// # Safety
-    /// `source` came from this platform; the pages at `onto` are of the same memory and of the same length.
+    /// `source` and the pages at `onto`, which are as long, came from this platform; what `onto` showed until now
+    /// is not needed there any more.
     unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error>;
-
-    /// Puts a copy of dual memory behind its views: called in a forked child, which must no longer share
-    /// it with its parent. `source` shows all of the memory and is readable; outside of its parts `used` it
-    /// holds zeros. Systems that can't fork have nothing to do.
-    ///
-    /// # Safety
-    /// The views show the memory of one [`Memory::Dual`] mapping, and no other thread runs.
-    unsafe fn unshare(
-        self,
-        source: Span,
-        used: &mut dyn Iterator<Item = Span>,
-        views: &mut dyn Iterator<Item = View>,
-    ) -> Result<(), Error> {
-        let _ = (source, used, views);
-        Ok(())
-    }
 
     /// Visits what is mapped in this process, in address order, from the mapping that contains `from`
     /// or else the next one, until `visit` breaks.
@@ -171,6 +156,21 @@ pub unsafe trait Platform: Copy + Send + Sync + 'static {
     /// # Safety
     /// The pages came from this platform; for [`Advice::DontNeed`], nothing relies on their contents.
     unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error>;
+
+    /// Copies `length` bytes from `source` to `target`, of which either may be in a mapped file's pages. Where the
+    /// file has become too short it is an [`Error::Io`], never a signal, whatever others do to the file meanwhile.
+    ///
+    /// # Safety
+    /// By their protection `source` is readable and `target` writable for `length` bytes; nobody else uses the
+    /// target's bytes.
+    unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
+        // SAFETY: the caller's promise; without files that can shrink nothing else is needed.
+        unsafe {
+            let target = core::ptr::with_exposed_provenance_mut::<u8>(target);
+            core::ptr::copy(core::ptr::with_exposed_provenance(source), target, length);
+        }
+        Ok(())
+    }
 
     /// Makes this core execute what was written: `length` bytes, written at `written`, executed at
     /// `executed` (the same address unless there are two views). Need not be page-aligned.
@@ -195,6 +195,23 @@ pub unsafe trait Platform: Copy + Send + Sync + 'static {
     /// just run it.
     fn with_jit_writes(self, write: &mut dyn FnMut()) {
         write();
+    }
+
+    /// Sleeps while `word` has `value`, until [`wake`](Self::wake) is called for it. May return at any time: the
+    /// caller looks again. The default only passes a moment.
+    ///
+    /// A thread that holds all locks for a fork, or its copy in the child, never sleeps here. In the child, an
+    /// adapter first lets the core know of the fork ([`Runtime::after_fork_in_child`](crate::Runtime)), if that was
+    /// not done yet: who waits may be another handler of the fork's.
+    fn wait(self, word: &AtomicU32, value: u32) -> Turn {
+        let _ = (word, value);
+        core::hint::spin_loop();
+        Turn::Again
+    }
+
+    /// Wakes one thread that sleeps for `word`, or everybody who does.
+    fn wake(self, word: &AtomicU32, everybody: bool) {
+        let _ = (word, everybody);
     }
 
     /// Shows a line of text to people: stderr, or the console.

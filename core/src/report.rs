@@ -31,6 +31,13 @@ impl Counters {
         }
     }
 
+    /// In a forked child: what its records say. Threads that were about to count are not here.
+    pub(crate) fn reset(&self, totals: Totals) {
+        self.live.store(totals.live, Ordering::Relaxed);
+        self.requested.store(totals.requested as i64, Ordering::Relaxed);
+        self.mapped.store(totals.mapped as i64, Ordering::Relaxed);
+    }
+
     pub(crate) fn allocated(&self, size: usize) {
         self.live.fetch_add(1, Ordering::Relaxed);
         self.requested.fetch_add(size as i64, Ordering::Relaxed);
@@ -49,6 +56,14 @@ impl Counters {
     pub(crate) fn unmapped(&self, bytes: usize) {
         self.mapped.fetch_sub(bytes as i64, Ordering::Relaxed);
     }
+}
+
+/// What the records of all regions add up to.
+#[derive(Default)]
+pub(crate) struct Totals {
+    pub(crate) live: i64,
+    pub(crate) requested: usize,
+    pub(crate) mapped: usize,
 }
 
 /// Figures at one moment. Arrays are indexed by the contract's `PROT_*` bits.
@@ -161,14 +176,14 @@ impl<P: Platform> Runtime<P> {
 
     /// Figures of this moment. While other threads allocate, figures of one call need not add up to the byte.
     pub fn statistics(&self) -> Statistics {
-        let heaps = self.heaps.figures();
+        let heaps = self.heaps.figures(self.platform);
         let mut statistics = Statistics {
             regions: self.region_count(),
             requested_bytes: self.requested_bytes(),
             mapped_bytes: self.counters.mapped.load(Ordering::Relaxed),
             peak_mapped_bytes: self.counters.peak_mapped.load(Ordering::Relaxed),
             failed_calls: self.counters.failed_calls.load(Ordering::Relaxed),
-            record_bytes: self.registry.record_bytes() as i64 + heaps.record_bytes,
+            record_bytes: self.registry.record_bytes(self.platform) as i64 + heaps.record_bytes,
             code_blocks: heaps.blocks,
             code_bytes: heaps.bytes,
             code_chunks: heaps.chunks,
@@ -220,7 +235,7 @@ impl<P: Platform> Runtime<P> {
 
     fn dump_region(&self, pending: Option<(Page, Protection, bool)>, line: &mut Line) {
         let Some((page, protection, mixed)) = pending else { return };
-        let Some(region) = self.registry.region_of(page) else { return };
+        let Some(region) = self.registry.region_of(page, self.platform) else { return };
         if region.kind.is_exec_memory() {
             line.text("  ").address(region.base).text(" ").decimal(region.size as i64, 12);
             line.text(" ").text(protection.letters()).text(if mixed { "+" } else { "" });

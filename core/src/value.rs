@@ -1,15 +1,17 @@
 //! Values of the language runtime in front of us, made and read through a table of its operations.
 //!
-//! Until a runtime registers its own table, a built-in store serves: its values are handles (a slot and
-//! a generation, never a pointer), so that a stale or invented one is refused instead of followed.
+//! Until a runtime registers its own table, a built-in store serves. Operations run without any of our locks or
+//! claims: they may call this library, and wait for threads that do. So what becomes a value is copied into a
+//! [`Draft`] first, which belongs to nobody else.
 
 mod blocks;
+mod store;
 
 use crate::error::Error;
-use crate::memory::{Index, Pool, Slots};
+use crate::lock::Lock;
 use crate::platform::Platform;
-use blocks::Blocks;
 use core::ptr;
+use store::{Sort, Store};
 
 /// A 64-bit word that belongs to the language runtime. This library never looks inside one.
 pub type RtValue = u64;
@@ -34,69 +36,96 @@ pub struct ValueOperations {
 /// The built-in store's nil.
 pub const NIL: RtValue = 0x3;
 
-/// Low bits of the built-in store's handles.
-const TAG: u64 = 0b001;
-const TAG_BITS: u32 = 3;
-/// Generations wrap around after so many bits: what is left of a word beside the tag and the slot.
-const GENERATION_MASK: u32 = (1 << 29) - 1;
-
-/// Text is made valid UTF-8 in a buffer of this size, if it fits, else in pages of its own.
-const SMALL_TEXT: usize = 512;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sort {
-    Bytes,
-    Text,
-}
-
-#[derive(Clone, Copy)]
-struct Stored {
-    data: *mut u8,
-    length: usize,
-    sort: Sort,
-}
+/// A draft for the runtime's own operations is on the stack if it is at most so long, else in pages.
+const SMALL: usize = 512;
 
 /// The registered operations, or the built-in store.
 pub(crate) struct Values<P: Platform> {
     platform: P,
-    operations: spin::Mutex<Option<ValueOperations>>,
-    store: spin::Mutex<Store>,
+    operations: Lock<Option<ValueOperations>>,
+    store: Lock<Store>,
 }
 
-struct Store {
-    blocks: Blocks,
-    values: Slots<Stored>,
-    pool: Pool,
-}
-
-// SAFETY: the store owns what its pointers point to.
-unsafe impl Send for Stored {}
-
-/// Bytes for the time of a call: on the stack if they are few, else in pages.
-struct Buffer<P: Platform> {
-    small: [u8; SMALL_TEXT],
-    /// Pages, if it has any.
-    pages: *mut u8,
+/// Bytes that are about to become a value.
+pub(crate) struct Draft<'a, P: Platform> {
+    values: &'a Values<P>,
+    operations: Option<ValueOperations>,
+    small: [u8; SMALL],
+    /// A block of the store, or pages for the runtime's own operations; null if the bytes are in `small`.
+    block: *mut u8,
     length: usize,
-    platform: P,
 }
 
-impl<P: Platform> Buffer<P> {
-    fn new(length: usize, platform: P) -> Result<Self, Error> {
-        let pages = if length > SMALL_TEXT { blocks::map(length, platform)? } else { ptr::null_mut() };
-        Ok(Self { small: [0; SMALL_TEXT], pages, length, platform })
+impl<P: Platform> Draft<'_, P> {
+    /// Where the bytes are to be written.
+    pub(crate) fn start(&mut self) -> *mut u8 {
+        if self.block.is_null() { self.small.as_mut_ptr() } else { self.block }
     }
 
-    fn start(&mut self) -> *mut u8 {
-        if self.pages.is_null() { self.small.as_mut_ptr() } else { self.pages }
+    /// A byte array.
+    ///
+    /// # Safety
+    /// All bytes were written.
+    pub(crate) unsafe fn into_bytes(mut self) -> Result<RtValue, Error> {
+        match self.operations {
+            // SAFETY: the runtime registered this function for exactly this.
+            Some(operations) => Ok(unsafe { (operations.make_bytes)(self.start(), self.length as i64) }),
+            None => self.keep(Sort::Bytes),
+        }
+    }
+
+    /// A string, with U+FFFD for what isn't UTF-8.
+    ///
+    /// # Safety
+    /// All bytes were written.
+    pub(crate) unsafe fn into_string(mut self) -> Result<RtValue, Error> {
+        // SAFETY: the bytes are this draft's alone, and were written, by the caller's word.
+        let bytes = unsafe { core::slice::from_raw_parts(self.start(), self.length) };
+        if core::str::from_utf8(bytes).is_ok() {
+            return self.into_valid_string();
+        }
+        let mut total = 0;
+        for_each_piece(bytes, &mut |piece| total += piece.len());
+        let mut text = self.values.draft(total)?;
+        let mut end = text.start();
+        for_each_piece(bytes, &mut |piece| {
+            // SAFETY: the draft holds all pieces, one behind the other.
+            unsafe {
+                ptr::copy_nonoverlapping(piece.as_ptr(), end, piece.len());
+                end = end.add(piece.len());
+            }
+        });
+        text.into_valid_string()
+    }
+
+    fn into_valid_string(mut self) -> Result<RtValue, Error> {
+        match self.operations {
+            // SAFETY: the runtime registered this function for exactly this.
+            Some(operations) => Ok(unsafe { (operations.make_string)(self.start(), self.length as i64) }),
+            None => self.keep(Sort::Text),
+        }
+    }
+
+    /// Leaves the block to the store.
+    fn keep(mut self, sort: Sort) -> Result<RtValue, Error> {
+        let Values { platform, ref store, .. } = *self.values;
+        let value = store.lock(platform).insert(self.block, self.length, sort, platform)?;
+        self.block = ptr::null_mut();
+        Ok(value)
     }
 }
 
-impl<P: Platform> Drop for Buffer<P> {
+impl<P: Platform> Drop for Draft<'_, P> {
     fn drop(&mut self) {
-        if !self.pages.is_null() {
-            // SAFETY: mapped by `new`, and the buffer is gone. If they can't be unmapped they are lost.
-            let _ = unsafe { self.platform.unmap(blocks::pages(self.pages, self.length, self.platform)) };
+        let Values { platform, ref store, .. } = *self.values;
+        if self.block.is_null() {
+            return;
+        }
+        match self.operations {
+            // SAFETY: mapped by `draft` for this length. If they can't be unmapped they are lost.
+            Some(_) => _ = unsafe { platform.unmap(blocks::pages(self.block, self.length, platform)) },
+            // SAFETY: taken by `draft` for this length, and nobody has seen it.
+            None => unsafe { store.lock(platform).give_back(self.block, self.length, platform) },
         }
     }
 }
@@ -115,20 +144,17 @@ fn for_each_piece(mut text: &[u8], each: &mut dyn FnMut(&[u8])) {
 
 impl<P: Platform> Values<P> {
     pub(crate) const fn new(platform: P) -> Self {
-        Self {
-            platform,
-            operations: spin::Mutex::new(None),
-            store: spin::Mutex::new(Store { blocks: Blocks::new(), values: Slots::new(), pool: Pool::new() }),
-        }
+        Self { platform, operations: Lock::new(None), store: Lock::new(Store::new()) }
     }
 
     pub(crate) fn set_operations(&self, operations: ValueOperations) {
-        *self.operations.lock() = Some(operations);
+        *self.operations.lock(self.platform) = Some(operations);
     }
 
     /// Takes both locks until [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) fn lock_for_fork(&self) {
-        core::mem::forget((self.operations.lock(), self.store.lock()));
+        self.operations.lock_for_fork(self.platform);
+        self.store.lock_for_fork(self.platform);
     }
 
     /// # Safety
@@ -136,89 +162,59 @@ impl<P: Platform> Values<P> {
     pub(crate) unsafe fn unlock_after_fork(&self) {
         // SAFETY: the caller says that the locks are its own.
         unsafe {
-            self.store.force_unlock();
-            self.operations.force_unlock();
+            self.store.unlock_after_fork(self.platform);
+            self.operations.unlock_after_fork(self.platform);
         }
     }
 
     fn operations(&self) -> Option<ValueOperations> {
-        *self.operations.lock()
+        *self.operations.lock(self.platform)
     }
 
+    /// Room for the bytes of a value.
+    pub(crate) fn draft(&self, length: usize) -> Result<Draft<'_, P>, Error> {
+        let operations = self.operations();
+        let block = match operations {
+            Some(_) if length <= SMALL => ptr::null_mut(),
+            Some(_) => blocks::map(length, self.platform)?,
+            None => self.store.lock(self.platform).take(length, self.platform)?,
+        };
+        Ok(Draft { values: self, operations, small: [0; SMALL], block, length })
+    }
+
+    /// A byte array of bytes that the caller lends.
+    ///
     /// # Safety
     /// `data` is readable for `length` bytes.
     pub(crate) unsafe fn make_bytes(&self, data: *const u8, length: i64) -> Result<RtValue, Error> {
-        match self.operations() {
+        if let Some(operations) = self.operations() {
             // SAFETY: the runtime registered this function for exactly this.
-            Some(operations) => Ok(unsafe { (operations.make_bytes)(data, length) }),
-            // SAFETY: the caller's promise.
-            None => unsafe { self.keep(data, length as usize, Sort::Bytes) },
+            return Ok(unsafe { (operations.make_bytes)(data, length) });
         }
-    }
-
-    /// # Safety
-    /// `data` is readable for `length` bytes, which are valid UTF-8.
-    unsafe fn make_string(&self, data: *const u8, length: usize) -> Result<RtValue, Error> {
-        match self.operations() {
-            // SAFETY: the runtime registered this function for exactly this.
-            Some(operations) => Ok(unsafe { (operations.make_string)(data, length as i64) }),
-            // SAFETY: the caller's promise.
-            None => unsafe { self.keep(data, length, Sort::Text) },
+        let mut draft = self.draft(length as usize)?;
+        // SAFETY: `data` by the caller; the draft is fresh and as long.
+        unsafe {
+            ptr::copy_nonoverlapping(data, draft.start(), length as usize);
+            draft.into_bytes()
         }
     }
 
     /// An empty byte array; nil if even that can't be made.
     pub(crate) fn empty_bytes(&self) -> RtValue {
-        // SAFETY: no byte is read.
-        unsafe { self.make_bytes(ptr::dangling(), 0) }.unwrap_or(NIL)
+        // SAFETY: there is no byte.
+        self.draft(0).and_then(|draft| unsafe { draft.into_bytes() }).unwrap_or(NIL)
     }
 
     /// An empty string; nil if even that can't be made.
     pub(crate) fn empty_string(&self) -> RtValue {
-        // SAFETY: no byte is read.
-        unsafe { self.make_string(ptr::dangling(), 0) }.unwrap_or(NIL)
-    }
-
-    /// A string of the bytes, with U+FFFD for what isn't UTF-8.
-    ///
-    /// # Safety
-    /// `data` is readable for `length` bytes. They may change meanwhile: they are read once.
-    pub(crate) unsafe fn make_string_lossy(&self, data: *const u8, length: usize) -> Result<RtValue, Error> {
-        let mut copy = Buffer::new(length, self.platform)?;
-        let copy = copy.start();
-        // SAFETY: `data` by the caller; the buffer has `length` bytes and is ours.
-        let bytes = unsafe {
-            ptr::copy_nonoverlapping(data, copy, length);
-            core::slice::from_raw_parts(copy, length)
-        };
-        if core::str::from_utf8(bytes).is_ok() {
-            // SAFETY: just checked.
-            return unsafe { self.make_string(copy, length) };
-        }
-        let mut total = 0;
-        for_each_piece(bytes, &mut |piece| total += piece.len());
-        let mut text = Buffer::new(total, self.platform)?;
-        let text = text.start();
-        let mut end = text;
-        for_each_piece(bytes, &mut |piece| {
-            // SAFETY: the buffer holds all pieces, one behind the other.
-            unsafe {
-                ptr::copy_nonoverlapping(piece.as_ptr(), end, piece.len());
-                end = end.add(piece.len());
-            }
-        });
-        // SAFETY: the pieces are strings.
-        unsafe { self.make_string(text, total) }
+        self.draft(0).and_then(Draft::into_valid_string).unwrap_or(NIL)
     }
 
     /// The bytes of a byte array. For the runtime's own values the pointer is good until it gets control
     /// again; for the built-in store's until the value is freed.
     pub(crate) fn borrow_bytes(&self, value: RtValue) -> Result<(*const u8, i64), Error> {
         let Some(operations) = self.operations() else {
-            return match self.stored(value) {
-                Some(stored) if stored.sort == Sort::Bytes => Ok((stored.data, stored.length as i64)),
-                _ => Err(Error::BadValue),
-            };
+            return self.store.lock(self.platform).bytes_of(value);
         };
         let (mut data, mut length) = (ptr::null(), -1);
         // SAFETY: the runtime registered this function for exactly this.
@@ -231,53 +227,11 @@ impl<P: Platform> Values<P> {
 
     /// Data and length of a built-in value.
     pub(crate) fn data_of(&self, value: RtValue) -> Result<(*const u8, usize), Error> {
-        let stored = self.stored(value).ok_or(Error::BadValue)?;
-        Ok((stored.data, stored.length))
+        self.store.lock(self.platform).data_of(value)
     }
 
     /// Releases a built-in value. A second time is a *bad value*.
     pub(crate) fn free(&self, value: RtValue) -> Result<(), Error> {
-        let mut store = self.store.lock();
-        let index = store.find(value).ok_or(Error::BadValue)?;
-        let stored = store.values.remove(index).ok_or(Error::BadValue)?;
-        // SAFETY: `keep` took it for this length, and the value is gone.
-        unsafe { store.blocks.give_back(stored.data, stored.length, self.platform) };
-        Ok(())
-    }
-
-    fn stored(&self, value: RtValue) -> Option<Stored> {
-        let store = self.store.lock();
-        store.values.get(store.find(value)?).copied()
-    }
-
-    /// # Safety
-    /// `data` is readable for `length` bytes.
-    unsafe fn keep(&self, data: *const u8, length: usize, sort: Sort) -> Result<RtValue, Error> {
-        let mut store = self.store.lock();
-        let Store { blocks, values, pool } = &mut *store;
-        let copy = blocks.take(length, self.platform)?;
-        // SAFETY: `data` by the caller; the copy is fresh and large enough.
-        unsafe { ptr::copy_nonoverlapping(data, copy, length) };
-        match values.insert(Stored { data: copy, length, sort }, pool, self.platform) {
-            Ok(index) => Ok(store.handle(index)),
-            Err(error) => {
-                // SAFETY: taken above for this length, and nobody has seen it.
-                unsafe { blocks.give_back(copy, length, self.platform) };
-                Err(error)
-            }
-        }
-    }
-}
-
-impl Store {
-    fn handle(&self, index: Index) -> RtValue {
-        let generation = self.values.generation(index).unwrap_or(0) & GENERATION_MASK;
-        (generation as u64) << 35 | (index as u64) << TAG_BITS | TAG
-    }
-
-    fn find(&self, value: RtValue) -> Option<Index> {
-        let index = (value >> TAG_BITS) as Index;
-        self.values.generation(index)?;
-        (self.handle(index) == value).then_some(index)
+        self.store.lock(self.platform).free(value, self.platform)
     }
 }

@@ -162,7 +162,11 @@ fn a_write_stays_inside_its_block() {
         assert_eq!(unsafe { heap.write(a, core::ptr::null(), 1, 0) }, Err(Error::InvalidArgument));
         assert_eq!(heap.publish(a, 101), Err(Error::NotOwned));
         assert_eq!(heap.publish(a + 99, 2), Err(Error::NotOwned));
-        assert_eq!(heap.publish(a, 0), Err(Error::InvalidArgument));
+        assert_eq!(heap.publish(a, -1), Err(Error::InvalidArgument));
+        // An empty range does nothing, anywhere in a block and at its end.
+        assert_eq!([0, 50, 100].map(|offset| heap.publish(a + offset, 0)), [Ok(()); 3]);
+        assert_eq!(heap.publish(a + 101, 0), Err(Error::NotOwned));
+        assert_eq!(heap.publish(0, 0), Err(Error::InvalidArgument));
         assert_eq!(system.moment(), before);
         assert_eq!(write(a, 50, 50), Ok(50));
     });

@@ -1,17 +1,24 @@
-//! A forked child has its parent's functions, in memory of its own: as much of it as was ever written to.
+//! A forked child has its parent's functions, and memory of its own as soon as it writes.
 
 mod support;
 
 use execmem_core::code_heap::Limits;
+use execmem_core::platform::PageRequest;
 use execmem_core::{Error, Policy};
-use execmem_fake::Call;
+use execmem_fake::{Call, Request};
 use support::{Heap, System, write_block as write};
 
 /// Makes this process the child.
 fn fork(system: &System) {
-    assert!(system.runtime.before_fork(), "there is memory to copy");
+    system.runtime.before_fork();
     // SAFETY: `before_fork` was called above; this thread plays the child's only one.
     unsafe { system.runtime.after_fork_in_child() };
+}
+
+/// How many bytes were brought in to be written since the last time, into copies at most.
+fn copied(system: &System) -> usize {
+    let for_write = |request: &Request| request.request == PageRequest::Populate { for_write: true };
+    system.fake.take_requests().into_iter().filter(for_write).map(|request| request.length).sum()
 }
 
 /// Blocks that were written in full, one here, one there, and one that was not written at all.
@@ -55,27 +62,83 @@ fn a_forked_child_has_every_function_and_goes_on_with_the_heap() {
 }
 
 #[test]
-fn what_was_never_written_to_is_not_copied() {
+fn a_fork_copies_nothing_and_a_write_copies_what_was_ever_written_of_its_chunk() {
     let system = System::new(Policy::Dual, 4096);
     let heap = system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap();
     let addresses: Vec<i64> = (0..10).map(|_| heap.alloc(8000).unwrap() as i64).collect();
+    let last = heap.alloc(70_000).unwrap() as i64;
+    write(&heap, last, &[1; 70_000]).unwrap();
     for number in [2, 5, 8] {
         write(&heap, addresses[number], &[1; 8000]).unwrap();
     }
+    copied(&system);
     fork(&system);
-    let copied = system.fake.take_unshared();
+    assert_eq!(copied(&system), 0);
     // Blocks of 8,000 bytes touch three pages at most.
-    assert!((3 * 8000..=9 * 4096).contains(&copied), "{copied} bytes");
+    write(&heap, addresses[5], &[2; 8000]).unwrap();
+    let bytes = copied(&system);
+    assert!((3 * 8000..=9 * 4096).contains(&bytes), "{bytes} bytes");
+    write(&heap, addresses[2], &[2; 8000]).unwrap();
+    assert_eq!(copied(&system), 0, "the chunk is this process's own now");
+    fork(&system);
+    heap.free(last).unwrap();
+    heap.free(addresses[8]).unwrap();
+    assert!(copied(&system) > 0, "traps are written too");
+    system.fake.verify();
 }
 
 #[test]
-fn a_child_without_memory_has_functions_that_it_can_neither_run_nor_write() {
+fn a_write_view_that_was_handed_out_is_copied_at_the_fork() {
+    let system = System::new(Policy::Dual, 4096);
+    let heap = system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap();
+    let address = heap.alloc(100).unwrap() as i64;
+    let view = heap.write_view(address).unwrap();
+    copied(&system);
+    fork(&system);
+    assert!(copied(&system) > 0);
+    system.poke(view, &[7; 100]);
+    heap.publish(address, 100).unwrap();
+    assert_eq!(system.fake.executed(address as usize, 100), [7; 100]);
+    write(&heap, address, &[8; 100]).unwrap();
+    assert_eq!(copied(&system), 0);
+    system.fake.verify();
+}
+
+#[test]
+fn a_write_after_a_fork_that_finds_no_memory_fails_and_nothing_else_does() {
+    for call in [Call::Map, Call::MapAgain] {
+        let system = System::new(Policy::Dual, 4096);
+        let heap =
+            system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap();
+        let address = heap.alloc(1000).unwrap() as i64;
+        write(&heap, address, &[1; 1000]).unwrap();
+        heap.publish(address, 1000).unwrap();
+        fork(&system);
+        system.fake.fail_always(call, Error::NoMemory);
+        assert_eq!(write(&heap, address, &[2; 1000]), Err(Error::NoMemory));
+        assert_eq!(heap.write_view(address), Err(Error::NoMemory));
+        assert_eq!(heap.patch(address, 0), Err(Error::NoMemory));
+        assert_eq!(heap.free(address), Err(Error::NoMemory));
+        assert_eq!(heap.publish(address, 1000), Ok(()));
+        assert_eq!(system.runtime.is_executable(address), Ok(true));
+        assert_eq!(system.fake.executed(address as usize, 1000), [1; 1000]);
+        system.fake.clear_faults();
+        assert_eq!(write(&heap, address, &[2; 1000]), Ok(1000));
+        heap.publish(address, 1000).unwrap();
+        assert_eq!(system.fake.executed(address as usize, 1000), [2; 1000]);
+        system.fake.verify();
+    }
+}
+
+#[test]
+fn a_child_without_memory_for_what_can_not_wait_can_neither_run_nor_write_it() {
     let system = System::new(Policy::Dual, 4096);
     let heap = system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap();
     let address = heap.alloc(1000).unwrap() as i64;
     write(&heap, address, &[1; 1000]).unwrap();
     heap.publish(address, 1000).unwrap();
-    system.fake.fail_always(Call::Unshare, Error::NoMemory);
+    heap.write_view(address).unwrap();
+    system.fake.fail_always(Call::Map, Error::NoMemory);
     fork(&system);
     assert_eq!(system.runtime.is_executable(address), Ok(false));
     assert_eq!(write(&heap, address, &[2; 1000]), Err(Error::WrongProtection));

@@ -135,34 +135,3 @@ fn after_a_write_by_flip_no_page_is_writable() {
         assert!(system.mapped().iter().all(|(_, _, protection)| *protection == Protection::RX));
     }
 }
-
-#[test]
-fn a_forked_child_gets_dual_memory_of_its_own_or_none_that_it_could_run() {
-    for has_memory in [true, false] {
-        let system = System::new(Policy::Dual, 4096);
-        let code = system.runtime.alloc_exec(5000).unwrap();
-        system.publish(code, &CODE);
-        let data = system.runtime.alloc_rw(100).unwrap();
-        system.write(data, &OTHER).unwrap();
-        if !has_memory {
-            system.fake.fail_always(Call::Unshare, Error::NoMemory);
-        }
-        assert!(system.runtime.before_fork(), "there is memory to copy");
-        // SAFETY: `before_fork` was called above; this thread plays the child's only one.
-        unsafe { system.runtime.after_fork_in_child() };
-        if has_memory {
-            assert_eq!(system.read(code, CODE.len()), Ok(CODE.to_vec()));
-            assert_eq!(system.read(data, OTHER.len()), Ok(OTHER.to_vec()));
-            system.publish(code, &OTHER);
-            assert_eq!(system.fake.executed(code, OTHER.len()), OTHER);
-            system.runtime.make_executable(data as i64, 100).unwrap();
-        } else {
-            assert!(system.mapped().iter().all(|(_, _, protection)| *protection == Protection::NONE));
-            assert_eq!(system.runtime.is_executable(code as i64), Ok(false));
-            assert_eq!(system.write(code, &OTHER), Err(Error::WrongProtection));
-        }
-        assert_eq!(system.runtime.free_exec(code as i64, 5000), Ok(()));
-        assert_eq!(system.runtime.free_exec(data as i64, 100), Ok(()));
-        assert_eq!(system.mapped(), []);
-    }
-}

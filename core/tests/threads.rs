@@ -2,8 +2,7 @@
 
 mod support;
 
-use execmem_core::runtime::MapRequest;
-use execmem_core::{Error, MapFlags, Policy, Protection};
+use execmem_core::{Error, Policy, Protection};
 use execmem_fake::Call;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -39,17 +38,13 @@ fn a_copy_is_never_torn_from_under_by_a_free() {
 }
 
 #[test]
-fn an_unmap_waits_for_the_read_that_is_under_way() {
+fn a_free_waits_for_the_flush_that_is_under_way() {
     let system = System::new(Policy::Rwx, 4096);
-    system.fake.add_file(c"file", &[7; 100]);
-    let flags = MapFlags::PRIVATE;
-    let request =
-        MapRequest { path: Some(c"file"), protection: Protection::READ, flags, offset: 0, length: 0 };
-    let (address, _) = system.runtime.map_file(request).unwrap();
+    let address = system.runtime.alloc_exec(100).unwrap() as i64;
     let (is_inside, may_go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (inside, go) = (is_inside.clone(), may_go.clone());
     system.fake.observe(move |event| {
-        if event.call == Call::Request {
+        if event.call == Call::FlushIcache {
             inside.store(true, SeqCst);
             while !go.load(SeqCst) {
                 thread::yield_now();
@@ -58,12 +53,12 @@ fn an_unmap_waits_for_the_read_that_is_under_way() {
     });
     let unmaps = system.fake.count(Call::Unmap);
     thread::scope(|scope| {
-        scope.spawn(|| assert_eq!(system.read(address, 100), Ok(vec![7; 100])));
+        scope.spawn(|| system.runtime.flush_icache(address, 100).unwrap());
         while !is_inside.load(SeqCst) {
             thread::yield_now();
         }
-        scope.spawn(|| system.runtime.unmap(address as i64, 100).unwrap());
-        // Time enough for an unmap that doesn't wait. One that does is never early, however slow the machine.
+        scope.spawn(|| system.runtime.free_exec(address, 100).unwrap());
+        // Time enough for a free that doesn't wait. One that does is never early, however slow the machine.
         for _ in 0..if cfg!(miri) { 50 } else { 5000 } {
             thread::yield_now();
         }

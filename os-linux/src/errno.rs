@@ -8,6 +8,12 @@ pub(crate) fn number() -> i32 {
     unsafe { *libc::__errno_location() }
 }
 
+/// Where the thread's number is: every thread has a place of its own.
+pub(crate) fn place() -> usize {
+    // SAFETY: asks for an address.
+    unsafe { libc::__errno_location() }.addr()
+}
+
 /// Runs `work` and puts the caller's `errno` back: lookups may run in a signal handler.
 pub(crate) fn preserved<R>(work: impl FnOnce() -> R) -> R {
     let before = number();

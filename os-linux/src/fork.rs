@@ -1,19 +1,24 @@
-//! Forking: the core is told before and after, and the parent waits for the child's copy.
+//! Forking: the core is told before and after.
 //!
-//! `vfork` and `posix_spawn` run none of this: their child shares everything until it executes another
-//! program.
+//! We ask for that as soon as the library is loaded: the C library calls whoever asked first last before a fork and
+//! first after it. Others may have asked still earlier, and call the library in between, in the thread that forks and
+//! holds all locks: see [`wait`].
+//!
+//! `vfork`, `posix_spawn` and a raw `clone` run none of this: their child shares dual memory with its parent, so it
+//! must not write to any before it executes another program.
 
 use crate::RUNTIME;
-use crate::errno::{preserved, retried};
-use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use libc::c_int;
+use crate::errno::{self, preserved};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use execmem_core::platform::Turn;
 
-/// Both ends of the pipe on which the parent waits; -1: none.
-static READ_END: AtomicI32 = AtomicI32::new(-1);
-static WRITE_END: AtomicI32 = AtomicI32::new(-1);
+/// Runs when the library is loaded, before the program's own code.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static WATCH: extern "C" fn() = watch;
 
 /// Asks the C library to call us around forks; once is enough.
-pub(crate) fn watch() {
+pub(crate) extern "C" fn watch() {
     static WATCHED: AtomicBool = AtomicBool::new(false);
     if !WATCHED.load(Ordering::Relaxed) && !WATCHED.swap(true, Ordering::Relaxed) {
         // SAFETY: the functions fit. Without memory for it, forks go unnoticed: the child shares dual memory.
@@ -21,41 +26,60 @@ pub(crate) fn watch() {
     }
 }
 
+/// The thread that holds all locks for a fork, told apart by its place for `errno`, which its copy in the child has
+/// too; 0: none.
+static FORKING: AtomicUsize = AtomicUsize::new(0);
+/// The process that it is in, before the fork.
+static PROCESS: AtomicI32 = AtomicI32::new(0);
+
+fn process() -> i32 {
+    // SAFETY: asks for a number.
+    unsafe { libc::getpid() }
+}
+
 extern "C" fn prepare() {
-    if RUNTIME.before_fork() {
-        let mut ends = [-1; 2];
-        // SAFETY: room for two numbers. Without a pipe the parent doesn't wait.
-        preserved(|| unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) });
-        READ_END.store(ends[0], Ordering::Relaxed);
-        WRITE_END.store(ends[1], Ordering::Relaxed);
-    }
+    preserved(|| RUNTIME.before_fork());
+    PROCESS.store(process(), Ordering::Relaxed);
+    FORKING.store(errno::place(), Ordering::Release);
 }
 
-/// Nothing is written to dual memory before the child has its copy: it closes its end, or dies.
 extern "C" fn parent() {
-    close(&WRITE_END);
-    let end = READ_END.load(Ordering::Relaxed);
-    if end >= 0 {
-        let mut byte = 0u8;
-        // SAFETY: room for a byte; nobody writes one, so this ends with the last writer.
-        let _ = preserved(|| retried(|| unsafe { libc::read(end, (&raw mut byte).cast(), 1) }));
+    if FORKING.swap(0, Ordering::AcqRel) != 0 {
+        // SAFETY: `prepare` ran in this thread, which is not in a child.
+        preserved(|| unsafe { RUNTIME.after_fork_in_parent() });
     }
-    close(&READ_END);
-    // SAFETY: `prepare` ran in this thread.
-    unsafe { RUNTIME.after_fork_in_parent() };
 }
 
+/// Also called by whoever finds out first that this is a child.
 extern "C" fn child() {
-    close(&READ_END);
-    // SAFETY: `prepare` ran in the thread that this one is the copy of; a child has one thread.
-    preserved(|| unsafe { RUNTIME.after_fork_in_child() });
-    close(&WRITE_END);
+    if FORKING.swap(0, Ordering::AcqRel) != 0 {
+        // SAFETY: `prepare` ran in the thread that this one is the copy of, and a child has one thread.
+        preserved(|| unsafe { RUNTIME.after_fork_in_child() });
+    }
 }
 
-fn close(end: &AtomicI32) {
-    let file: c_int = end.swap(-1, Ordering::Relaxed);
-    if file >= 0 {
-        // SAFETY: the pipe is ours.
-        preserved(|| unsafe { libc::close(file) });
+/// Sleeps while a word has a value. The thread that forks waits for nobody: another handler of its fork is asking.
+/// In the parent it goes on under its own locks; in the child it does first what our handler would do later.
+pub(crate) fn wait(word: &AtomicU32, value: u32) -> Turn {
+    if FORKING.load(Ordering::Acquire) == errno::place() {
+        if process() == PROCESS.load(Ordering::Relaxed) {
+            return Turn::HeldForFork;
+        }
+        child();
+        return Turn::Again;
     }
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: reads the word, and sleeps at most; what ends the sleep doesn't matter.
+    preserved(|| unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, core::ptr::null::<libc::timespec>())
+    });
+    Turn::Again
+}
+
+/// Wakes one thread that sleeps for a word, or all.
+pub(crate) fn wake(word: &AtomicU32, everybody: bool) {
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    let most = if everybody { i32::MAX } else { 1 };
+    // SAFETY: the word's address is a name here; nothing is read.
+    preserved(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, most) });
 }

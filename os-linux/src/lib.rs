@@ -25,7 +25,8 @@ pub use exports::*;
 
 use core::ffi::CStr;
 use core::ops::ControlFlow;
-use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, View, Views};
+use core::sync::atomic::AtomicU32;
+use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, Turn, Views};
 use execmem_core::{Error, Protection, Runtime, Span};
 
 static RUNTIME: Runtime<Linux> = Runtime::new(Linux);
@@ -74,16 +75,6 @@ unsafe impl Platform for Linux {
         unsafe { pages::map_again(source, onto) }
     }
 
-    unsafe fn unshare(
-        self,
-        source: Span,
-        used: &mut dyn Iterator<Item = Span>,
-        views: &mut dyn Iterator<Item = View>,
-    ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { pages::unshare(source, used, views) }
-    }
-
     fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {
         mappings::visit(from, visit)
     }
@@ -112,6 +103,14 @@ unsafe impl Platform for Linux {
 
     fn may_run_on_other_cores(self) -> bool {
         !cores::is_single_threaded()
+    }
+
+    fn wait(self, word: &AtomicU32, value: u32) -> Turn {
+        fork::wait(word, value)
+    }
+
+    fn wake(self, word: &AtomicU32, everybody: bool) {
+        fork::wake(word, everybody);
     }
 
     fn print(self, line: &[u8]) {

@@ -3,7 +3,7 @@
 use crate::errno::{check, last, number};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use execmem_core::platform::{Memory, PageRequest, View, Views};
+use execmem_core::platform::{Memory, PageRequest, Views};
 use execmem_core::{Advice, Error, Protection, Span};
 use libc::c_int;
 
@@ -141,59 +141,6 @@ fn memory_file(length: usize) -> Result<c_int, Error> {
         return Err(error);
     }
     Ok(file)
-}
-
-/// # Safety
-/// As [`Platform::unshare`](execmem_core::Platform::unshare).
-pub(crate) unsafe fn unshare(
-    source: Span,
-    used: &mut dyn Iterator<Item = Span>,
-    views: &mut dyn Iterator<Item = View>,
-) -> Result<(), Error> {
-    let file = memory_file(source.length())?;
-    let copied = (|| {
-        let copy = mmap(source.length(), Protection::RW, libc::MAP_SHARED, file, None)?;
-        // SAFETY: the source is readable; the copy is as long, fresh and ours, and unmapped when it is done.
-        unsafe {
-            let filled = fill(copy, source, used);
-            libc::munmap(ptr::with_exposed_provenance_mut(copy), source.length());
-            filled?;
-        }
-        for View { pages, offset, protection } in views {
-            let (protection, flags) = (native(protection), libc::MAP_SHARED | libc::MAP_FIXED);
-            // SAFETY: replaces pages that are ours, by the caller's word, with the same contents.
-            let view =
-                unsafe { libc::mmap(pointer(pages), pages.length(), protection, flags, file, offset as _) };
-            if view == libc::MAP_FAILED {
-                return Err(last());
-            }
-        }
-        Ok(())
-    })();
-    // SAFETY: the file is ours; the mappings keep the memory.
-    unsafe { libc::close(file) };
-    copied
-}
-
-/// Copies parts of the source to where they belong in fresh pages at `copy`.
-///
-/// # Safety
-/// The parts are readable, and `copy` is writable for the source's length.
-unsafe fn fill(copy: usize, source: Span, used: &mut dyn Iterator<Item = Span>) -> Result<(), Error> {
-    for part in used {
-        let target = Span::new((copy + part.start() - source.start()) as i64, part.length() as i64)?;
-        // SAFETY: the caller's promise.
-        unsafe {
-            // A store to a page that the system has no memory for would end the process.
-            match request(target, PageRequest::Populate { for_write: true }) {
-                Ok(()) | Err(Error::Unsupported) => {}
-                Err(error) => return Err(error),
-            }
-            let from = ptr::with_exposed_provenance::<u8>(part.start());
-            ptr::copy_nonoverlapping(from, pointer(target).cast(), part.length());
-        }
-    }
-    Ok(())
 }
 
 /// # Safety

@@ -213,13 +213,15 @@ pub unsafe fn rt_try_call<P: Platform>(
     Ok(true)
 }
 
-pub unsafe fn rt_is_executable<P: Platform>(runtime: &Runtime<P>, address: i64) -> Outcome<bool> {
-    runtime.is_executable(address)
+pub unsafe fn rt_is_executable<P: Platform>(runtime: &Runtime<P>, address: i64) -> bool {
+    runtime.is_executable(address).unwrap_or(false)
 }
 
-pub unsafe fn rt_get_protection<P: Platform>(runtime: &Runtime<P>, address: i64) -> Outcome<i32> {
-    let protection = runtime.protection_at(address)?.ok_or(Error::NotFound)?;
-    Ok(protection.bits().into())
+pub unsafe fn rt_get_protection<P: Platform>(runtime: &Runtime<P>, address: i64) -> i32 {
+    match runtime.protection_at(address) {
+        Ok(Some(protection)) => protection.bits().into(),
+        Ok(None) | Err(_) => -1,
+    }
 }
 
 pub unsafe fn rt_set_protection<P: Platform>(

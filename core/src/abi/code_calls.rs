@@ -68,18 +68,13 @@ pub unsafe fn rt_code_free<P: Platform>(runtime: &Runtime<P>, address: i64) -> O
     done(runtime.code_heap().free(address))
 }
 
-pub unsafe fn rt_code_find<P: Platform>(
-    runtime: &Runtime<P>,
-    address: i64,
-    out: *mut RtCodeBlock,
-) -> Outcome<bool> {
-    if out.is_null() {
-        return Err(Error::InvalidArgument);
+pub unsafe fn rt_code_find<P: Platform>(runtime: &Runtime<P>, address: i64, out: *mut RtCodeBlock) -> bool {
+    let found = runtime.find_block(address).filter(|_| !out.is_null());
+    if let Some(block) = found {
+        // SAFETY: the C caller gave room for a block.
+        unsafe { out.write(RtCodeBlock { address: block.address as i64, size: block.size as i64 }) };
     }
-    let block = runtime.find_block(address).ok_or(Error::NotOwned)?;
-    // SAFETY: the C caller gave room for a block.
-    unsafe { out.write(RtCodeBlock { address: block.address as i64, size: block.size as i64 }) };
-    Ok(true)
+    found.is_some()
 }
 
 pub unsafe fn rt_code_set_limit<P: Platform>(runtime: &Runtime<P>, bytes: i64) -> Outcome<bool> {

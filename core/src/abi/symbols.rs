@@ -65,12 +65,15 @@ macro_rules! for_each_symbol {
         fn rt_call_function_1(r#fn: i64, a: i64) -> i64, else -1;
         /// As `rt_call_function_0`, with two arguments.
         fn rt_call_function_2(r#fn: i64, a: i64, b: i64) -> i64, else -1;
-        /// Whether the page at any address can be executed. Takes no lock.
-        fn rt_is_executable(address: i64) -> bool, else false;
-        /// The `RT_PROT_*` bits of the page at any address; -1 if nothing is mapped there. Takes no lock.
-        fn rt_get_protection(address: i64) -> i32, else -1;
+        /// Whether the page at any address can be executed. A lookup: it takes no lock, allocates nothing and leaves
+        /// `rt_last_error` alone, so that a signal handler may call it.
+        fn rt_is_executable(address: i64) -> bool;
+        /// The `RT_PROT_*` bits of the page at any address; -1 if nothing is mapped there. A lookup, as
+        /// `rt_is_executable` is.
+        fn rt_get_protection(address: i64) -> i32;
         /// Sets the protection of exactly the pages that the range touches. EXEC makes caches coherent; WRITE
-        /// with EXEC only under policy `rwx`.
+        /// with EXEC only under policy `rwx`. An empty range at an address of a live region, its end included, does
+        /// nothing and succeeds: so it is for every function that names pages, and for `rt_code_publish`.
         fn rt_set_protection(address: i64, size: i64, prot: i32) -> bool, else false;
         /// Requested bytes of all live memory of `rt_alloc_exec_memory` and `rt_alloc_rw_memory`. Never fails.
         fn rt_exec_memory_total() -> i64;
@@ -151,8 +154,9 @@ macro_rules! for_each_symbol {
         /// Frees the live block that starts at an address; any other address is not owned. What was written
         /// there is replaced by trap instructions.
         fn rt_code_free(address: i64) -> bool, else false;
-        /// Finds the live block that holds an address. Takes no lock, and may be called in a signal handler.
-        fn rt_code_find(address: i64, out: *mut RtCodeBlock) -> bool, else false;
+        /// Finds the live block that holds an address; false if there is none, or `out` is NULL. A lookup, as
+        /// `rt_is_executable` is.
+        fn rt_code_find(address: i64, out: *mut RtCodeBlock) -> bool;
         /// Sets the most bytes of code pages that the code heap may have, above 0. What it has already stays.
         fn rt_code_set_limit(bytes: i64) -> bool, else false;
         /// `RT_ERROR_*` of this thread's last failed call; `RT_ERROR_NONE` if none has failed. Calls that

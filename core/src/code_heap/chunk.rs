@@ -15,6 +15,7 @@ use super::bits::Bits;
 use super::blocks::Block;
 use super::classes::{Index, LONGEST};
 use super::runs::Summary;
+use crate::registry::{Kind, Region};
 use crate::span::Span;
 use core::ops::Range;
 use core::sync::atomic::{
@@ -87,6 +88,10 @@ pub(super) struct Chunk {
     pub(super) renewing_step: AtomicU64,
     reservation: AtomicU32,
     pub(super) live: AtomicU32,
+    /// The fork since which no other process has the memory behind its views.
+    pub(super) epoch: AtomicU32,
+    /// Whether somebody was told where its write view is, and may be storing there at any moment.
+    pub(super) is_lent: AtomicBool,
     /// Bytes of its pages, also while it waits to be unmapped.
     mapped: AtomicUsize,
     /// The next record in a list of chunks, as number + 1.
@@ -110,6 +115,7 @@ pub(super) struct Parts {
     pub(super) single: usize,
     pub(super) owner: Owner,
     pub(super) reservation: u32,
+    pub(super) epoch: u32,
 }
 
 /// The heap and the shard of it that a chunk belongs to.
@@ -142,6 +148,8 @@ impl Chunk {
             owner: AtomicU64::new(0),
             reservation: AtomicU32::new(0),
             live: AtomicU32::new(0),
+            epoch: AtomicU32::new(0),
+            is_lent: AtomicBool::new(false),
             mapped: AtomicUsize::new(0),
             has_executed: AtomicBool::new(false),
             renewing_step: AtomicU64::new(0),
@@ -173,7 +181,19 @@ impl Chunk {
         self.single.store(parts.single, Ordering::Relaxed);
         self.owner.store(parts.owner.pack(), Ordering::Relaxed);
         self.reservation.store(parts.reservation, Ordering::Relaxed);
+        self.epoch.store(parts.epoch, Ordering::Relaxed);
+        self.is_lent.store(false, Ordering::Relaxed);
         self.life.store(life.wrapping_add(2), Ordering::Release);
+    }
+
+    /// The region that it is.
+    pub(super) fn region(&self) -> Region {
+        let writable_view = self.writable.load(Ordering::Relaxed);
+        Region {
+            writable_view,
+            chunk: self.number + 1,
+            ..Region::new(Kind::HeapChunk, self.base(), self.length())
+        }
     }
 
     pub(super) fn base(&self) -> usize {

@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::memory::UNIT;
 use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
-use crate::registry::{Access, Kind, Region, Wanted};
-use crate::span::{Span, round_up};
+use crate::registry::{Access, Wanted};
+use crate::span::round_up;
 use core::sync::atomic::Ordering;
 
 /// So many chunks at least physical memory has room for.
@@ -75,7 +75,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let granules = if single == 0 { ((length >> granule_bits) as u32).max(2) } else { 1 };
         let record = self.shared(|shared| shared.records.take(granules, &heaps.directory, platform));
         let chunk = record.inspect_err(|_| {
-            self.unmap_unseen(views, length);
+            self.runtime.unmap_views(views, length);
             self.shared(|shared| shared.reservations.leave(reservation));
         })?;
         let (base, writable) = (views.address, views.writable);
@@ -88,13 +88,9 @@ impl<P: Platform> CodeHeap<'_, P> {
             single,
             owner,
             reservation,
+            epoch: self.runtime.epoch(),
         });
-        let region = Region {
-            writable_view: writable,
-            chunk: chunk.number + 1,
-            ..Region::new(Kind::HeapChunk, base, length)
-        };
-        match self.runtime.register(region, policy.code_protection()) {
+        match self.runtime.register(chunk.region(), policy.code_protection()) {
             Ok(_) => Ok(chunk),
             Err(error) => {
                 self.forget_record(chunk);
@@ -141,7 +137,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         if wished < ALIGNMENT {
             return self.admit(chosen, length, true).ok_or(Error::NoMemory);
         }
-        self.unmap_unseen(chosen, length);
+        self.runtime.unmap_views(chosen, length);
         let views = platform.map(length, memory, Some(wished))?;
         self.admit(views, length, true).ok_or(Error::NoMemory)
     }
@@ -156,33 +152,26 @@ impl<P: Platform> CodeHeap<'_, P> {
             }
         });
         if index.is_none() {
-            self.unmap_unseen(views, length);
+            self.runtime.unmap_views(views, length);
         }
         index.map(|index| (views, index))
     }
 
     fn shared<R>(&self, work: impl FnOnce(&mut Shared) -> R) -> R {
-        work(&mut self.runtime.heaps.shared.lock())
+        work(&mut self.runtime.heaps.shared.lock(self.runtime.platform))
     }
 
     /// A shard's lock, with room for one more chunk. No other lock is taken while it is held.
-    pub(super) fn lock_with_vacancy<'a>(&self, shard: &'a Shard) -> Result<Guard<'a>, Error> {
+    pub(super) fn lock_with_vacancy<'a>(&self, shard: &'a Shard) -> Result<Guard<'a, P>, Error> {
+        let platform = self.runtime.platform;
         loop {
-            let roster = shard.lock();
+            let roster = shard.lock(platform);
             if roster.vacancy().is_some() {
                 return Ok(roster);
             }
             drop(roster);
-            let unit = self.shared(|shared| shared.records.pool().take(self.runtime.platform, UNIT))?;
-            shard.lock().extend(unit);
-        }
-    }
-
-    /// Unmaps pages that nobody has seen. What can't be unmapped is lost, and nothing else is.
-    fn unmap_unseen(&self, views: Views, length: usize) {
-        for view in [views.address, views.writable].into_iter().filter(|view| *view != 0) {
-            // SAFETY: mapped just now, and nobody has seen it.
-            let _ = unsafe { self.runtime.platform.unmap(Span::from_parts(view, length)) };
+            let unit = self.shared(|shared| shared.records.pool().take(platform, UNIT))?;
+            shard.lock(platform).extend(unit);
         }
     }
 
@@ -234,7 +223,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     pub(super) fn return_empty_chunks(&self) -> bool {
         let mut found = false;
         for shard in &self.heap.shards {
-            let mut roster = shard.lock();
+            let mut roster = shard.lock(self.runtime.platform);
             while let Some(chunk) = shard.remove_empty(&mut roster, None, &self.runtime.heaps.directory) {
                 self.heap.empty_chunk_used();
                 chunk.disown();
@@ -248,7 +237,7 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// Ends all blocks and gives all chunks back.
     pub(super) fn release_all(&self) {
-        self.runtime.heaps.end_all(self.heap);
+        self.runtime.heaps.end_all(self.heap, self.runtime.platform);
         self.sweep();
         self.heap.retire();
     }

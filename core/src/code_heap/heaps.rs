@@ -6,6 +6,7 @@ use super::directory::{Directory, Records};
 use super::reservation::Reservations;
 use super::shard::{Guard, SHARDS, Shard};
 use crate::error::Error;
+use crate::lock::Lock;
 use crate::memory::UNIT;
 use crate::platform::Platform;
 use crate::policy::Policy;
@@ -15,7 +16,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsiz
 /// All heaps of a runtime.
 pub(crate) struct Heaps {
     pub(super) directory: Directory,
-    pub(super) shared: spin::Mutex<Shared>,
+    pub(super) shared: Lock<Shared>,
     default: Heap,
     /// The other heaps, a list through `Heap::next`. A heap that is dropped waits there for its next user.
     others: AtomicPtr<Heap>,
@@ -62,7 +63,7 @@ impl Heaps {
     pub(crate) const fn new() -> Self {
         Self {
             directory: Directory::new(),
-            shared: spin::Mutex::new(Shared { records: Records::new(), reservations: Reservations::new() }),
+            shared: Lock::new(Shared { records: Records::new(), reservations: Reservations::new() }),
             default: Heap::new(0),
             others: AtomicPtr::new(ptr::null_mut()),
         }
@@ -74,7 +75,7 @@ impl Heaps {
 
     /// A heap for a new user.
     pub(super) fn add(&self, limits: Limits, platform: impl Platform) -> Result<&Heap, Error> {
-        let mut shared = self.shared.lock();
+        let mut shared = self.shared.lock(platform);
         let idle = self.others().find(|heap| !heap.in_use.load(Ordering::Relaxed));
         let heap = match idle {
             Some(heap) => heap,
@@ -115,10 +116,10 @@ impl Heaps {
     }
 
     /// Ends all blocks of a heap. All its chunks wait to be unmapped.
-    pub(super) fn end_all(&self, heap: &Heap) {
-        let used = self.shared.lock().records.used();
+    pub(super) fn end_all(&self, heap: &Heap, platform: impl Platform) {
+        let used = self.shared.lock(platform).records.used();
         for (index, shard) in heap.shards.iter().enumerate() {
-            let mut roster = shard.lock();
+            let mut roster = shard.lock(platform);
             let owner = Owner { heap: heap.id, shard: index as u32 };
             roster.clear(&self.directory);
             for chunk in (0..used).filter_map(|number| self.directory.get(number)) {
@@ -132,13 +133,13 @@ impl Heaps {
     }
 
     /// Figures of all heaps together.
-    pub(crate) fn figures(&self) -> Figures {
+    pub(crate) fn figures(&self, platform: impl Platform) -> Figures {
         let mut figures = Figures::default();
         for heap in self.all() {
             figures.chunks += heap.chunks.load(Ordering::Relaxed) as i64;
             figures.chunk_bytes += heap.mapped.load(Ordering::Relaxed) as i64;
         }
-        let shared = self.shared.lock();
+        let shared = self.shared.lock(platform);
         figures.record_bytes += shared.records.bytes() as i64;
         figures.reservations = shared.reservations.count() as i64;
         let used = shared.records.used();
@@ -178,15 +179,19 @@ impl Heap {
 
     /// The first shard from `preferred` on whose lock is free; if none is, waits for that one.
     #[inline]
-    pub(super) fn lock_any(&self, preferred: usize) -> (usize, &Shard, Guard<'_>) {
+    pub(super) fn lock_any<P: Platform>(
+        &self,
+        preferred: usize,
+        platform: P,
+    ) -> (usize, &Shard, Guard<'_, P>) {
         for index in preferred..preferred + SHARDS {
             let shard = self.shard(index);
-            if let Some(contents) = shard.try_lock() {
+            if let Some(contents) = shard.try_lock(platform) {
                 return (index % SHARDS, shard, contents);
             }
         }
         let shard = self.shard(preferred);
-        (preferred, shard, shard.lock())
+        (preferred, shard, shard.lock(platform))
     }
 
     pub(super) fn policy(&self) -> Option<Policy> {

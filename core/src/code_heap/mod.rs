@@ -116,7 +116,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             return self.alloc_alone(size, None);
         }
         let request = self.request(size)?;
-        let (index, shard, mut roster) = self.heap.lock_any(shard::preferred());
+        let (index, shard, mut roster) = self.heap.lock_any(shard::preferred(), self.runtime.platform);
         match shard.alloc(&mut roster, request, &self.runtime.heaps.directory) {
             Some(given) => Ok(self.accept(given)),
             None => {
@@ -166,7 +166,11 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// A block out of the free space of any shard.
     fn alloc_anywhere(&self, request: Request, reach: Option<Reach>) -> Option<usize> {
-        self.heap.shards.iter().find_map(|shard| self.alloc_in(shard, &mut shard.lock(), request, reach))
+        let platform = self.runtime.platform;
+        self.heap
+            .shards
+            .iter()
+            .find_map(|shard| self.alloc_in(shard, &mut shard.lock(platform), request, reach))
     }
 
     fn alloc_in(
@@ -216,7 +220,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             other => other?,
         };
         let shard = self.heap.shard(index);
-        let _roster = shard.lock();
+        let _roster = shard.lock(self.runtime.platform);
         chunk.start_block(0, size);
         Ok(chunk.base())
     }
@@ -225,7 +229,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// it holds nothing but trap instructions afterwards.
     pub fn free(&self, address: i64) -> Result<(), Error> {
         let (chunk, shard) = self.chunk_of(address)?;
-        let mut roster = shard.lock();
+        let mut roster = shard.lock(self.runtime.platform);
         let start = self.live_start(chunk, shard, address)?;
         if is_set(chunk.tables.marks, start) {
             let block = Block { address: address as usize, size: chunk.size_at(start) };

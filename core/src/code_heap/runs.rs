@@ -130,6 +130,7 @@ impl Chunk {
 
     /// Makes the whole chunk, in which no block is live, one free run.
     pub(super) fn reset(&self) {
+        self.is_lent.store(false, Ordering::Relaxed);
         self.forget_all_runs();
         self.free_run(0..self.granules() as usize);
     }

@@ -3,7 +3,9 @@
 use super::chunk::Chunk;
 use super::directory::Directory;
 use super::roster::Roster;
+use crate::lock::{self, Lock};
 use crate::near::Reach;
+use crate::platform::Platform;
 
 /// How many shards a heap has.
 pub(super) const SHARDS: usize = 8;
@@ -11,7 +13,7 @@ pub(super) const SHARDS: usize = 8;
 /// A lock, the chunks under it, and what is free in them. Shards don't share cache lines.
 #[repr(align(128))]
 pub(super) struct Shard {
-    roster: spin::Mutex<Roster>,
+    roster: Lock<Roster>,
 }
 
 /// What is asked of a shard.
@@ -29,26 +31,33 @@ pub(super) struct Given {
     pub(super) was_empty: bool,
 }
 
-pub(super) type Guard<'a> = spin::MutexGuard<'a, Roster>;
+pub(super) type Guard<'a, P> = lock::Guard<'a, Roster, P>;
 
 impl Shard {
     pub(super) const fn new() -> Self {
-        Self { roster: spin::Mutex::new(Roster::new()) }
+        Self { roster: Lock::new(Roster::new()) }
     }
 
-    pub(super) fn lock(&self) -> Guard<'_> {
-        self.roster.lock()
+    #[inline]
+    pub(super) fn lock<P: Platform>(&self, platform: P) -> Guard<'_, P> {
+        self.roster.lock(platform)
     }
 
-    pub(super) fn try_lock(&self) -> Option<Guard<'_>> {
-        self.roster.try_lock()
+    #[inline]
+    pub(super) fn try_lock<P: Platform>(&self, platform: P) -> Option<Guard<'_, P>> {
+        self.roster.try_lock(platform)
+    }
+
+    /// Takes the lock until [`unlock_after_fork`](Self::unlock_after_fork).
+    pub(super) fn lock_for_fork(&self, platform: impl Platform) {
+        self.roster.lock_for_fork(platform);
     }
 
     /// # Safety
-    /// This thread leaked the guard of [`lock`](Self::lock), or is the copy of the one that did.
-    pub(super) unsafe fn force_unlock(&self) {
+    /// This thread took the lock with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did.
+    pub(super) unsafe fn unlock_after_fork(&self, platform: impl Platform) {
         // SAFETY: the caller says that the lock is its own.
-        unsafe { self.roster.force_unlock() };
+        unsafe { self.roster.unlock_after_fork(platform) };
     }
 
     /// A block out of the shard's free runs, if one fits.

@@ -4,6 +4,7 @@ use super::CodeHeap;
 use super::bits::{clear, set};
 use super::blocks::Block;
 use super::chunk::Chunk;
+use super::shard::Shard;
 use crate::error::Error;
 use crate::icache::TRAP;
 use crate::platform::{PageRequest, Platform};
@@ -73,10 +74,10 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// behind it: a store there costs no call. *Unsupported* unless the heap's policy is `dual`.
     pub fn write_view(&self, address: i64) -> Result<usize, Error> {
         self.with_block(address, |chunk, block| {
-            let view = chunk.view_of(address as usize).ok_or(Error::Unsupported)?;
-            self.check_view(view)?;
+            let view = self.view_to_write(chunk, address as usize)?.ok_or(Error::Unsupported)?;
             self.populate(chunk, chunk.whole_of(block))?;
             set(chunk.tables.marks, chunk.granule_of(block.address));
+            chunk.is_lent.store(true, Ordering::Relaxed);
             Ok(view)
         })
     }
@@ -84,7 +85,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// After it any core may execute the bytes, which lie in one live block; also where other code was
     /// executed before.
     pub fn publish(&self, address: i64, size: i64) -> Result<(), Error> {
-        let span = Span::new(address, size)?;
+        let Some(span) = self.range(address, size)? else { return Ok(()) };
         let was_executed = self.make_coherent(span)?;
         self.synchronize(was_executed)
     }
@@ -100,6 +101,16 @@ impl<P: Platform> CodeHeap<'_, P> {
             was_executed |= self.make_coherent(Span::new(address, size)?)?;
         }
         self.synchronize(was_executed)
+    }
+
+    /// The range of a publication. `None`: it is empty, and in a live block or at its end.
+    fn range(&self, address: i64, size: i64) -> Result<Option<Span>, Error> {
+        if size != 0 {
+            return Span::new(address, size).map(Some);
+        }
+        Span::new(address, 1)?;
+        let is_owned = |address: i64| self.with_block(address, |_, _| Ok(())).is_ok();
+        if is_owned(address) || is_owned(address - 1) { Ok(None) } else { Err(Error::NotOwned) }
     }
 
     /// Replaces one aligned word of eight bytes of a live block, and publishes it. Other threads execute
@@ -158,14 +169,15 @@ impl<P: Platform> CodeHeap<'_, P> {
         runtime.freed_code.drop_fetched(was_executed, runtime.platform)?;
         if was_executed {
             let step = runtime.freed_code.finished();
-            self.heap.shards.iter().for_each(|shard| shard.lock().renew(step, &runtime.heaps.directory));
+            let renew = |shard: &Shard| shard.lock(runtime.platform).renew(step, &runtime.heaps.directory);
+            self.heap.shards.iter().for_each(renew);
         }
         Ok(())
     }
 
     /// Fills a block that is about to be freed with traps: what a pointer to freed code should meet. This
     /// core meets them from now on; others at the latest when the address is published anew.
-    pub(super) fn remove_code(&self, chunk: &Chunk, granules: Range<usize>) -> Result<(), Error> {
+    pub(super) fn remove_code(&self, chunk: &'static Chunk, granules: Range<usize>) -> Result<(), Error> {
         // A single block's pages go back to the system: what is left there is a fault.
         if !chunk.is_for_one() {
             let bytes = chunk.bytes_of(granules.clone());
@@ -188,7 +200,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         work: impl FnOnce(&'static Chunk, Block) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let (chunk, shard) = self.chunk_of(address)?;
-        let _roster = shard.lock();
+        let _roster = shard.lock(self.runtime.platform);
         let block = self.block_of(chunk, shard, address)?;
         work(chunk, block)
     }
@@ -197,15 +209,14 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// bytes are `whole`. If it fails, `write` was not called, or the pages could not be made executable again.
     fn store(
         &self,
-        chunk: &Chunk,
+        chunk: &'static Chunk,
         whole: Span,
         span: Span,
         write: &mut dyn FnMut(usize),
     ) -> Result<(), Error> {
         match self.policy()? {
             Policy::Dual => {
-                let view = chunk.view_of(span.start()).ok_or(Error::WrongProtection)?;
-                self.check_view(view)?;
+                let view = self.view_to_write(chunk, span.start())?.ok_or(Error::WrongProtection)?;
                 self.populate(chunk, whole)?;
                 write(view);
             }
@@ -219,6 +230,19 @@ impl<P: Platform> CodeHeap<'_, P> {
         }
         set(chunk.tables.marks, chunk.granule_of(whole.start()));
         Ok(())
+    }
+
+    /// Where the byte at an address can be written so that no other process sees it, if there is a second view. The
+    /// lock of the chunk's shard is held.
+    fn view_to_write(&self, chunk: &'static Chunk, address: usize) -> Result<Option<usize>, Error> {
+        let Some(view) = chunk.view_of(address) else { return Ok(None) };
+        self.check_view(view)?;
+        let epoch = self.runtime.epoch();
+        if chunk.epoch.load(Ordering::Relaxed) != epoch {
+            self.runtime.separate(&chunk.region(), chunk.backed_parts())?;
+            chunk.epoch.store(epoch, Ordering::Relaxed);
+        }
+        Ok(Some(view))
     }
 
     /// A child that got no memory of its own after a fork has views without any access.
@@ -268,7 +292,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         }
         // SAFETY: under policy `toggle` the pages are this block's alone.
         unsafe { self.runtime.platform.protect(pages, Protection::RX) }?;
-        registry.record(pages, Protection::RX);
+        registry.record(pages, Protection::RX, self.runtime.platform);
         Ok(())
     }
 }

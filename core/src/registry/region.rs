@@ -2,6 +2,7 @@
 
 use crate::protection::Protection;
 use crate::span::{Span, round_up};
+use core::ops::Range;
 
 /// What a region was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,20 +44,54 @@ pub struct Region {
     pub executable_view: usize,
     /// What it was made for.
     pub kind: Kind,
-    /// Whether an instruction cache may already hold something of it.
-    pub was_published: bool,
+    /// What cores may have fetched of it.
+    pub published: Published,
     /// The number + 1 of the code heap's chunk that it is; 0: none.
     pub(crate) chunk: u16,
-    /// Who uses it now: 0 nobody, n shared users, or [`EXCLUSIVE`].
-    pub(crate) users: u32,
+    /// The fork since which no other process has the memory behind its views: see
+    /// [`runtime::fork`](crate::runtime).
+    pub(crate) epoch: u32,
 }
 
-/// The value of `users` while one exclusive user has the region.
-pub(super) const EXCLUSIVE: u32 = u32::MAX;
+/// Bytes of a region that hold all that was ever published in it, from the first to the last. Bytes beyond four
+/// gibibytes count as published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    start: u32,
+    end: u32,
+}
 
-// Measured against the bound that the project sets itself: at most 64 bytes for a region's record,
-// the eight bytes of the table's slot included.
-const _: () = assert!(size_of::<Region>() <= 56);
+impl Published {
+    const NOTHING: Self = Self { start: u32::MAX, end: 0 };
+
+    /// From offsets into the region.
+    fn of(part: &Range<usize>) -> Self {
+        let clamp = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+        Self { start: clamp(part.start), end: clamp(part.end) }
+    }
+
+    /// Whether nothing was published.
+    pub fn is_empty(self) -> bool {
+        self == Self::NOTHING
+    }
+
+    /// Whether any of these bytes may have been published.
+    pub fn intersects(self, part: &Range<usize>) -> bool {
+        let part = Self::of(part);
+        part.start < self.end && self.start < part.end || part.end == u32::MAX
+    }
+
+    /// Whether all of these bytes are known already.
+    pub(super) fn contains(self, part: &Range<usize>) -> bool {
+        let part = Self::of(part);
+        self.start <= part.start && part.end <= self.end
+    }
+
+    pub(super) fn add(&mut self, part: &Range<usize>) {
+        let part = Self::of(part);
+        *self = Self { start: self.start.min(part.start), end: self.end.max(part.end) };
+    }
+}
 
 impl Region {
     /// A region with one view.
@@ -67,9 +102,9 @@ impl Region {
             writable_view: 0,
             executable_view: 0,
             kind,
-            was_published: false,
+            published: Published::NOTHING,
             chunk: 0,
-            users: 0,
+            epoch: 0,
         }
     }
 
@@ -99,6 +134,15 @@ impl Region {
             .into_iter()
             .filter(|view| *view != 0)
             .map(move |view| Span::from_parts(view, length))
+    }
+
+    /// The pages of a view that shows all of the memory and can always be read, if there is more than one view.
+    pub(crate) const fn shown(&self, page_size: usize) -> Span {
+        let view = match (self.writable_view, self.executable_view) {
+            (0, 0) => self.base,
+            (0, view) | (view, _) => view,
+        };
+        Span::from_parts(view, round_up(self.size, page_size))
     }
 
     /// Whether there is any view beside the one at the base.

@@ -2,7 +2,7 @@
 
 use super::Runtime;
 use crate::error::Error;
-use crate::platform::{PageRequest, Platform};
+use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Access, Claim, Kind, Wanted};
@@ -22,9 +22,11 @@ enum Way {
     BySwitch,
 }
 
-/// File pages are brought in and copied in pieces of this many bytes: a file that shrinks between the
-/// two steps is noticed by the next piece.
+/// A read gives its claim back after so many bytes: who waits for the region waits for one piece at most.
 const PIECE: usize = 1 << 20;
+
+/// The end of a text is looked for in pieces of at most so many bytes.
+const TEXT_PIECE: usize = 1024;
 
 impl<P: Platform> Runtime<P> {
     /// Copies `length` bytes from `source` to `address + offset`. The whole write fits into one region,
@@ -51,7 +53,7 @@ impl<P: Platform> Runtime<P> {
             Ok(Policy::Toggle) => Access::Exclusive,
             _ => Access::Shared,
         };
-        let claim = self.registry.claim(Wanted::Bytes(address as usize, span), access, self.platform)?;
+        let claim = self.claim_to_write(Wanted::Bytes(address as usize, span), access)?;
         let region = *claim.region();
         // SAFETY: `source` by the caller; the destination is inside the claimed region, and each way
         // below makes it writable first. `copy` allows that the two overlap.
@@ -59,12 +61,13 @@ impl<P: Platform> Runtime<P> {
             ptr::copy(source, ptr::with_exposed_provenance_mut(target), span.length());
         };
         match self.way_to_write(&claim, span)? {
-            Way::Directly => {
-                if region.kind == Kind::File {
-                    self.populate(span, true)?;
+            Way::Directly if region.kind == Kind::File => {
+                // SAFETY: `source` by the caller; the destination is writable and stays mapped while it is claimed.
+                unsafe {
+                    self.platform.copy_guarded(source.expose_provenance(), span.start(), span.length())?;
                 }
-                copy_to(span.start());
             }
+            Way::Directly => copy_to(span.start()),
             Way::ThroughView => copy_to(region.writable_view + (span.start() - region.base)),
             Way::BySwitch => self.platform.with_jit_writes(&mut || copy_to(span.start())),
             // The claim is exclusive.
@@ -82,12 +85,11 @@ impl<P: Platform> Runtime<P> {
 
     /// An empty range is fine at every offset of a live region, its end included.
     fn check_empty(&self, address: i64, offset: i64) -> Result<(), Error> {
-        self.claim_rest(address, offset).map(|_| ())
+        self.rest_of(address, offset).map(|_| ())
     }
 
-    /// Claims the region that holds `address`, and gives what is left of it from `offset` on: `None` at
-    /// its end.
-    fn claim_rest(&self, address: i64, offset: i64) -> Result<(Claim<'_, P>, Option<Span>), Error> {
+    /// What is left of the region that holds `address`, from `offset` on: `None` at its end.
+    fn rest_of(&self, address: i64, offset: i64) -> Result<Option<Span>, Error> {
         let first = Span::new(address, 1)?;
         let offset = usize::try_from(offset).map_err(|_| Error::InvalidArgument)?;
         let claim =
@@ -95,8 +97,8 @@ impl<P: Platform> Runtime<P> {
         let left = claim.region().requested().end() - first.start();
         match left.checked_sub(offset) {
             None => Err(Error::NotOwned),
-            Some(0) => Ok((claim, None)),
-            Some(rest) => Ok((claim, Some(Span::from_parts(first.start() + offset, rest)))),
+            Some(0) => Ok(None),
+            Some(rest) => Ok(Some(Span::from_parts(first.start() + offset, rest))),
         }
     }
 
@@ -137,7 +139,7 @@ impl<P: Platform> Runtime<P> {
             // The bytes can't be taken back any more, so a momentary shortage gets a second chance.
             let again = |_| protect(run, page.protection);
             if let Err(error) = protect(run, page.protection).or_else(again) {
-                registry.record(run, Protection::RW);
+                registry.record(run, Protection::RW, self.platform);
                 result = Err(error);
             }
         }
@@ -162,21 +164,9 @@ impl<P: Platform> Runtime<P> {
         if target.is_null() {
             return Err(Error::InvalidArgument);
         }
-        let claim = self.claim_to_read(address, span)?;
-        let is_file = claim.region().kind == Kind::File;
-        let mut done = 0;
-        while done < span.length() {
-            let piece = Span::from_parts(span.start() + done, PIECE.min(span.length() - done));
-            if is_file {
-                self.populate(piece, false)?;
-            }
-            // SAFETY: the piece is readable and stays mapped while the claim is held; `target` by the caller.
-            unsafe {
-                ptr::copy(ptr::with_exposed_provenance(piece.start()), target.add(done), piece.length())
-            };
-            done += piece.length();
-        }
-        Ok(done)
+        // SAFETY: `target` by the caller.
+        unsafe { self.copy_out(address as usize, span, target) }?;
+        Ok(span.length())
     }
 
     /// A byte-array value with a copy of `length` bytes at `address + offset`.
@@ -186,12 +176,14 @@ impl<P: Platform> Runtime<P> {
             return Ok(self.values.empty_bytes());
         }
         let span = Span::at_offset(address, offset, length)?;
-        let claim = self.claim_to_read(address, span)?;
-        if claim.region().kind == Kind::File {
-            self.populate(span, false)?;
+        // Nothing is allocated for what can't be read.
+        drop(self.claim_to_read(address as usize, span, span)?);
+        let mut draft = self.values.draft(span.length())?;
+        // SAFETY: the draft is as long as the span, and is written in full.
+        unsafe {
+            self.copy_out(address as usize, span, draft.start())?;
+            draft.into_bytes()
         }
-        // SAFETY: the span is readable and stays mapped while the claim is held.
-        unsafe { self.values.make_bytes(ptr::with_exposed_provenance(span.start()), length) }
     }
 
     /// A string value with a copy of the text at `address + offset`: at most `max_length` bytes of it,
@@ -200,65 +192,76 @@ impl<P: Platform> Runtime<P> {
         if max_length < 0 {
             return Err(Error::InvalidArgument);
         }
-        let (claim, Some(rest)) = self.claim_rest(address, offset)? else {
+        let Some(rest) = self.rest_of(address, offset)? else {
             return Ok(self.values.empty_string());
         };
+        let address = address as usize;
         let length = match max_length {
-            0 => self.text_length(&claim, rest)?,
+            0 => self.text_length(address, rest)?,
             most => rest.length().min(most as usize),
         };
         if length == 0 {
             return Ok(self.values.empty_string());
         }
         let text = Span::from_parts(rest.start(), length);
-        self.check_readable(&claim, text)?;
-        if claim.region().kind == Kind::File {
-            self.populate(text, false)?;
+        drop(self.claim_to_read(address, text, text)?);
+        let mut draft = self.values.draft(length)?;
+        // SAFETY: the draft is as long as the text, and is written in full.
+        unsafe {
+            self.copy_out(address, text, draft.start())?;
+            draft.into_string()
         }
-        // SAFETY: the span is readable and stays mapped while the claim is held.
-        unsafe { self.values.make_string_lossy(ptr::with_exposed_provenance(text.start()), length) }
     }
 
-    /// Bytes before the first NUL, looked for page by page: pages behind it need not be readable.
-    fn text_length(&self, claim: &Claim<'_, P>, rest: Span) -> Result<usize, Error> {
+    /// Bytes before the first NUL. Pages behind it need not be readable.
+    fn text_length(&self, address: usize, rest: Span) -> Result<usize, Error> {
+        let mut buffer = [0u8; TEXT_PIECE];
         let mut at = rest.start();
         while at < rest.end() {
             let page_end = Span::from_parts(at, 1).pages(self.page_size()).end();
-            let piece = Span::from_parts(at, page_end.min(rest.end()) - at);
-            self.check_readable(claim, piece)?;
-            if claim.region().kind == Kind::File {
-                self.populate(piece, false)?;
-            }
-            for address in piece.range() {
-                // SAFETY: readable and mapped, as above. Volatile: a shared mapping may change at any time.
-                let byte = unsafe { ptr::with_exposed_provenance::<u8>(address).read_volatile() };
-                if byte == 0 {
-                    return Ok(address - rest.start());
-                }
+            let piece = Span::from_parts(at, TEXT_PIECE.min(page_end.min(rest.end()) - at));
+            // SAFETY: the buffer has room for a piece.
+            unsafe { self.copy_out(address, piece, buffer.as_mut_ptr()) }?;
+            let bytes = buffer.get(..piece.length()).unwrap_or_default();
+            if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
+                return Ok(at + end - rest.start());
             }
             at = piece.end();
         }
         Ok(rest.length())
     }
 
-    fn claim_to_read(&self, address: i64, span: Span) -> Result<Claim<'_, P>, Error> {
-        let claim =
-            self.registry.claim(Wanted::Bytes(address as usize, span), Access::Shared, self.platform)?;
-        self.check_readable(&claim, span)?;
-        Ok(claim)
+    /// Copies a range of the region that holds `address` to `target`. What fails may have copied some of it.
+    ///
+    /// # Safety
+    /// `target` is writable for the span's length.
+    unsafe fn copy_out(&self, address: usize, span: Span, target: *mut u8) -> Result<(), Error> {
+        let mut done = 0;
+        while done < span.length() {
+            let piece = Span::from_parts(span.start() + done, PIECE.min(span.length() - done));
+            // First all of it, so that little is copied of what can't be read.
+            let claim = self.claim_to_read(address, span, if done == 0 { span } else { piece })?;
+            let target = target.wrapping_add(done);
+            // SAFETY: the piece is readable and stays mapped while the claim is held; `target` by the caller.
+            unsafe {
+                if claim.region().kind == Kind::File {
+                    let target = target.expose_provenance();
+                    self.platform.copy_guarded(piece.start(), target, piece.length())?;
+                } else {
+                    ptr::copy(ptr::with_exposed_provenance(piece.start()), target, piece.length());
+                }
+            }
+            done += piece.length();
+        }
+        Ok(())
     }
 
-    fn check_readable(&self, claim: &Claim<'_, P>, span: Span) -> Result<(), Error> {
-        match claim.all_pages(span, |page| page.contains(Protection::READ)) {
-            true => Ok(()),
+    /// Claims the region that holds an address and `whole`, if what is read of it is readable.
+    fn claim_to_read(&self, address: usize, whole: Span, read: Span) -> Result<Claim<'_, P>, Error> {
+        let claim = self.registry.claim(Wanted::Bytes(address, whole), Access::Shared, self.platform)?;
+        match claim.all_pages(read, |page| page.contains(Protection::READ)) {
+            true => Ok(claim),
             false => Err(Error::WrongProtection),
         }
-    }
-
-    /// Brings file pages in, so that an access can't fault where the file has shrunk.
-    fn populate(&self, span: Span, for_write: bool) -> Result<(), Error> {
-        let pages = span.pages(self.page_size());
-        // SAFETY: the pages belong to a claimed region; populating changes no contents.
-        unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) }
     }
 }

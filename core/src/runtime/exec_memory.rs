@@ -30,7 +30,9 @@ impl<P: Platform> Runtime<P> {
         let size = self.allocation_size(size)?;
         let policy = self.policy.fix(self.platform)?;
         let views = map(size, policy.code_memory())?;
-        let region = Region { writable_view: views.writable, ..Region::new(Kind::Code, views.address, size) };
+        let epoch = self.epoch();
+        let region =
+            Region { writable_view: views.writable, epoch, ..Region::new(Kind::Code, views.address, size) };
         self.register(region, policy.code_protection())
     }
 
@@ -41,7 +43,8 @@ impl<P: Platform> Runtime<P> {
         let region = if policy == Policy::Dual && !self.policy.can_add_exec(self.platform)? {
             // The caller gets the writable view; the executable one is kept for later.
             let views = self.map(size, Memory::Dual)?;
-            Region { executable_view: views.address, ..Region::new(Kind::Data, views.writable, size) }
+            let epoch = self.epoch();
+            Region { executable_view: views.address, epoch, ..Region::new(Kind::Data, views.writable, size) }
         } else {
             let views = self.map(size, Memory::Private(Protection::RW))?;
             Region::new(Kind::Data, views.address, size)
@@ -59,7 +62,7 @@ impl<P: Platform> Runtime<P> {
     pub(super) fn release(&self, wanted: Wanted) -> Result<(), Error> {
         let claim = self.registry.claim(wanted, Access::Exclusive, self.platform)?;
         let region = *claim.region();
-        let was_fetched = region.was_published && self.platform.may_run_on_other_cores();
+        let was_fetched = !region.published.is_empty() && self.platform.may_run_on_other_cores();
         let unmapped = self.freed_code.unmap(was_fetched, || {
             // SAFETY: the claim is exclusive and the pages are the region's own.
             unsafe { claim.release() }

@@ -116,7 +116,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     fn request(&self, address: i64, size: i64, request: PageRequest) -> Result<(), Error> {
-        let span = Span::new(address, size)?;
+        let Some(span) = self.page_range(address, size)? else { return Ok(()) };
         let _claim = self.registry.claim(Wanted::Pages(span), Access::Shared, self.platform)?;
         // SAFETY: the pages belong to a claimed region; what DontNeed drops, the caller asked to drop.
         unsafe { self.platform.request(span.pages(self.page_size()), request) }

@@ -1,8 +1,14 @@
-//! Forking: a child gets locks that nobody holds, and dual memory of its own.
+//! Forking. An adapter on a system with `fork` calls the three methods around each one.
 //!
-//! The memory behind two views is shared memory, which a fork shares instead of copying. Left so, what
-//! the child writes would run in its parent. An adapter on a system with `fork` calls the three methods
-//! around each one.
+//! The thread that forks takes the locks that guard records, and waits for nothing else: not for operations on
+//! regions, not for a copy. The order is that of [`Runtime::before_fork`]; a shard's lock and then the registry's
+//! are the only two that other threads ever hold together.
+//!
+//! Dual memory stays in common until somebody writes to it ([`copies`](super::copies)), but for what may be written
+//! at this very moment without asking: pages that callers can store to, views that were handed out, and
+//! regions that an operation is using. Of those the parent maps a copy before the fork, which the child puts behind its
+//! views. Where there was no memory for it the child's region loses all access: code that fails to run is better
+//! than code that another process can change.
 //!
 //! Pages behind a write switch may stay with the parent: that depends on the system and on the kind of
 //! program, so the child looks. What it doesn't have it keeps as regions without any access, so that it can free
@@ -11,69 +17,202 @@
 
 use super::Runtime;
 use crate::error::Error;
-use crate::platform::{Memory, Platform, View};
+use crate::memory::Index;
+use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
-use crate::registry::Region;
+use crate::registry::{Copied, Frozen, Region};
+use crate::report::Totals;
 use crate::span::Span;
 use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
 
 impl<P: Platform> Runtime<P> {
-    /// Waits until no thread is in the middle of an operation, and keeps it so. Whether a child will have
-    /// memory to copy: its parent must not write to that before it is done.
-    ///
-    /// Whoever forks inside a value operation that this library has called waits for itself.
-    pub fn before_fork(&self) -> bool {
+    /// Takes all locks, so that no record is in the middle of a change, and copies what can't wait.
+    pub fn before_fork(&self) {
         self.values.lock_for_fork();
-        self.heaps.lock_for_fork();
-        self.registry.lock_for_fork()
+        self.heaps.lock_for_fork(self.platform);
+        self.registry.lock_for_fork(self.platform);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        // SAFETY: this thread has taken the lock just now.
+        let mut frozen = unsafe { self.registry.frozen() };
+        for index in frozen.indexes() {
+            let Some(region) =
+                frozen.region(index).filter(|region| self.can_not_wait(&frozen, index, region))
+            else {
+                continue;
+            };
+            let Ok(views) = self.copy_used(&region) else { continue };
+            let length = region.pages(self.page_size()).length();
+            if !frozen.note_copy(Copied { region: index, views, length }, self.platform) {
+                self.unmap_views(views, length);
+            }
+        }
     }
 
     /// Lets other threads go on.
     ///
     /// # Safety
-    /// This thread called [`before_fork`](Self::before_fork), or is the copy of the one that did.
+    /// This thread called [`before_fork`](Self::before_fork), and did not fork or is the parent.
     pub unsafe fn after_fork_in_parent(&self) {
         // SAFETY: the locks are held since `before_fork`.
+        let mut frozen = unsafe { self.registry.frozen() };
+        for index in frozen.indexes() {
+            let Some(region) =
+                frozen.region(index).filter(|region| self.can_not_wait(&frozen, index, region))
+            else {
+                continue;
+            };
+            // The child has a copy, or no access.
+            self.keep_own(&mut frozen, index, &region);
+        }
+        self.drop_copies(&mut frozen);
+        // SAFETY: as above; `frozen` is not used any more.
+        unsafe { self.unlock_after_fork() };
+    }
+
+    /// Makes a child's records say what it has, and gives it memory of its own where that can't wait.
+    ///
+    /// # Safety
+    /// This thread is the copy, in a forked child, of one that called [`before_fork`](Self::before_fork). No other
+    /// thread of the child uses this runtime yet.
+    pub unsafe fn after_fork_in_child(&self) {
+        // SAFETY: the locks are held since `before_fork`.
+        let mut frozen = unsafe { self.registry.frozen() };
+        let mut has_lost_code = false;
+        for index in frozen.indexes() {
+            let Some(region) = frozen.region(index) else { continue };
+            if frozen.is_being_unmapped(&region) {
+                frozen.forget(index, self.page_size());
+            } else if self.has_write_switch(&region) {
+                has_lost_code |= self.revise_code_behind_switch(&mut frozen, index, &region);
+            } else if self.can_not_wait(&frozen, index, &region) {
+                self.take_over_copy(&mut frozen, index, &region);
+            } else if frozen.is_in_exclusive_use(index) {
+                self.restore_protection(&mut frozen, &region);
+            }
+        }
+        self.drop_copies(&mut frozen);
+        frozen.void_claims();
+        self.counters.reset(self.totals(&frozen));
+        // SAFETY: as above; `frozen` is not used any more.
+        unsafe { self.unlock_after_fork() };
+        if has_lost_code {
+            self.heaps.forget_lost_chunks(self.platform);
+        }
+    }
+
+    /// # Safety
+    /// As for [`after_fork_in_parent`](Self::after_fork_in_parent).
+    unsafe fn unlock_after_fork(&self) {
+        // SAFETY: the caller's promise.
         unsafe {
-            self.registry.unlock_after_fork();
-            self.heaps.unlock_after_fork();
+            self.registry.unlock_after_fork(self.platform);
+            self.heaps.unlock_after_fork(self.platform);
             self.values.unlock_after_fork();
         }
     }
 
-    /// Gives the child memory of its own. Where there is none left, a region loses all access: code that
-    /// fails to run is better than code that another process can change.
-    ///
-    /// # Safety
-    /// As for [`after_fork_in_parent`](Self::after_fork_in_parent); no other thread runs yet.
-    pub unsafe fn after_fork_in_child(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.after_fork_in_parent() };
-        let page_size = self.page_size();
-        let has_lost = self.registry.revise_lost(
-            page_size,
-            |region| self.has_write_switch(region) && !self.has_code(region.pages(page_size)),
-            |pages| self.reserve(pages),
-            |region| {
-                self.counters.unmapped(region.pages(page_size).length());
-                if region.kind.is_exec_memory() {
-                    self.counters.freed(region.size);
-                }
-            },
-        );
-        if has_lost {
-            self.heaps.forget_lost_chunks();
+    /// Whether somebody may be storing to a region's shared memory now, without asking.
+    fn can_not_wait(&self, frozen: &Frozen<'_>, index: Index, region: &Region) -> bool {
+        if !region.has_several_views() || frozen.is_being_unmapped(region) {
+            return false;
         }
-        self.registry.revise_views(page_size, |region| {
-            self.copy_memory(region, page_size).inspect_err(|_| {
-                self.has_lost_views.store(true, Ordering::Relaxed);
-                for view in region.all_views(page_size) {
-                    // SAFETY: the pages are this region's. If even this fails, nothing is left to try.
-                    let _ = unsafe { self.platform.protect(view, Protection::NONE) };
-                }
-            })
-        });
+        if region.chunk != 0 {
+            return self.heaps.has_lent_view(region);
+        }
+        let pages = region.pages(self.page_size());
+        let mut runs = self.registry.runs(pages.range());
+        frozen.is_in_use(index) || runs.any(|(_, page)| page.protection.contains(Protection::WRITE))
+    }
+
+    /// If the memory was this process's alone before the fork, it is so again.
+    fn keep_own(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) {
+        let epoch = self.epoch();
+        if self.heaps.epoch_of(region).unwrap_or(region.epoch) == epoch.wrapping_sub(1) {
+            self.record_own(frozen, index, region);
+        }
+    }
+
+    /// Records that no other process has the memory behind a region's views.
+    fn record_own(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) {
+        match region.chunk {
+            0 => frozen.set_epoch(index, self.epoch()),
+            _ => self.heaps.set_epoch(region, self.epoch()),
+        }
+    }
+
+    /// A copy of what a region's memory holds.
+    fn copy_used(&self, region: &Region) -> Result<Views, Error> {
+        match self.heaps.used_parts(region) {
+            Some(parts) => self.copy(region, parts),
+            None => self.copy(region, core::iter::once(region.shown(self.page_size()))),
+        }
+    }
+
+    fn take_over_copy(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) {
+        let shown = match frozen.copy_for(index) {
+            Some(copy) => self.show(copy.views, region),
+            None => Err(Error::NoMemory),
+        };
+        match shown {
+            Ok(()) => self.record_own(frozen, index, region),
+            Err(_) => self.lose_access(frozen, region),
+        }
+    }
+
+    fn lose_access(&self, frozen: &mut Frozen<'_>, region: &Region) {
+        self.has_lost_views.store(true, Ordering::Relaxed);
+        for view in region.all_views(self.page_size()) {
+            // SAFETY: the pages are this region's. If even this fails, nothing is left to try.
+            let _ = unsafe { self.platform.protect(view, Protection::NONE) };
+            frozen.record_lost(view, true);
+        }
+    }
+
+    /// Another thread was about to change the pages' protection, or had changed some: they get what is recorded.
+    fn restore_protection(&self, frozen: &mut Frozen<'_>, region: &Region) {
+        for (run, page) in self.registry.runs(region.pages(self.page_size()).range()) {
+            let run = Span::from_parts(run.start, run.len());
+            // SAFETY: the pages are this region's, and no other thread runs.
+            if unsafe { self.platform.protect(run, page.protection) }.is_err() {
+                frozen.record_lost(run, true);
+            }
+        }
+    }
+
+    fn drop_copies(&self, frozen: &mut Frozen<'_>) {
+        while let Some(copy) = frozen.take_copy() {
+            self.unmap_views(copy.views, copy.length);
+        }
+    }
+
+    fn totals(&self, frozen: &Frozen<'_>) -> Totals {
+        let mut totals = Totals::default();
+        for region in frozen.indexes().filter_map(|index| frozen.region(index)) {
+            totals.mapped += region.all_views(self.page_size()).map(Span::length).sum::<usize>();
+            if region.kind.is_exec_memory() {
+                totals.live += 1;
+                totals.requested += region.size;
+            }
+        }
+        totals
+    }
+
+    /// Takes all access from a region behind a write switch whose pages the child has not got, unless an earlier
+    /// fork took it. Where its addresses can't be reserved they may be somebody else's by now, and it is forgotten.
+    /// Whether the pages are lost.
+    fn revise_code_behind_switch(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) -> bool {
+        let pages = region.pages(self.page_size());
+        let page = self.registry.page(region.base);
+        let had_access = page.is_some_and(|page| page.protection != Protection::NONE);
+        if !had_access || self.has_code(pages) {
+            return false;
+        }
+        match self.reserve(pages) {
+            true => frozen.record_lost(pages, false),
+            false => frozen.forget(index, self.page_size()),
+        }
+        true
     }
 
     /// Whether the system has mapped executable memory at all of these pages. If in doubt, no.
@@ -94,34 +233,8 @@ impl<P: Platform> Runtime<P> {
         let nothing = Memory::Private(Protection::NONE);
         let Ok(views) = self.platform.map(pages.length(), nothing, Some(pages.start())) else { return false };
         if views.address != pages.start() {
-            // SAFETY: mapped just now, and nobody has seen it. If it can't be unmapped it is lost.
-            let _ = unsafe { self.platform.unmap(Span::from_parts(views.address, pages.length())) };
+            self.unmap_views(views, pages.length());
         }
         views.address == pages.start()
-    }
-
-    fn copy_memory(&self, region: &Region, page_size: usize) -> Result<(), Error> {
-        let pages = region.pages(page_size);
-        let source = match region.writable_view {
-            0 => region.executable_view,
-            view => view,
-        };
-        let source = Span::from_parts(source, pages.length());
-        let base = self.registry.runs(pages.range()).map(|(run, page)| View {
-            offset: run.start - pages.start(),
-            pages: Span::from_parts(run.start, run.len()),
-            protection: page.protection,
-        });
-        let others =
-            region.other_views(page_size).map(|(pages, protection)| View { offset: 0, pages, protection });
-        let mut views = base.chain(others);
-        let mut unshare = |used: &mut dyn Iterator<Item = Span>| {
-            // SAFETY: the views are this region's, and this is the process's only thread.
-            unsafe { self.platform.unshare(source, used, &mut views) }
-        };
-        match self.heaps.used_parts(region) {
-            Some(mut parts) => unshare(&mut parts),
-            None => unshare(&mut core::iter::once(source)),
-        }
     }
 }

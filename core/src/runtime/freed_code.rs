@@ -45,9 +45,11 @@ impl FreedCode {
         Ok(unmapped)
     }
 
-    /// Makes all cores drop what they have fetched, if one of the pages that were unmapped wants it or `must`
-    /// says so.
-    pub(crate) fn drop_fetched(&self, must: bool, platform: impl Platform) -> Result<(), Error> {
+    /// Makes all cores drop what they have fetched, if one of the pages that were unmapped wants it or the code at hand
+    /// `was_fetched` before. A program of one thread has no other cores: where it ran before, it left by a context
+    /// switch.
+    pub(crate) fn drop_fetched(&self, was_fetched: bool, platform: impl Platform) -> Result<(), Error> {
+        let must = was_fetched && platform.may_run_on_other_cores();
         if must || self.finished() < self.wanted.load(Ordering::Acquire) {
             let step = self.started.fetch_add(1, Ordering::AcqRel) + 1;
             platform.synchronize_cores()?;

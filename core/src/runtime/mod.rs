@@ -4,6 +4,7 @@
 //! around these methods ([`crate::abi`]); Rust callers use them directly and get a [`Result`].
 
 mod access;
+mod copies;
 mod exec_memory;
 mod files;
 mod fork;
@@ -18,8 +19,9 @@ use crate::platform::Platform;
 use crate::policy::{Choice, Policy};
 use crate::registry::{Kind, Region, Registry};
 use crate::report::Counters;
+use crate::span::Span;
 use crate::value::Values;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use freed_code::FreedCode;
 
 /// A process's code memory and mapped files. One lives in a static of each adapter; tests make their own.
@@ -31,6 +33,8 @@ pub struct Runtime<P: Platform> {
     /// The most bytes that a single allocation may have; 0 stands for physical memory.
     limit: AtomicUsize,
     pub(crate) freed_code: FreedCode,
+    /// Forks so far: see [`copies`].
+    epoch: AtomicU32,
     /// Whether this process is a forked child that could not get memory of its own for all views.
     pub(crate) has_lost_views: AtomicBool,
     pub(crate) counters: Counters,
@@ -47,6 +51,7 @@ impl<P: Platform> Runtime<P> {
             policy: Choice::new(),
             limit: AtomicUsize::new(0),
             freed_code: FreedCode::new(),
+            epoch: AtomicU32::new(0),
             has_lost_views: AtomicBool::new(false),
             counters: Counters::new(),
             values: Values::new(platform),
@@ -80,6 +85,18 @@ impl<P: Platform> Runtime<P> {
     fn has_write_switch(&self, region: &Region) -> bool {
         let is_code = matches!(region.kind, Kind::Code | Kind::HeapChunk) && !region.has_several_views();
         is_code && self.policy.get(self.platform) == Ok(Policy::Jit)
+    }
+
+    /// The range of an operation on pages. `None`: it is empty, and in a live region or at its end.
+    fn page_range(&self, address: i64, size: i64) -> Result<Option<Span>, Error> {
+        if size != 0 {
+            return Span::new(address, size).map(Some);
+        }
+        let at = Span::new(address, 1)?.start();
+        let is_owned = |address: usize| {
+            self.registry.page(address).is_some_and(|page| !page.is_other_view && page.chunk == 0)
+        };
+        if is_owned(at) || is_owned(at - 1) { Ok(None) } else { Err(Error::NotOwned) }
     }
 
     /// Checks the size of a single allocation against the limit.

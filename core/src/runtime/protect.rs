@@ -30,9 +30,13 @@ impl<P: Platform> Runtime<P> {
     /// Sets the protection of exactly the pages that the range touches. Adding EXEC makes caches coherent
     /// first; WRITE together with EXEC is *refused* unless the policy is `rwx`.
     pub fn set_protection(&self, address: i64, size: i64, wanted: Protection) -> Result<(), Error> {
-        let span = Span::new(address, size)?;
         self.check_writable_code(wanted)?;
-        let mut claim = self.registry.claim(Wanted::Pages(span), Access::Exclusive, self.platform)?;
+        let Some(span) = self.page_range(address, size)? else { return Ok(()) };
+        let mut claim = match wanted.contains(Protection::WRITE) {
+            true => self.claim_to_write(Wanted::Pages(span), Access::Exclusive)?,
+            false => self.registry.claim(Wanted::Pages(span), Access::Exclusive, self.platform)?,
+        };
+        self.check_not_lost(claim.region())?;
         let pages = span.pages(self.page_size());
         if self.has_write_switch(claim.region()) {
             return self.confirm_protection(&mut claim, pages, wanted);
@@ -171,7 +175,7 @@ impl<P: Platform> Runtime<P> {
 
     /// After it, every core executes what was written to the range.
     pub fn flush_icache(&self, address: i64, size: i64) -> Result<(), Error> {
-        let span = Span::new(address, size)?;
+        let Some(span) = self.page_range(address, size)? else { return Ok(()) };
         let mut claim = self.registry.claim(Wanted::Pages(span), Access::Shared, self.platform)?;
         if !claim.all_pages(span, |page| page.contains(Protection::READ)) {
             return Err(Error::WrongProtection);
@@ -181,9 +185,8 @@ impl<P: Platform> Runtime<P> {
 
     /// Makes caches coherent for a readable range of a region.
     ///
-    /// Other cores need a step of their own only if they may have fetched from these addresses before: not
-    /// for the first publication of a region, since until then nothing in it was code, unless code was
-    /// freed since, whose addresses it may have got.
+    /// Other cores need a step of their own only if they may have fetched these bytes before: not where nothing was
+    /// published yet, since nobody could jump there, unless code was freed since, whose addresses it may have got.
     fn publish(&self, claim: &mut Claim<'_, P>, span: Span) -> Result<(), Error> {
         let region = *claim.region();
         let written = match region.writable_view {
@@ -193,11 +196,10 @@ impl<P: Platform> Runtime<P> {
         // SAFETY: the range is mapped (the claim holds it) and readable through both views.
         unsafe { self.platform.flush_icache(written, span.start(), span.length()) };
         // A file's pages may hold code that ran before this mapping existed in the registry's eyes.
-        let may_be_fetched = region.was_published || region.kind == Kind::File;
+        let part = span.start() - region.base..span.end() - region.base;
+        let may_be_fetched = region.published.intersects(&part) || region.kind == Kind::File;
         self.freed_code.drop_fetched(may_be_fetched, self.platform)?;
-        if !region.was_published {
-            claim.record_published();
-        }
+        claim.record_published(part);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ struct Fault {
     /// Calls to let through first.
     skip: usize,
     error: Error,
-    /// Only [`Call::Protect`] and [`Call::Unshare`]: the first half of the work is done before it fails.
+    /// Only [`Call::Protect`]: the first half of the work is done before it fails.
     halfway: bool,
     /// Every later call fails too.
     lasting: bool,

@@ -3,8 +3,7 @@
 //! As in a kernel, a mapping is a list of areas, and changing the protection of a part splits one.
 
 use crate::bytes;
-use execmem_core::platform::View;
-use execmem_core::{Protection, Span};
+use execmem_core::Protection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -99,8 +98,6 @@ pub(crate) struct Space {
     memories: BTreeMap<usize, Memory>,
     next_memory: usize,
     pub(crate) violations: Vec<String>,
-    /// Bytes that were copied for forked children.
-    pub(crate) unshared: usize,
 }
 
 impl Space {
@@ -119,7 +116,6 @@ impl Space {
             memories: BTreeMap::new(),
             next_memory: 1,
             violations: Vec::new(),
-            unshared: 0,
         }
     }
 
@@ -164,32 +160,6 @@ impl Space {
         self.pieces.insert(start, length);
         self.put(Area::new(start, length, protection, kind));
         Some(start)
-    }
-
-    /// Gives views a memory of their own, with the same contents in its used parts.
-    pub(crate) fn unshare(
-        &mut self,
-        source: Range<usize>,
-        used: &mut dyn Iterator<Item = Span>,
-        views: &[View],
-    ) {
-        self.settle(source.clone());
-        self.show(source.clone());
-        let mut contents = vec![0; source.len()];
-        for part in used {
-            let offset = part.start() - source.start;
-            self.unshared += part.length();
-            contents[offset..offset + part.length()]
-                .copy_from_slice(&bytes::read(part.start(), part.length()));
-        }
-        if contents != bytes::read(source.start, source.len()) {
-            self.violation(format!("Unshare of {source:x?} loses what is outside of the parts in use"));
-        }
-        let memory = self.new_memory(contents);
-        for View { pages, offset, protection } in views {
-            let kind = Kind::View { memory, offset: *offset };
-            self.replace(pages.start(), pages.length(), *protection, kind);
-        }
     }
 
     /// Replaces the pages at `start`, which are mapped, by another view of a memory.
@@ -359,6 +329,11 @@ impl Space {
             bytes::write(address, &self.memories[&memory][shown]);
         }
         self.seal(range);
+    }
+
+    /// What a part of a memory with several views holds.
+    pub(crate) fn contents(&self, memory: usize, part: Range<usize>) -> &[u8] {
+        &self.memories[&memory][part]
     }
 
     /// The parts of a range that show a memory with several views: address, memory, part of the memory.

@@ -5,11 +5,12 @@ use crate::calls::{Call, Event, Flush, Request};
 use crate::faults::Verdict;
 use crate::memory::{HUGE, Kind};
 use crate::state::{FakePlatform, Inner};
-use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, View, Views};
+use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, Turn, Views};
 use execmem_core::{Advice, Error, Protection, Span};
 use std::ffi::CStr;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 impl Inner {
     /// Records as a violation what is wrong with a range that a call names, if anything is.
@@ -124,34 +125,22 @@ impl Inner {
         self.check_pages(Call::MapAgain, target, source.length())?;
         let range = target..target + source.length();
         self.space.settle(range.clone());
-        let mut expected = shown.start;
-        for (_, other, part) in self.space.views_in(range) {
-            if other != *memory || part.start != expected {
-                self.space.violation(format!("MapAgain of {source:x?} onto other memory at {target:#x}"));
-                return Err(Error::InvalidArgument);
-            }
-            expected = part.end;
+        let views = self.space.views_in(range);
+        let is_whole = views.iter().map(|(.., part)| part.len()).sum::<usize>() == shown.len();
+        let mut offset = shown.start;
+        let is_same = |(_, other, part): (usize, usize, Range<usize>)| {
+            let expected = offset..offset + part.len();
+            offset = expected.end;
+            // Another memory has to hold the same: the copy of it that takes its place.
+            (other == *memory && part == expected)
+                || self.space.contents(other, part) == self.space.contents(*memory, expected)
+        };
+        if !is_whole || !views.into_iter().all(is_same) {
+            self.space.violation(format!("MapAgain of {source:x?} onto other contents at {target:#x}"));
+            return Err(Error::InvalidArgument);
         }
         self.space.replace(target, source.length(), protection, kind);
         Ok(target)
-    }
-
-    fn unshare(
-        &mut self,
-        source: Span,
-        used: &mut dyn Iterator<Item = Span>,
-        views: &[View],
-    ) -> Result<(), Error> {
-        self.check_pages(Call::Unshare, source.start(), source.length())?;
-        for View { pages, .. } in views {
-            self.check_pages(Call::Unshare, pages.start(), pages.length())?;
-            if self.space.views_in(pages.range()).is_empty() {
-                self.space.violation(format!("Unshare of {pages:x?}, which is not shared"));
-                return Err(Error::InvalidArgument);
-            }
-        }
-        self.space.unshare(source.range(), used, views);
-        Ok(())
     }
 
     /// Stores through shared mappings reach their file.
@@ -171,7 +160,14 @@ impl Inner {
         self.requests.push(Request { start, length, request });
         match request {
             PageRequest::Sync { .. } => self.write_back(start, length),
-            PageRequest::Populate { .. } => self.check_populate(start, length)?,
+            PageRequest::Populate { for_write } => {
+                self.check_presence(start, length)?;
+                if !for_write {
+                    // Whoever asks is about to load what is there.
+                    self.space.settle(start..start + length);
+                    self.space.show(start..start + length);
+                }
+            }
             PageRequest::Advise(Advice::DontNeed) => self.drop_contents(start, length),
             _ => {}
         }
@@ -179,7 +175,7 @@ impl Inner {
     }
 
     /// Pages wholly behind the end of their file can't be brought in.
-    fn check_populate(&self, start: usize, length: usize) -> Result<(), Error> {
+    fn check_presence(&self, start: usize, length: usize) -> Result<(), Error> {
         for (part, area) in self.space.areas_in(start..start + length) {
             if let Kind::File { file, offset, .. } = area.kind_at(part.start) {
                 let present = (self.files.files[file].size as usize).next_multiple_of(self.space.page_size);
@@ -187,6 +183,19 @@ impl Inner {
                     return Err(Error::Io);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What may be copied: no page is behind the end of its file, and the protection allows it.
+    fn check_copy(&mut self, source: usize, target: usize, length: usize) -> Result<(), Error> {
+        for (start, needed) in [(source, Protection::READ), (target, Protection::WRITE)] {
+            let range = start..start + length;
+            if !self.space.areas_in(range.clone()).all(|(_, area)| area.protection.contains(needed)) {
+                self.space.violation(format!("a copy needs {} of {range:x?}", needed.letters()));
+                return Err(Error::InvalidArgument);
+            }
+            self.check_presence(start, length)?;
         }
         Ok(())
     }
@@ -312,18 +321,6 @@ unsafe impl Platform for FakePlatform {
         inner.map_again(source, onto)
     }
 
-    unsafe fn unshare(
-        self,
-        source: Span,
-        used: &mut dyn Iterator<Item = Span>,
-        views: &mut dyn Iterator<Item = View>,
-    ) -> Result<(), Error> {
-        let views: Vec<View> = views.collect();
-        let (mut inner, verdict) = self.begin(Event::new(Call::Unshare, source.start(), source.length()));
-        failed(verdict)?;
-        inner.unshare(source, used, &views)
-    }
-
     fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {
         let (inner, verdict) = self.begin(Event::new(Call::Mappings, from, 0));
         failed(verdict)?;
@@ -376,6 +373,16 @@ unsafe impl Platform for FakePlatform {
         inner.request(pages.start(), pages.length(), request)
     }
 
+    unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
+        let (mut inner, verdict) = self.begin(Event::new(Call::CopyGuarded, source, length));
+        failed(verdict)?;
+        inner.check_copy(source, target, length)?;
+        drop(inner);
+        // SAFETY: the caller's promise; pages of the fake's files are always there.
+        unsafe { bytes::copy(source, target, length) };
+        Ok(())
+    }
+
     unsafe fn flush_icache(self, written: usize, executed: usize, length: usize) {
         let (mut inner, _) = self.begin(Event::new(Call::FlushIcache, executed, length));
         inner.flush(Flush { written, executed, length });
@@ -399,6 +406,14 @@ unsafe impl Platform for FakePlatform {
         self.lock().space.for_jit(|space, pages| space.check_seals(pages));
         write();
         self.lock().space.for_jit(|space, pages| space.seal(pages));
+    }
+
+    fn wait(self, word: &AtomicU32, value: u32) -> Turn {
+        // A moment is enough: nobody is left asleep, whoever forgets to wake him.
+        if word.load(Ordering::SeqCst) == value {
+            std::thread::yield_now();
+        }
+        Turn::Again
     }
 
     fn print(self, line: &[u8]) {

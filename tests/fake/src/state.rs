@@ -335,11 +335,6 @@ impl FakePlatform {
         std::mem::take(&mut self.lock().requests)
     }
 
-    /// How many bytes were copied for forked children since the last time.
-    pub fn take_unshared(self) -> usize {
-        std::mem::take(&mut self.lock().space.unshared)
-    }
-
     /// What was printed since the last time.
     pub fn take_text(self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.lock().text)).into_owned()

@@ -1,0 +1,151 @@
+//! Copies of dual memory: what a process has in common with another one after a fork, and how it gets its own.
+//!
+//! The memory behind two views is shared memory, which a fork shares instead of copying: left so, what one process
+//! writes would run in the other. Forks are counted, in [`Runtime::epoch`], and each region says since which of
+//! them its memory is this process's alone. Whoever is about to write to other memory first copies it and puts the
+//! copy behind all its views, while other threads execute in them. Whether the other process still lives can't be
+//! known, so a copy is the price of the first write after a fork, and `fork` itself copies nothing of it.
+//!
+//! Memory that somebody may be storing to while the process forks can't wait: see [`fork`](super::fork).
+
+use super::Runtime;
+use crate::error::Error;
+use crate::platform::{Memory, PageRequest, Platform, Views};
+use crate::protection::Protection;
+use crate::registry::{Access, Claim, Region, Wanted};
+use crate::span::Span;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+impl<P: Platform> Runtime<P> {
+    /// How many forks this process has seen, its ancestors' included. Memory of this epoch is its own.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether another process may see what is written to the region.
+    fn is_in_common(&self, region: &Region) -> bool {
+        region.has_several_views() && region.epoch != self.epoch()
+    }
+
+    /// Claims a region to write to it, or to make it writable: what it had in common with another process is its
+    /// own then.
+    pub(super) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>, Error> {
+        loop {
+            let claim = self.registry.claim(wanted, access, self.platform)?;
+            self.check_not_lost(claim.region())?;
+            if !self.is_in_common(claim.region()) {
+                return Ok(claim);
+            }
+            if access == Access::Exclusive {
+                return self.separate_claimed(claim);
+            }
+            drop(claim);
+            // The next fork may come at any moment, so the region is looked at again.
+            drop(self.claim_to_write(wanted, Access::Exclusive)?);
+        }
+    }
+
+    /// Refuses access to memory that this process has in common with another one and could not copy at the fork.
+    pub(super) fn check_not_lost(&self, region: &Region) -> Result<(), Error> {
+        let is_lost = |(view, _): (Span, Protection)| {
+            self.registry.page(view.start()).is_none_or(|page| page.protection == Protection::NONE)
+        };
+        let has_lost_views = self.has_lost_views.load(Ordering::Relaxed);
+        match has_lost_views && region.other_views(self.page_size()).any(is_lost) {
+            true => Err(Error::WrongProtection),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives a region whose claim is exclusive memory of its own.
+    fn separate_claimed<'a>(&self, mut claim: Claim<'a, P>) -> Result<Claim<'a, P>, Error> {
+        let region = *claim.region();
+        let epoch = self.epoch();
+        let whole = region.shown(self.page_size());
+        self.separate(&region, core::iter::once(whole))?;
+        claim.record_epoch(epoch);
+        Ok(claim)
+    }
+
+    /// Puts a copy of a region's memory behind all its views. Nobody writes to the region meanwhile. If it fails
+    /// the views show what they did, and may be given a copy later.
+    pub(crate) fn separate(&self, region: &Region, used: impl Iterator<Item = Span>) -> Result<(), Error> {
+        let length = region.pages(self.page_size()).length();
+        let copy = self.copy(region, used)?;
+        let shown = self.show(copy, region);
+        self.unmap_views(copy, length);
+        shown
+    }
+
+    /// Maps a copy of a region's memory: of the parts that are `used`, each where one view shows it. The others
+    /// hold zeros.
+    pub(super) fn copy(&self, region: &Region, used: impl Iterator<Item = Span>) -> Result<Views, Error> {
+        let source = region.shown(self.page_size());
+        let copy = self.platform.map(source.length(), Memory::Dual, None)?;
+        for part in used {
+            let target = Span::from_parts(copy.writable + (part.start() - source.start()), part.length());
+            if let Err(error) = self.copy_part(part, target) {
+                self.unmap_views(copy, source.length());
+                return Err(error);
+            }
+        }
+        Ok(copy)
+    }
+
+    fn copy_part(&self, part: Span, target: Span) -> Result<(), Error> {
+        // Touching a page that the system has no memory for would end the process.
+        for (pages, for_write) in [(part, false), (target, true)] {
+            // SAFETY: the pages are a region's and those of its copy; populating changes no contents.
+            match unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) } {
+                Ok(()) | Err(Error::Unsupported) => {}
+                Err(Error::Io) => return Err(Error::NoMemory),
+                Err(error) => return Err(error),
+            }
+        }
+        // SAFETY: a view of the region is readable and stays mapped, by the caller's claim or lock; the copy is as
+        // long, writable and nobody else's.
+        unsafe {
+            let (from, to) = (part.start(), target.start());
+            let to = ptr::with_exposed_provenance_mut::<u8>(to);
+            ptr::copy_nonoverlapping(ptr::with_exposed_provenance::<u8>(from), to, part.length());
+        }
+        Ok(())
+    }
+
+    /// Shows a copy's memory behind all views of a region, with the protection that the registry knows.
+    pub(super) fn show(&self, copy: Views, region: &Region) -> Result<(), Error> {
+        let pages = region.pages(self.page_size());
+        // The view for writing comes first: what can't be written to is not in common yet.
+        for (view, protection) in region.other_views(self.page_size()) {
+            self.show_part(copy, 0, view, protection)?;
+        }
+        for (run, page) in self.registry.runs(pages.range()) {
+            let run = Span::from_parts(run.start, run.len());
+            self.show_part(copy, run.start() - pages.start(), run, page.protection)?;
+        }
+        Ok(())
+    }
+
+    fn show_part(&self, copy: Views, offset: usize, at: Span, protection: Protection) -> Result<(), Error> {
+        // A view that has a protection already need not gain EXEC, which a system may refuse.
+        let (view, has) = match protection.contains(Protection::WRITE) {
+            true => (copy.writable, Protection::RW),
+            false => (copy.address, Protection::RX),
+        };
+        let source = Span::from_parts(view + offset, at.length());
+        // SAFETY: the pages are the region's, which nobody writes to, and show the same bytes afterwards.
+        unsafe {
+            self.platform.map_again(source, Some(at.start()))?;
+            if protection != has { self.platform.protect(at, protection) } else { Ok(()) }
+        }
+    }
+
+    /// Unmaps views that nobody uses. What can't be unmapped is lost, and nothing else is.
+    pub(crate) fn unmap_views(&self, views: Views, length: usize) {
+        for view in [views.address, views.writable].into_iter().filter(|view| *view != 0) {
+            // SAFETY: mapped by this runtime, and by the caller's word nobody uses it.
+            let _ = unsafe { self.platform.unmap(Span::from_parts(view, length)) };
+        }
+    }
+}
