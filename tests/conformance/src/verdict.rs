@@ -150,7 +150,19 @@ macro_rules! check_fails {
     };
 }
 
-pub(crate) use {check, check_eq, check_fails};
+/// The rule goes on only if a lookup gives this answer and leaves the thread's last error and the count of failures
+/// alone: `check_looks_up!(call, answer)`.
+macro_rules! check_looks_up {
+    ($call:expr, $answer:expr) => {
+        $crate::verdict::provoke_other_error(execmem_core::abi::RT_ERROR_NONE);
+        let (error, failed) = ($crate::symbols::rt_last_error(), $crate::memory::statistics()?.failed_calls);
+        $crate::verdict::check_eq!($call, $answer);
+        $crate::verdict::check_eq!($crate::symbols::rt_last_error(), error);
+        $crate::verdict::check_eq!($crate::memory::statistics()?.failed_calls, failed);
+    };
+}
+
+pub(crate) use {check, check_eq, check_fails, check_looks_up};
 
 /// Leaves a last error that is not `code`.
 pub fn provoke_other_error(code: i32) {

@@ -12,6 +12,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("a function that was written and published runs, and can be freed", life),
     Rule::new("100 functions at reused addresses, published: every call runs the newest", reuse),
     Rule::new("a batch is published as its members are, and all of it or nothing", batches),
+    Rule::new("an empty range of a live block is published by doing nothing", empty_ranges),
     Rule::new("blocks are aligned to 32 bytes and never overlap", apart),
     Rule::new("the heap's pages are code, and never writable outside policy rwx", pages),
     Rule::new("a write stays inside its block, or nothing is written", writes),
@@ -54,6 +55,19 @@ fn reuse(_: &World) -> Verdict {
         check_eq!(call(address, &[]), value as i64);
         check!(rt_code_free(address));
     }
+    Ok(())
+}
+
+fn empty_ranges(_: &World) -> Verdict {
+    let block = given(rt_code_alloc(100))?;
+    for offset in [0, 1, 100] {
+        check!(rt_code_publish(block + offset, 0));
+        check!(publish_all(&[block + offset, block], &[0, 100]));
+    }
+    check_fails!(rt_code_publish(block + 101, 0), false, RT_ERROR_NOT_OWNED);
+    check_fails!(rt_code_publish(0, 0), false, RT_ERROR_INVALID_ARGUMENT);
+    check!(rt_code_free(block));
+    check_fails!(rt_code_publish(block, 0), false, RT_ERROR_NOT_OWNED);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use crate::code::returning;
 use crate::memory::*;
 use crate::snapshot::check_harmless;
 use crate::symbols::*;
-use crate::verdict::{Verdict, check, check_eq, check_fails};
+use crate::verdict::{Verdict, check, check_eq, check_fails, check_looks_up};
 use crate::{Rule, World};
 use core::ffi::CStr;
 use execmem_core::abi::*;
@@ -355,7 +355,7 @@ fn unmapping(world: &World) -> Verdict {
     }
     unmap(anonymous, size)?;
     check_fails!(rt_munmap(anonymous, size), false, RT_ERROR_NOT_OWNED);
-    check_fails!(rt_get_protection(anonymous), -1, RT_ERROR_NOT_FOUND);
+    check_looks_up!(rt_get_protection(anonymous), -1);
     free(code, size)
 }
 

@@ -1,7 +1,7 @@
 //! Rule 4: which ranges the functions that work on pages accept.
 
 use crate::memory::*;
-use crate::snapshot::check_harmless;
+use crate::snapshot::{Snapshot, check_harmless};
 use crate::symbols::*;
 use crate::verdict::{Verdict, check, check_eq, check_fails};
 use crate::{Rule, World};
@@ -11,7 +11,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("page operations accept any range inside a region's pages, aligned or not", accepted),
     Rule::new("page operations refuse a range that reaches past the region's last page", past_the_end),
     Rule::new("page operations refuse memory that is not the library's, or no longer", foreign),
-    Rule::new("page operations refuse empty, negative and overflowing ranges", bad_ranges),
+    Rule::new("an empty range in a live region or at its end is fine, and changes nothing", empty_ranges),
+    Rule::new("page operations refuse negative and overflowing ranges", bad_ranges),
     Rule::new("no range spans two regions, even where they are neighbours", two_regions),
     Rule::new("advice numbers other than the five are an invalid argument", advice_numbers),
     Rule::new("MADV_DONTNEED lets private anonymous memory read as zero again", dont_need),
@@ -111,11 +112,12 @@ fn bad_ranges(_: &World) -> Verdict {
     let watched = [(address, size)];
     for operation in OPERATIONS {
         for (address, size) in [
-            (address, 0),
             (address, -1),
             (address, i64::MIN),
             (address, i64::MAX),
             (address + size - 1, i64::MAX),
+            (0, 0),
+            (-1, 0),
             (0, 1),
             (0, i64::MAX),
             (-1, 1),
@@ -130,6 +132,32 @@ fn bad_ranges(_: &World) -> Verdict {
         }
     }
     free(address, size)
+}
+
+fn empty_ranges(world: &World) -> Verdict {
+    let size = page() + 100;
+    let (code, data, mapping) = (alloc_exec(size)?, alloc_rw(size)?, map_anonymous(size, RW)?);
+    let watched = [(code, size), (data, size), (mapping, size)];
+    let before = Snapshot::of(&watched)?;
+    for address in [code, data, mapping] {
+        for operation in OPERATIONS {
+            for offset in [0, 1, page(), size, 2 * page()] {
+                check!(operation(address + offset, 0));
+            }
+        }
+    }
+    before.expect_unchanged(&watched, "operations on empty ranges")?;
+    for (address, size) in watched {
+        match address == mapping {
+            true => unmap(address, size)?,
+            false => free(address, size)?,
+        }
+    }
+    for operation in OPERATIONS {
+        check_fails!(operation(world.unmapped, 0), false, RT_ERROR_NOT_OWNED);
+        check_fails!(operation(world.foreign_data, 0), false, RT_ERROR_NOT_OWNED);
+    }
+    Ok(())
 }
 
 fn two_regions(_: &World) -> Verdict {
@@ -190,7 +218,7 @@ fn no_side_effect(_: &World) -> Verdict {
     for address in [alloc_exec(size)?, alloc_rw(size)?] {
         check_eq!(write_bytes(address, b"code", page() - 2), 4);
         let watched = [(address, size)];
-        let before = crate::snapshot::Snapshot::of(&watched)?;
+        let before = Snapshot::of(&watched)?;
         check!(rt_mlock(address + page() - 1, 2));
         check!(rt_msync(address + page() - 1, 2, false) && rt_msync(address, size, true));
         check!(rt_munlock(address, size));
@@ -209,7 +237,8 @@ fn flush(world: &World) -> Verdict {
     check_eq!(flush_register(address, size), 0);
     check_eq!(flush_register(address + 3, 1), 0);
     check_fails!(flush_register(world.unmapped, 1), -1, RT_ERROR_NOT_OWNED);
-    check_fails!(flush_register(address, 0), -1, RT_ERROR_INVALID_ARGUMENT);
+    check_eq!(flush_register(address, 0), 0);
+    check_fails!(flush_register(address, -1), -1, RT_ERROR_INVALID_ARGUMENT);
     check!(rt_set_protection(address + page(), 1, RT_PROT_NONE));
     check_eq!(flush_register(address, page()), 0);
     check_fails!(flush_register(address, size), -1, RT_ERROR_WRONG_PROTECTION);

@@ -17,6 +17,7 @@ pub(super) const RULES: &[Rule] = &[
         "what the operations refuse to lend, or lend badly, is a bad value and writes nothing",
         refusing,
     ),
+    Rule::new("an operation may unmap and free what is being read, and read on", calling_back),
     Rule::new("the table is copied, may be larger than the library knows, and can be replaced", copied),
 ];
 
@@ -161,6 +162,35 @@ fn refusing(_: &World) -> Verdict {
     LENT_LENGTH.store(page() + 1, Ordering::Relaxed);
     check_harmless!(&watched, rt_write_exec_memory(address, LENT, 0), -1, RT_ERROR_NOT_OWNED);
     free(address, page())
+}
+
+/// The mapping that an operation unmaps, as a collector's finalizer may; 0: none.
+static DOOMED: AtomicI64 = AtomicI64::new(0);
+
+unsafe extern "C" fn unmap_and_make(data: *const u8, length: i64) -> RtValue {
+    let address = DOOMED.swap(0, Ordering::Relaxed);
+    if address != 0 && (!rt_munmap(address, 8) || rt_mmap_read_bytes(address, 0, 8) & !0xff != BYTE_ARRAY) {
+        return 0;
+    }
+    remember(BYTE_ARRAY, data, length)
+}
+
+fn calling_back(_: &World) -> Verdict {
+    let ops = RtValueOps { make_bytes: Some(unmap_and_make), make_string: Some(unmap_and_make), ..OWN };
+    check!(set_value_ops(Some(&ops)));
+    for read in [
+        |address| rt_mmap_read_bytes(address, 0, 8),
+        |address| rt_mmap_read_string(address, 0, 8),
+        |address| rt_mmap_read_string(address, 0, 0),
+    ] {
+        let address = map_anonymous(8, RW)?;
+        store(address, b"the text");
+        DOOMED.store(address, Ordering::Relaxed);
+        check!(was_made(read(address), BYTE_ARRAY, b"the text"));
+        check_fails!(rt_munmap(address, 8), false, RT_ERROR_NOT_OWNED);
+    }
+    check!(set_value_ops(Some(&OWN)));
+    Ok(())
 }
 
 unsafe extern "C" fn make_other(_: *const u8, _: i64) -> RtValue {
