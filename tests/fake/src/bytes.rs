@@ -52,3 +52,18 @@ pub(crate) fn fill(address: usize, length: usize, byte: u8) {
     // SAFETY: inside the arena.
     unsafe { ptr::write_bytes(ptr::with_exposed_provenance_mut::<u8>(address), byte, length) };
 }
+
+/// Copies between any memory, as `memmove` does.
+///
+/// # Safety
+/// The source is readable and the target writable.
+pub(crate) unsafe fn copy(source: usize, target: usize, length: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        ptr::copy::<u8>(
+            ptr::with_exposed_provenance(source),
+            ptr::with_exposed_provenance_mut(target),
+            length,
+        );
+    }
+}

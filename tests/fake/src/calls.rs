@@ -16,6 +16,7 @@ pub enum Call {
     MapFile,
     FileSize,
     Request,
+    CopyGuarded,
     SynchronizeCores,
     FlushIcache,
     JitWrites,

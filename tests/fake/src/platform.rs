@@ -171,7 +171,7 @@ impl Inner {
         self.requests.push(Request { start, length, request });
         match request {
             PageRequest::Sync { .. } => self.write_back(start, length),
-            PageRequest::Populate { .. } => self.check_populate(start, length)?,
+            PageRequest::Populate { .. } => self.check_presence(start, length)?,
             PageRequest::Advise(Advice::DontNeed) => self.drop_contents(start, length),
             _ => {}
         }
@@ -179,7 +179,7 @@ impl Inner {
     }
 
     /// Pages wholly behind the end of their file can't be brought in.
-    fn check_populate(&self, start: usize, length: usize) -> Result<(), Error> {
+    fn check_presence(&self, start: usize, length: usize) -> Result<(), Error> {
         for (part, area) in self.space.areas_in(start..start + length) {
             if let Kind::File { file, offset, .. } = area.kind_at(part.start) {
                 let present = (self.files.files[file].size as usize).next_multiple_of(self.space.page_size);
@@ -187,6 +187,19 @@ impl Inner {
                     return Err(Error::Io);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What may be copied: no page is behind the end of its file, and the protection allows it.
+    fn check_copy(&mut self, source: usize, target: usize, length: usize) -> Result<(), Error> {
+        for (start, needed) in [(source, Protection::READ), (target, Protection::WRITE)] {
+            let range = start..start + length;
+            if !self.space.areas_in(range.clone()).all(|(_, area)| area.protection.contains(needed)) {
+                self.space.violation(format!("a copy needs {} of {range:x?}", needed.letters()));
+                return Err(Error::InvalidArgument);
+            }
+            self.check_presence(start, length)?;
         }
         Ok(())
     }
@@ -374,6 +387,16 @@ unsafe impl Platform for FakePlatform {
         let (mut inner, verdict) = self.begin(Event::new(Call::Request, pages.start(), pages.length()));
         failed(verdict)?;
         inner.request(pages.start(), pages.length(), request)
+    }
+
+    unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
+        let (mut inner, verdict) = self.begin(Event::new(Call::CopyGuarded, source, length));
+        failed(verdict)?;
+        inner.check_copy(source, target, length)?;
+        drop(inner);
+        // SAFETY: the caller's promise; pages of the fake's files are always there.
+        unsafe { bytes::copy(source, target, length) };
+        Ok(())
     }
 
     unsafe fn flush_icache(self, written: usize, executed: usize, length: usize) {
