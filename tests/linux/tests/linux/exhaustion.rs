@@ -159,10 +159,10 @@ fn code_heap() -> Outcome {
         Ok(most) => most,
         Err(outcome) => return outcome,
     };
-    let mut regions = Vec::with_capacity(most);
+    let (mut regions, mut large) = (Vec::with_capacity(most), Vec::with_capacity(10));
     exhaust(&mut regions, || rt_alloc_exec_memory(1));
-    assert_eq!(rt_code_alloc(100_000), 0);
-    assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
+    // Whatever empty chunk the heap has kept makes room for one.
+    exhaust(&mut large, || rt_code_alloc(100_000));
     assert_eq!(call(blocks[blocks.len() - 1], &[]), 42);
     for region in regions.drain(regions.len() - 10..) {
         assert!(rt_free_exec_memory(region, 1));
