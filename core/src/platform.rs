@@ -9,6 +9,7 @@ use crate::protection::{Advice, Protection};
 use crate::span::Span;
 use core::ffi::CStr;
 use core::ops::ControlFlow;
+use core::ptr;
 use core::sync::atomic::AtomicU32;
 
 /// What kind of memory [`Platform::map`] is asked for. All of it is zeroed.
@@ -157,18 +158,21 @@ pub unsafe trait Platform: Copy + Send + Sync + 'static {
     /// The pages came from this platform; for [`Advice::DontNeed`], nothing relies on their contents.
     unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error>;
 
-    /// Copies `length` bytes from `source` to `target`, of which either may be in a mapped file's pages. Where the
-    /// file has become too short it is an [`Error::Io`], never a signal, whatever others do to the file meanwhile.
+    /// Copies `length` bytes, any number and anywhere, between memory of which either side may be pages of a
+    /// mapped file. Where a file has become too short for them it is [`Error::Io`], never a signal, whatever
+    /// others do to the file meanwhile. A copy that fails may have written a part of the target. The two
+    /// ranges may overlap, as for `memmove`; two views of the same memory do so unnoticed.
+    ///
+    /// The default is for systems whose files can't become shorter while they are mapped.
     ///
     /// # Safety
-    /// By their protection `source` is readable and `target` writable for `length` bytes; nobody else uses the
-    /// target's bytes.
+    /// By their protection, `source` is mapped readable and `target` mapped writable for `length` bytes, and
+    /// both stay so. Nobody else relies on what is in the target meanwhile.
     unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
-        // SAFETY: the caller's promise; without files that can shrink nothing else is needed.
-        unsafe {
-            let target = core::ptr::with_exposed_provenance_mut::<u8>(target);
-            core::ptr::copy(core::ptr::with_exposed_provenance(source), target, length);
-        }
+        let (source, target) =
+            (ptr::with_exposed_provenance::<u8>(source), ptr::with_exposed_provenance_mut::<u8>(target));
+        // SAFETY: the caller's promise; nothing takes pages away from a mapping here.
+        unsafe { ptr::copy(source, target, length) };
         Ok(())
     }
 

@@ -1,6 +1,6 @@
-//! Making other cores drop instructions that they have fetched: `membarrier(2)`.
+//! Making other cores drop instructions that they have fetched: `membarrier(2)`, or a visit to each of them.
 
-use crate::errno::{last, number};
+use crate::errno::{retried, translate};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use execmem_core::Error;
@@ -10,28 +10,91 @@ use libc::c_int;
 const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: c_int = 1 << 6;
 const PRIVATE_EXPEDITED_SYNC_CORE: c_int = 1 << 5;
 
-/// Every running thread of this process executes a core-serialising instruction before it goes on.
-/// The process registers itself when the kernel says that it has not (a fork's child inherits it).
+/// Every core that runs a thread of this process executes a core-serialising instruction before it goes on.
 pub(crate) fn synchronize() -> Result<(), Error> {
-    if membarrier(PRIVATE_EXPEDITED_SYNC_CORE) == 0 {
-        return Ok(());
-    }
-    if number() == libc::EPERM
-        && membarrier(REGISTER_PRIVATE_EXPEDITED_SYNC_CORE) == 0
-        && membarrier(PRIVATE_EXPEDITED_SYNC_CORE) == 0
-    {
-        return Ok(());
-    }
-    match number() {
-        // Kernels before 4.16, or built without it, say that the command is invalid.
-        libc::EINVAL => Err(Error::Unsupported),
-        _ => Err(last()),
+    // Whatever the reason that there is no membarrier (a kernel before 4.16 or built without it, a filter).
+    by_membarrier().or_else(|_| by_visits())
+}
+
+/// The process registers itself when the kernel says that it has not (a fork's child inherits it).
+fn by_membarrier() -> Result<(), i32> {
+    match membarrier(PRIVATE_EXPEDITED_SYNC_CORE) {
+        Err(libc::EPERM) => {
+            membarrier(REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)?;
+            membarrier(PRIVATE_EXPEDITED_SYNC_CORE)
+        }
+        other => other,
     }
 }
 
-fn membarrier(command: c_int) -> c_int {
+fn membarrier(command: c_int) -> Result<(), i32> {
     // SAFETY: changes nothing but what other cores have fetched ahead.
-    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) as c_int }
+    retried(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } as isize).map(drop)
+}
+
+/// A bit for each core, as the kernel has it; room for the 8192 that it can be built for.
+type Cores = [u64; 128];
+
+/// This thread moves to each core in turn and serialises it.
+///
+/// Why that is enough: to have fetched anew is a matter of the core, not of the thread. The code is written, and
+/// coherent in the caches, before the first visit, and what a core has fetched after its visit is the new code.
+/// - A thread that is on a core when it is visited: the scheduler takes the core away from it, and it goes on
+///   behind the visit.
+/// - One that comes from a core that is not yet visited to one that is: it goes on with what that core fetches.
+/// - One that is not running goes on on a core that has been visited, or is visited before this returns.
+///
+/// The visitor serialises the core itself: that the kernel's way back to a program does, always, is true for
+/// aarch64 (ERET; arch/arm64/include/asm/membarrier.h) and not for x86-64 (SYSRET; arch/x86/include/asm/sync_core.h)
+/// nor for riscv64 (Documentation/features/sched/membarrier-sync-core/arch-support.txt). `sched_setaffinity`
+/// comes back on the core that it was asked for; a core that goes offline meanwhile runs nobody.
+///
+/// A visit waits for its turn on the core: some microseconds on an idle one, a time slice on a busy one (two busy
+/// cores: 1.6 ms where `membarrier` took 1.6 us), and as long as real-time threads there leave no time to others. A core that this thread may not visit (EINVAL) is
+/// offline, or outside of the process's cpuset; threads in a threaded cgroup with other cores are not reached.
+fn by_visits() -> Result<(), Error> {
+    let mut own: Cores = [0; 128];
+    let set = own.as_mut_ptr();
+    // SAFETY: room for so many bytes; the kernel says how many its sets of cores have.
+    let ask = || unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of::<Cores>(), set) };
+    let bytes = retried(|| ask() as isize).map_err(translate)?;
+    let visited = (0..bytes * 8).try_for_each(|core| {
+        let (word, bit) = (core / 64, 1 << (core % 64));
+        let mut only: Cores = [0; 128];
+        only[word] = bit;
+        match run_on(&only) {
+            Ok(()) => serialize(),
+            Err(libc::EINVAL) if own[word] & bit == 0 => {}
+            Err(libc::EINVAL) => return Err(Error::Refused),
+            Err(number) => return Err(translate(number)),
+        }
+        Ok(())
+    });
+    visited.and(run_on(&own).map_err(translate))
+}
+
+/// Moves this thread to one of these cores, where it stays.
+fn run_on(cores: &Cores) -> Result<(), i32> {
+    // SAFETY: reads the set. Any core runs this thread as well as another.
+    let ask = || unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of::<Cores>(), cores.as_ptr()) };
+    retried(|| ask() as isize).map(drop)
+}
+
+/// Drops what this core has fetched ahead.
+fn serialize() {
+    // CPUID is serialising (Intel SDM, volume 3, "Serializing Instructions"; AMD64 APM, volume 2, 7.6.4).
+    #[cfg(target_arch = "x86_64")]
+    let _ = core::arch::x86_64::__cpuid(0);
+    // SAFETY: a context synchronisation event of this core (DDI 0487, B2.7.4.2).
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        core::arch::asm!("isb", options(nostack, preserves_flags))
+    };
+    // SAFETY: orders this hart's fetches behind the stores that it sees (Zifencei).
+    #[cfg(target_arch = "riscv64")]
+    unsafe {
+        core::arch::asm!("fence.i", options(nostack, preserves_flags))
+    };
 }
 
 /// Whether the C library knows of no thread but this one: `__libc_single_threaded` of glibc (2.32, see

@@ -52,12 +52,7 @@ pub(crate) fn translate(number: i32) -> Error {
     }
 }
 
-/// The thread's last error, translated.
-pub(crate) fn last() -> Error {
-    translate(number())
-}
-
-/// For calls that answer 0 or -1.
-pub(crate) fn check(result: i32) -> Result<(), Error> {
-    if result == 0 { Ok(()) } else { Err(last()) }
+/// Makes a system call that answers 0 or -1.
+pub(crate) fn check(mut call: impl FnMut() -> i32) -> Result<(), Error> {
+    retried(|| call() as isize).map(drop).map_err(translate)
 }

@@ -1,10 +1,9 @@
 //! Opening, measuring and mapping files.
 
-use crate::errno::{last, retried, translate};
-use crate::pages::native;
+use crate::errno::{retried, translate};
+use crate::pages::map_new;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
-use core::ptr;
 use execmem_core::Error;
 use execmem_core::platform::FilePart;
 use libc::c_int;
@@ -33,12 +32,7 @@ pub(crate) fn map(
 
 fn map_part(file: c_int, part: FilePart) -> Result<usize, Error> {
     let flags = if part.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
-    let protection = native(part.protection);
-    // SAFETY: a new mapping of a file that is open.
-    let start = unsafe {
-        libc::mmap(ptr::null_mut(), part.length, protection, flags, file, part.offset as libc::off_t)
-    };
-    if start == libc::MAP_FAILED { Err(last()) } else { Ok(start.expose_provenance()) }
+    map_new(0, part.length, part.protection, flags, file, part.offset).map_err(translate)
 }
 
 /// The size of a regular file.

@@ -1,4 +1,4 @@
-//! execmem on Linux: pages from `mmap` and `memfd`, and the `rt_*` symbols.
+//! execmem on Linux: pages from `mmap`, and the `rt_*` symbols.
 //!
 //! One small file for each thing that the core asks of a system. The crate uses libc and no `std`, so
 //! that the C libraries made from it link into any program.
@@ -9,6 +9,7 @@
 #![cfg(target_os = "linux")]
 
 mod console;
+mod copy;
 mod cores;
 mod errno;
 mod exports;
@@ -95,6 +96,11 @@ unsafe impl Platform for Linux {
     unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { pages::request(pages, request) }
+    }
+
+    unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { copy::guarded(source, target, length) }
     }
 
     fn synchronize_cores(self) -> Result<(), Error> {

@@ -2,8 +2,9 @@
 //! or read from the text of `/proc/self/maps`.
 
 use crate::errno::{number, preserved, retried, translate};
+use core::ffi::CStr;
 use core::ops::ControlFlow;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use execmem_core::platform::Mapping;
 use execmem_core::{Error, Protection};
 use libc::c_int;
@@ -11,21 +12,16 @@ use libc::c_int;
 type Visit<'a> = &'a mut dyn FnMut(Mapping) -> ControlFlow<()>;
 
 /// Visits the mappings from the one at `from`, or the next one, in address order.
-pub(crate) fn visit(from: usize, visit: Visit<'_>) -> Result<(), Error> {
-    preserved(|| match visit_by_query(from, visit) {
-        Err(Query::Unknown) => visit_text(from, visit),
-        Err(Query::Failed(number)) => Err(translate(number)),
+pub(crate) fn visit(mut from: usize, visit: Visit<'_>) -> Result<(), Error> {
+    preserved(|| match visit_by_query(&mut from, visit) {
+        Err(QueryRefused) => visit_text(from, visit),
         Ok(()) => Ok(()),
     })
 }
 
-/// Why a query gave no answer.
-enum Query {
-    /// The kernel doesn't know this query.
-    Unknown,
-    /// An error number.
-    Failed(i32),
-}
+/// The kernel doesn't know this query, or a filter lets none through. Whatever the reason, the text says the
+/// same, if it can be read.
+struct QueryRefused;
 
 /// `struct procmap_query` of linux/fs.h.
 #[repr(C)]
@@ -54,14 +50,14 @@ const PROCMAP_QUERY: u64 = 0xc068_6611;
 const COVERING_OR_NEXT: u64 = 0x10;
 const _: () = assert!(size_of::<ProcmapQuery>() == 0x68);
 
-fn visit_by_query(from: usize, visit: Visit<'_>) -> Result<(), Query> {
-    let mut from = from as u64;
+/// Leaves in `from` where the next mapping has to be looked for.
+fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused> {
     let mut file = maps_file()?;
     loop {
         let mut query = ProcmapQuery {
             size: size_of::<ProcmapQuery>() as u64,
             query_flags: COVERING_OR_NEXT,
-            query_addr: from,
+            query_addr: *from as u64,
             ..Default::default()
         };
         // SAFETY: the structure has the size that it says. An `ioctl` number is an int in musl, a long in glibc.
@@ -74,26 +70,28 @@ fn visit_by_query(from: usize, visit: Visit<'_>) -> Result<(), Query> {
             if visit(mapping).is_break() {
                 return Ok(());
             }
-            from = query.vma_end;
+            *from = query.vma_end as usize;
             continue;
         }
         match number() {
             libc::ENOENT => return Ok(()),
             libc::EINTR => {}
-            // Not our file any more: the program closed it (as daemons close all they don't know), and the
-            // number may be somebody else's now. Once more, with a file of our own.
-            libc::EBADF | libc::ENOTTY | libc::EINVAL if !file.is_fresh => {
+            // Perhaps not our file any more: the program closed it (as daemons close all they don't know), and
+            // the number may be somebody else's now. Once more, with a file of our own.
+            _ if !file.is_fresh => {
                 forget_maps_file(file.number);
                 file = maps_file()?;
             }
-            libc::ENOTTY | libc::EINVAL | libc::ENOSYS => {
-                QUERY_IS_UNKNOWN.store(1, Ordering::Relaxed);
+            number => {
+                // A shortage passes, and a main thread that ended (ESRCH) leaves other threads' files; a
+                // refusal stays.
+                let passes = matches!(number, libc::ENOMEM | libc::ESRCH);
+                IS_REFUSED.store(!passes, Ordering::Relaxed);
                 forget_maps_file(file.number);
                 // SAFETY: opened by this very call; threads that use it already are told EBADF.
                 unsafe { libc::close(file.number) };
-                return Err(Query::Unknown);
+                return Err(QueryRefused);
             }
-            number => return Err(Query::Failed(number)),
         }
     }
 }
@@ -101,7 +99,7 @@ fn visit_by_query(from: usize, visit: Visit<'_>) -> Result<(), Query> {
 /// The open `/proc/self/maps`: process number in the upper half, file number in the lower; 0: none.
 /// A forked child must not ask about its parent, so a file belongs to the process that opened it.
 static MAPS_FILE: AtomicU64 = AtomicU64::new(0);
-static QUERY_IS_UNKNOWN: AtomicU64 = AtomicU64::new(0);
+static IS_REFUSED: AtomicBool = AtomicBool::new(false);
 
 struct MapsFile {
     number: c_int,
@@ -109,9 +107,9 @@ struct MapsFile {
     is_fresh: bool,
 }
 
-fn maps_file() -> Result<MapsFile, Query> {
-    if QUERY_IS_UNKNOWN.load(Ordering::Relaxed) != 0 {
-        return Err(Query::Unknown);
+fn maps_file() -> Result<MapsFile, QueryRefused> {
+    if IS_REFUSED.load(Ordering::Relaxed) {
+        return Err(QueryRefused);
     }
     // SAFETY: asks for a number.
     let process = unsafe { libc::getpid() } as u64;
@@ -119,7 +117,7 @@ fn maps_file() -> Result<MapsFile, Query> {
     if known != 0 && known >> 32 == process {
         return Ok(MapsFile { number: known as c_int, is_fresh: false });
     }
-    let number = open_maps().map_err(Query::Failed)?;
+    let number = open_maps(OF_PROCESS).map_err(|_| QueryRefused)?;
     let fresh = process << 32 | number as u64;
     match MAPS_FILE.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => Ok(MapsFile { number, is_fresh: true }),
@@ -138,28 +136,48 @@ fn forget_maps_file(file: c_int) {
     }
 }
 
-fn open_maps() -> Result<c_int, i32> {
+const OF_PROCESS: &CStr = c"/proc/self/maps";
+const OF_THREAD: &CStr = c"/proc/thread-self/maps";
+
+fn open_maps(path: &CStr) -> Result<c_int, i32> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
     // SAFETY: the path is a C string.
-    let file = retried(|| unsafe { libc::open(c"/proc/self/maps".as_ptr(), flags) } as isize)?;
+    let file = retried(|| unsafe { libc::open(path.as_ptr(), flags) } as isize)?;
     Ok(file as c_int)
 }
 
+/// The list of the process is that of its main thread, which is empty or an error once that thread has ended;
+/// this thread's is the same one then. (Not at first: qemu's user mode only translates the process's.)
 fn visit_text(from: usize, visit: Visit<'_>) -> Result<(), Error> {
-    let file = open_maps().map_err(translate)?;
+    match read_text(OF_PROCESS, from, visit) {
+        Ok(Text::Mappings) => Ok(()),
+        Ok(Text::Empty) | Err(_) => read_text(OF_THREAD, from, visit).map(drop),
+    }
+}
+
+/// What a list of mappings holds.
+enum Text {
+    Mappings,
+    Empty,
+}
+
+fn read_text(path: &CStr, from: usize, visit: Visit<'_>) -> Result<Text, Error> {
+    let file = open_maps(path).map_err(translate)?;
     let mut parser = Parser::new();
     let mut buffer = [0u8; 4096];
+    let mut text = Text::Empty;
     let result = 'file: loop {
         // SAFETY: the buffer is ours.
         match retried(|| unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) }) {
-            Ok(0) => break Ok(()),
+            Ok(0) => break Ok(text),
             Ok(count) => {
+                text = Text::Mappings;
                 for byte in &buffer[..count.min(buffer.len())] {
                     if let Some(mapping) = parser.push(*byte)
                         && mapping.end > from
                         && visit(mapping).is_break()
                     {
-                        break 'file Ok(());
+                        break 'file Ok(text);
                     }
                 }
             }

@@ -121,6 +121,11 @@ unsafe impl Platform for MacOs {
         unsafe { pages::request(pages, request) }
     }
 
+    unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pages::copy_guarded(source, target, length) }
+    }
+
     unsafe fn flush_icache(self, _written: usize, executed: usize, length: usize) {
         // SAFETY: the caller promises readable ranges.
         unsafe { cores::invalidate(executed, length) }

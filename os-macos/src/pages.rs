@@ -268,6 +268,18 @@ fn read_each_page(pages: Span) -> Result<(), Error> {
     Ok(())
 }
 
+/// Lets the kernel copy: where a file has become too short for either side it is an error, not a signal.
+///
+/// # Safety
+/// As [`Platform::copy_guarded`](execmem_core::Platform::copy_guarded).
+pub(crate) unsafe fn copy_guarded(source: usize, target: usize, length: usize) -> Result<(), Error> {
+    let (source, target, length) = (source as u64, target as u64, length as u64);
+    let mut copied = 0;
+    // SAFETY: the caller's promise. The kernel takes its copy of the source before it stores to the target, so
+    // that the two may overlap.
+    check_mach(unsafe { mach_vm_read_overwrite(mach_task_self(), source, length, target, &mut copied) })
+}
+
 /// Never an error for what the kernel has mapped: user addresses end far below `i64::MAX`.
 fn span(address: usize, length: usize) -> Result<Span, Error> {
     Span::new(address as i64, length as i64)

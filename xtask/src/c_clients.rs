@@ -47,26 +47,39 @@ pub fn run_c_client(project: &Project, dist: &Dist, tally: &mut Tally) {
         flags.push(dist.static_library().display().to_string());
         Ok(flags)
     };
-    let flags: [(&str, Result<Vec<String>>); 2] = [("static", archive()), ("shared", shared())];
-    for (kind, flags) in flags {
-        let program = match flags.and_then(|flags| compile_client(project, kind, &flags)) {
-            Ok(program) => program,
-            Err(reason) => {
-                tally.fail(&reason);
-                continue;
-            }
-        };
-        for policy in POLICIES {
-            println!("the C client with the {kind} library, policy {policy}:");
-            tally.client(Command::new(&program).env("EXECMEM_POLICY", policy));
-        }
+    for (kind, flags) in [("static", archive()), ("shared", shared())] {
+        run_under_each_policy(project, "cc", kind, flags, tally);
     }
 }
 
-fn compile_client(project: &Project, kind: &str, flags: &[String]) -> Result<PathBuf> {
-    let program = project.built(&format!("clients/client-{kind}"));
+/// The C program as one static program with musl.
+pub fn run_c_client_with_musl(project: &Project, dist: &Dist, compiler: &str, tally: &mut Tally) {
+    let include = format!("-I{}", dist.include().display());
+    let flags = vec!["-static".to_owned(), include, dist.static_library().display().to_string()];
+    run_under_each_policy(project, compiler, "static musl", Ok(flags), tally);
+}
+
+fn run_under_each_policy(
+    project: &Project,
+    compiler: &str,
+    kind: &str,
+    flags: Result<Vec<String>>,
+    tally: &mut Tally,
+) {
+    let program = match flags.and_then(|flags| compile_client(project, compiler, kind, &flags)) {
+        Ok(program) => program,
+        Err(reason) => return tally.fail(&reason),
+    };
+    for policy in POLICIES {
+        println!("the C client with the {kind} library, policy {policy}:");
+        tally.client(Command::new(&program).env("EXECMEM_POLICY", policy));
+    }
+}
+
+fn compile_client(project: &Project, compiler: &str, kind: &str, flags: &[String]) -> Result<PathBuf> {
+    let program = project.built(&format!("clients/client-{}", kind.replace(' ', "-")));
     make_folder(&project.built("clients"))?;
-    let mut compile = Command::new("cc");
+    let mut compile = Command::new(compiler);
     compile.args(["-std=c11", "-O1", "-pthread"]).args(WARNINGS).arg("-o").arg(&program);
     compile.args(SOURCES.map(|name| project.file(&format!("tests/c/{name}.c"))));
     capture(compile.args(flags))?;

@@ -29,7 +29,7 @@ pub type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  test [PART]             run the tests of one part (host, aarch64, baremetal, macos) or of all
+  test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos) or of all
   dist [--target TARGET]  lay out the C header and libraries in target/dist/TARGET
   header [--check]        write include/execmem.h, or tell whether it is up to date
   bench baremetal         count the instructions of the bare-metal adapter

@@ -24,8 +24,12 @@ pub fn everything() -> Result<()> {
     let toolchain = Toolchain::find()?;
     toolchain.llvm_tool("llvm-objcopy")?;
     toolchain.require_target(AARCH64_LINUX)?;
+    toolchain.require_target(&musl_target(&toolchain))?;
     toolchain.require_target(crate::baremetal::TARGET)?;
     c_compilers()?;
+    if let Err(reason) = musl_compiler() {
+        println!("set-up: goes on without it: {reason}");
+    }
     qemu_system_aarch64()?;
     let qemu = qemu_aarch64()?;
     println!("set-up: complete, with {}", qemu.display());
@@ -62,13 +66,26 @@ fn installed_qemu(names: &[&str]) -> Option<PathBuf> {
 
 /// A C and a C++ compiler, and the tool that reads the library's own build flags.
 pub fn c_compilers() -> Result<()> {
-    for (program, package) in [("cc", "gcc"), ("c++", "g++"), ("pkg-config", "pkg-config")] {
-        if find_program(program).is_some() {
-            continue;
-        }
-        let missing = format!("`{program}` is missing: please install {package}");
-        debian::install(&[package]).map_err(|reason| format!("{missing} ({reason})"))?;
-        find_program(program).ok_or(missing)?;
+    [("cc", "gcc"), ("c++", "g++"), ("pkg-config", "pkg-config")]
+        .into_iter()
+        .try_for_each(|(program, package)| require_program(program, package))
+}
+
+/// This machine's target with musl.
+pub fn musl_target(toolchain: &Toolchain) -> String {
+    toolchain.host.replace("-gnu", "-musl")
+}
+
+/// The name of a C compiler for musl.
+pub fn musl_compiler() -> Result<&'static str> {
+    require_program("musl-gcc", "musl-tools").map(|()| "musl-gcc")
+}
+
+fn require_program(program: &str, package: &str) -> Result<()> {
+    if find_program(program).is_some() {
+        return Ok(());
     }
-    Ok(())
+    let missing = format!("`{program}` is missing: please install {package}");
+    debian::install(&[package]).map_err(|reason| format!("{missing} ({reason})"))?;
+    find_program(program).map(drop).ok_or(missing)
 }

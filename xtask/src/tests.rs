@@ -18,8 +18,13 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 4] =
-    [("host", host), ("aarch64", aarch64), ("baremetal", baremetal::test), ("macos", macos::test)];
+const PARTS: [(&str, Part); 5] = [
+    ("host", host),
+    ("musl", musl),
+    ("aarch64", aarch64),
+    ("baremetal", baremetal::test),
+    ("macos", macos::test),
+];
 
 /// What the bundled object of run_object computes.
 const SAMPLE_RESULT: &str = "sample(10) = 2848";
@@ -73,43 +78,72 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
+/// This machine with the other C library: musl, linked into each program.
+fn musl(project: &Project, tally: &mut Tally) -> Result<()> {
+    let toolchain = Toolchain::find()?;
+    let target = setup::musl_target(&toolchain);
+    let dist = linux_with_musl(project, &toolchain, &target, None, tally)?;
+    match setup::musl_compiler() {
+        Ok(compiler) => c_clients::run_c_client_with_musl(project, &dist, compiler, tally),
+        Err(reason) => println!("left out the C client with musl: {reason}"),
+    }
+    Ok(())
+}
+
 /// aarch64 Linux, in QEMU's user mode. It executes stale code where `ic ivau` is missing or on the
 /// wrong one of two views, so it can judge dual-mapped rewrites; it never notices a missing
 /// `dc cvau` or `isb`, and passes membarrier to the kernel below it, so it proves nothing there.
 fn aarch64(project: &Project, tally: &mut Tally) -> Result<()> {
     let toolchain = Toolchain::find()?;
-    toolchain.require_target(AARCH64_LINUX)?;
     // A program that loops on stale code would hang the run for ever.
-    let qemu = setup::qemu_aarch64()?;
-    let runner = format!("timeout --kill-after=10 900 {}", qemu.display());
-    let emulated = |arguments: &[&str]| -> Command {
-        let mut cargo = project.cargo(arguments);
-        cargo.args(["--target", AARCH64_LINUX]);
-        cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", "rust-lld");
-        cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER", &runner);
-        cargo
-    };
+    let runner = format!("timeout --kill-after=10 900 {}", setup::qemu_aarch64()?.display());
     // The core's tests beside its units drive it on plain memory: the host's run of them says it all.
-    tally.cargo_test(&mut emulated(&["test", "--package", "execmem-core", "--lib"]));
-    let mut tests = emulated(&["test", "--no-fail-fast"]);
+    let mut units = cargo_with_musl(project, AARCH64_LINUX, Some(&runner), &["test", "--lib"]);
+    toolchain.require_target(AARCH64_LINUX)?;
+    tally.cargo_test(units.args(["--package", "execmem-core"]));
+    linux_with_musl(project, &toolchain, AARCH64_LINUX, Some(&runner), tally).map(drop)
+}
+
+/// All that is about Linux, for a target with musl. `runner` is what runs its programs.
+fn linux_with_musl(
+    project: &Project,
+    toolchain: &Toolchain,
+    target: &str,
+    runner: Option<&str>,
+    tally: &mut Tally,
+) -> Result<Dist> {
+    toolchain.require_target(target)?;
+    let cargo = |arguments: &[&str]| cargo_with_musl(project, target, runner, arguments);
+    let mut tests = cargo(&["test", "--no-fail-fast"]);
     for package in ["execmem", "execmem-os-linux", "execmem-tests-linux", "execmem-tests-objects"] {
         tests.args(["--package", package]);
     }
     tally.cargo_test(&mut tests);
 
-    let dist = Dist::build(project, &toolchain, AARCH64_LINUX)?;
+    let dist = Dist::build(project, toolchain, target)?;
     check_libraries(&dist, tally);
     tally.check("the static library links into a Rust program with its own std", || {
-        let runner = Some(runner.as_str());
-        c_clients::check_rust_client(project, &toolchain, &dist, AARCH64_LINUX, runner)
+        c_clients::check_rust_client(project, toolchain, &dist, target, runner)
     });
     tally.check("the example hello prints 42", || {
-        prints(&mut emulated(&["run", "--release", "--example", "hello"]), "42")
+        prints(&mut cargo(&["run", "--release", "--example", "hello"]), "42")
     });
     tally.check("the example run_object runs its sample", || {
-        prints(&mut emulated(&["run", "--release", "--example", "run_object"]), SAMPLE_RESULT)
+        prints(&mut cargo(&["run", "--release", "--example", "run_object"]), SAMPLE_RESULT)
     });
-    Ok(())
+    Ok(dist)
+}
+
+/// cargo for a target with musl, which needs no C compiler to link.
+fn cargo_with_musl(project: &Project, target: &str, runner: Option<&str>, arguments: &[&str]) -> Command {
+    let mut cargo = project.cargo(arguments);
+    cargo.args(["--target", target]);
+    let variable = |name| format!("CARGO_TARGET_{}_{name}", target.to_uppercase().replace('-', "_"));
+    cargo.env(variable("LINKER"), "rust-lld");
+    if let Some(runner) = runner {
+        cargo.env(variable("RUNNER"), runner);
+    }
+    cargo
 }
 
 fn check_libraries(dist: &Dist, tally: &mut Tally) {

@@ -4,7 +4,6 @@ use crate::host::{self, Source};
 use crate::kernel::{check_protection, enforced, pages, regions, rules};
 use crate::regions::{Kind, Region};
 use std::collections::HashMap;
-use std::io::Read;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -136,22 +135,32 @@ pub fn region(address: usize) -> Result<Found, Kern> {
     }
 }
 
-/// mach_vm_read_overwrite: a copy that fails instead of faulting.
+/// mach_vm_read_overwrite: a copy that fails instead of faulting. All is read before anything is stored.
 pub fn read_overwrite(address: usize, size: usize, target: usize) -> Result<(), Kern> {
-    // A pipe holds 64 KiB on Linux; the library reads single bytes.
-    if size > 4096 {
-        return Err(INVALID_ARGUMENT);
-    }
-    let (mut reader, writer) = std::io::pipe().map_err(|_| MEMORY_ERROR)?;
-    // SAFETY: Linux reads the bytes, and fails where it can't.
-    if unsafe { libc::write(writer.as_raw_fd(), address as *const _, size) } != size as isize {
-        let mapped = host::mappings().iter().any(|line| line.range.contains(&address));
-        return Err(if mapped { MEMORY_ERROR } else { INVALID_ADDRESS });
-    }
     let mut copy = vec![0; size];
-    reader.read_exact(&mut copy).map_err(|_| MEMORY_ERROR)?;
-    // SAFETY: the caller's own memory, which it gave for this.
-    unsafe { (target as *mut u8).copy_from_nonoverlapping(copy.as_ptr(), size) };
+    let between = (&raw mut *copy.as_mut_slice()).addr();
+    copy_by_kernel(address, between, size)?;
+    copy_by_kernel(between, target, size)
+}
+
+/// Copies through a pipe: Linux reads and stores the bytes, and fails where it can't.
+fn copy_by_kernel(source: usize, target: usize, size: usize) -> Result<(), Kern> {
+    // A pipe holds 64 KiB.
+    const PIECE: usize = 4096;
+    let (reader, writer) = std::io::pipe().map_err(|_| MEMORY_ERROR)?;
+    for start in (0..size).step_by(PIECE) {
+        let length = PIECE.min(size - start);
+        let expect_all = |count: isize, address: usize| match count == length as isize {
+            true => Ok(()),
+            false if host::mappings().iter().any(|line| line.range.contains(&address)) => Err(MEMORY_ERROR),
+            false => Err(INVALID_ADDRESS),
+        };
+        let (from, to) = (source + start, target + start);
+        // SAFETY: the program's memory, which it gave for this; what isn't there is an error.
+        expect_all(unsafe { libc::write(writer.as_raw_fd(), from as *const _, length) }, from)?;
+        // SAFETY: the same is true of this side. So many bytes are in the pipe.
+        expect_all(unsafe { libc::read(reader.as_raw_fd(), to as *mut _, length) }, to)?;
+    }
     Ok(())
 }
 
@@ -221,5 +230,22 @@ pub fn give_back_list(list: usize, size: usize) -> Result<(), Kern> {
     match owed(|owed| owed.remove(&list)) {
         Some(_) => host::unmap(list..list + size.next_multiple_of(page_size)).map_err(|_| INVALID_ADDRESS),
         None => Err(INVALID_ADDRESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_takes_any_size_and_says_what_is_not_there() {
+        let source: Vec<u8> = (0..200_000).map(|place| (place % 251) as u8).collect();
+        let mut target = vec![0u8; source.len()];
+        let (from, to) = (source.as_ptr().expose_provenance(), target.as_mut_ptr().expose_provenance());
+        assert_eq!(read_overwrite(from, source.len(), to), Ok(()));
+        assert!(source == target);
+        assert_eq!(read_overwrite(8, 1, to), Err(INVALID_ADDRESS));
+        assert_eq!(read_overwrite(from, 1, 8), Err(INVALID_ADDRESS));
+        assert!(source == target, "a copy that fails stores nothing");
     }
 }

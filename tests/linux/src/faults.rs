@@ -9,7 +9,7 @@ use libc::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, Ordering};
 
 /// The calls by which the library gets, changes and asks for memory and files.
-const CALLS: [i64; 15] = [
+const CALLS: [i64; 18] = [
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mprotect,
@@ -17,6 +17,9 @@ const CALLS: [i64; 15] = [
     libc::SYS_memfd_create,
     libc::SYS_ftruncate,
     libc::SYS_membarrier,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_process_vm_readv,
     libc::SYS_ioctl,
     libc::SYS_openat,
     libc::SYS_fstat,

@@ -1,5 +1,8 @@
 //! The kernel's own view of the process: `/proc/self/maps`, read by other code than the library's.
 
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
 /// A line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -15,8 +18,25 @@ pub struct Line {
 
 /// All lines, in address order. Names may hold any bytes.
 pub fn lines() -> Vec<Line> {
-    let text = std::fs::read("/proc/self/maps").expect("the kernel tells the mappings");
+    let text = text();
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect()
+}
+
+/// The whole text, read into memory that is there already: an allocation might be mapped just where somebody
+/// asks about, since the library has unmapped its pages there.
+fn text() -> Vec<u8> {
+    static BUFFER: Mutex<[u8; 1 << 20]> = Mutex::new([0; 1 << 20]);
+    let mut buffer = BUFFER.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut file = std::fs::File::open("/proc/self/maps").expect("the kernel tells the mappings");
+    let mut length = 0;
+    loop {
+        match file.read(&mut buffer[length..]).expect("the kernel tells the mappings") {
+            0 => break,
+            count => length += count,
+        }
+    }
+    assert!(length < buffer.len(), "no test that asks has so many mappings");
+    buffer[..length].to_vec()
 }
 
 fn parse(line: &[u8]) -> Line {

@@ -213,7 +213,7 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
         return Outcome::NotApplicable(reason);
     }
     let before = snapshot(watched);
-    let mappings = memory_files();
+    let mappings = code_memory();
     let open_files = open_files();
     let failed_calls = statistics().failed_calls;
 
@@ -223,7 +223,7 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
     if refused == 0 {
         assert!(is_done, "it fails though no system call does, error {}", rt_last_error());
         sweep();
-        return Outcome::NotApplicable(format!("{UNDISTURBED}{}", memory_files().len()));
+        return Outcome::NotApplicable(format!("{UNDISTURBED}{}", code_memory().len()));
     }
     let context = |what: &str| format!("{what} (system call {call} was refused, error {})", rt_last_error());
     if let Some(problem) = untrue_pages(watched) {
@@ -244,7 +244,7 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
             let complaint = before.expect_unchanged(watched, "the failed call");
             return Outcome::Failed(context(&format!("{complaint:?}")));
         }
-        if memory_files() != mappings {
+        if code_memory() != mappings {
             return Outcome::Failed(context("mappings leaked or were lost"));
         }
         if self::open_files() != open_files {
@@ -260,7 +260,7 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
     // When nothing can be unmapped, pages may be lost; when one call fails, they may not. (The first operation tries
     // out what the kernel grants: a refusal changes its ways, and the page that it tried with may be lost.)
     sweep();
-    let count = memory_files().len();
+    let count = code_memory().len();
     let is_exact = !fault.lasting && !operation.is_first;
     match mappings_after {
         Some(expected) if is_exact && count != expected => {
@@ -295,10 +295,10 @@ fn untrue_pages(watched: &[Watched]) -> Option<String> {
     None
 }
 
-/// The mappings that come from memory files or can be executed: code memory, whoever holds it. Other
-/// memory may grow: the library's own records.
-fn memory_files() -> Vec<impl Debug + PartialEq> {
-    let is_code = |line: &maps::Line| line.name.starts_with(b"/memfd") || line.protection & 4 != 0;
+/// The mappings that can be executed or are shared (the kernel keeps those as a file of that name): code
+/// memory, whoever holds it. Other memory may grow: the library's own records.
+fn code_memory() -> Vec<impl Debug + PartialEq> {
+    let is_code = |line: &maps::Line| line.name.starts_with(b"/dev/zero") || line.protection & 4 != 0;
     maps::lines().into_iter().filter(is_code).collect()
 }
 

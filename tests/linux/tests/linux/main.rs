@@ -1,6 +1,8 @@
 //! What only Linux can show: system calls that fail, kernels that refuse, files that shrink, threads, forks
 //! and signals. Every test has a process of its own.
 
+mod copies;
+mod cores;
 mod exhaustion;
 mod faults;
 mod files;
@@ -33,8 +35,10 @@ pub enum Needs {
     NewKernel,
 }
 
-const TESTS: [&[Test]; 7] = [
+const TESTS: [&[Test]; 9] = [
     policies::TESTS,
+    copies::TESTS,
+    cores::TESTS,
     faults::TESTS,
     files::TESTS,
     queries::TESTS,
@@ -44,7 +48,7 @@ const TESTS: [&[Test]; 7] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 39;
+const TEST_COUNT: usize = 51;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();

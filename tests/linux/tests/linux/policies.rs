@@ -2,9 +2,10 @@
 //! is what needs words of its own.
 
 use crate::{Needs, Test};
+use execmem_conformance::code::returning;
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
-use execmem_tests_linux::children::Outcome;
+use execmem_tests_linux::children::{self, Outcome};
 use execmem_tests_linux::confinement::{self, Condition, NO_NEW_CODE, Refusal};
 
 pub const TESTS: &[Test] = &[
@@ -24,7 +25,7 @@ pub const TESTS: &[Test] = &[
         run: refused_wish,
     },
     Test {
-        name: "policies: auto ends at toggle where the kernel has neither W with X nor memory files",
+        name: "policies: auto ends at toggle where the kernel has neither W with X nor second views",
         needs: Needs::Kernel,
         run: last_resort,
     },
@@ -34,9 +35,14 @@ pub const TESTS: &[Test] = &[
         run: nothing_granted,
     },
     Test {
-        name: "policies: a kernel that does not know MFD_EXEC gives two views all the same",
+        name: "policies: where no file may have a byte, regions and the heap work, in a forked child too",
         needs: Needs::Kernel,
-        run: old_memory_files,
+        run: || under_each_policy(no_file_sizes),
+    },
+    Test {
+        name: "policies: where no memory file may be executed, regions and the heap work",
+        needs: Needs::NewKernel,
+        run: || under_each_policy(no_executable_memory_files),
     },
 ];
 
@@ -54,7 +60,6 @@ fn expect_refusal(code: i32) {
 }
 
 fn expect_service() {
-    use execmem_conformance::code::returning;
     let address = rt_alloc_exec_memory(4096);
     assert!(address > 0, "error {}", rt_last_error());
     assert_eq!(write_bytes(address, &returning(42), 0), returning(42).len() as i64);
@@ -97,12 +102,13 @@ fn refused_wish() -> Outcome {
     Outcome::Passed
 }
 
-const NO_MEMORY_FILES: Refusal =
-    Refusal { call: libc::SYS_memfd_create, condition: Condition::Any, error: libc::EPERM };
+/// Shared memory can't be mapped again.
+const NO_SECOND_VIEWS: Refusal =
+    Refusal { call: libc::SYS_mremap, condition: Condition::Is(1, 0), error: libc::EPERM };
 
 fn last_resort() -> Outcome {
     confinement::refuse(&confinement::NO_WRITABLE_CODE).expect("a filter");
-    confinement::refuse(&[NO_MEMORY_FILES]).expect("a filter");
+    confinement::refuse(&[NO_SECOND_VIEWS]).expect("a filter");
     wish("auto");
     expect_service();
     assert_eq!(rt_exec_memory_policy(), RT_POLICY_TOGGLE);
@@ -111,19 +117,70 @@ fn last_resort() -> Outcome {
 
 fn nothing_granted() -> Outcome {
     confinement::refuse(&NO_NEW_CODE).expect("a filter");
-    confinement::refuse(&[NO_MEMORY_FILES]).expect("a filter");
+    confinement::refuse(&[NO_SECOND_VIEWS]).expect("a filter");
     wish("auto");
     expect_refusal(RT_ERROR_REFUSED);
     assert_eq!(rt_exec_memory_policy(), RT_POLICY_AUTO);
     Outcome::Passed
 }
 
-fn old_memory_files() -> Outcome {
-    const MFD_CLOEXEC_AND_EXEC: u32 = 0x11;
-    let condition = Condition::Is(1, MFD_CLOEXEC_AND_EXEC);
-    let refusal = Refusal { call: libc::SYS_memfd_create, condition, error: libc::EINVAL };
-    confinement::refuse(&[refusal]).expect("a filter");
-    wish("dual");
-    expect_service();
+/// Each policy in a process of its own.
+fn under_each_policy(test: fn() -> Outcome) -> Outcome {
+    for policy in ["auto", "rwx", "dual", "toggle"] {
+        let run = || {
+            wish(policy);
+            test()
+        };
+        match children::run(run) {
+            Outcome::Passed => {}
+            Outcome::Failed(what) => return Outcome::Failed(format!("policy {policy}: {what}")),
+            other => return other,
+        }
+    }
     Outcome::Passed
+}
+
+fn expect_heap_service() {
+    let (code, block) = (returning(43), rt_code_alloc(100));
+    assert!(block > 0, "error {}", rt_last_error());
+    assert_eq!(write_block(block, &code, 0), code.len() as i64);
+    assert!(rt_code_publish(block, code.len() as i64));
+    assert_eq!(call(block, &[]), 43);
+    assert!(rt_code_free(block));
+}
+
+/// What would write to a file is ended by SIGXFSZ.
+fn no_file_sizes() -> Outcome {
+    let limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: changes this child's limit only.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limits) }, 0);
+    let service = || {
+        expect_service();
+        expect_heap_service();
+        Outcome::Passed
+    };
+    match children::run(service) {
+        Outcome::Passed => service(),
+        other => other,
+    }
+}
+
+/// `vm.memfd_noexec` belongs to a namespace of processes: this child makes one, and its own child is in it.
+fn no_executable_memory_files() -> Outcome {
+    // SAFETY: only changes what this child's children are.
+    if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
+        let error = std::io::Error::last_os_error();
+        return Outcome::NotApplicable(format!("no namespace of processes: {error}"));
+    }
+    children::run(|| {
+        if let Err(error) = std::fs::write("/proc/sys/vm/memfd_noexec", "2") {
+            return Outcome::NotApplicable(format!("vm.memfd_noexec can't be set: {error}"));
+        }
+        // SAFETY: the name is a C string.
+        let file = unsafe { libc::memfd_create(c"executable".as_ptr(), libc::MFD_EXEC) };
+        assert_eq!(file, -1, "the setting is in force");
+        expect_service();
+        expect_heap_service();
+        Outcome::Passed
+    })
 }

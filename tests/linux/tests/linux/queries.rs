@@ -32,14 +32,19 @@ pub const TESTS: &[Test] = &[
         run: forked_child,
     },
     Test {
-        name: "queries: without PROCMAP_QUERY the text of /proc/self/maps gives the same answers",
+        name: "queries: whatever refuses PROCMAP_QUERY, the text of /proc/self/maps gives the same answers",
         needs: Needs::Kernel,
-        run: || without_query(libc::ENOTTY),
+        run: without_query,
     },
     Test {
-        name: "queries: a filter that knows no ioctl costs no answer either",
+        name: "queries: a query that is refused from some day on costs no answer",
         needs: Needs::Kernel,
-        run: || without_query(libc::ENOSYS),
+        run: late_refusal,
+    },
+    Test {
+        name: "queries: a process whose main thread has ended has answers",
+        needs: Needs::Kernel,
+        run: ended_main_thread,
     },
     Test {
         name: "queries: mappings of files whose names are not UTF-8, or hold spaces and newlines, break nothing",
@@ -139,10 +144,43 @@ fn forked_child() -> Outcome {
     Outcome::Passed
 }
 
-fn without_query(error: i32) -> Outcome {
-    confinement::refuse(&[Refusal { error, ..NO_PROCMAP_QUERY }]).expect("a filter");
+fn without_query() -> Outcome {
+    // As old kernels, as filters, and as a filter that wants to be taken for something else.
+    for error in
+        [libc::ENOTTY, libc::EINVAL, libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EBADF, libc::ENOMEM]
+    {
+        let outcome = children::run(|| {
+            confinement::refuse(&[Refusal { error, ..NO_PROCMAP_QUERY }]).expect("a filter");
+            expect_foreign_answers();
+            agreement()
+        });
+        assert_eq!(outcome, Outcome::Passed, "{}", std::io::Error::from_raw_os_error(error));
+    }
+    Outcome::Passed
+}
+
+fn late_refusal() -> Outcome {
+    expect_foreign_answers();
+    confinement::refuse(&[Refusal { error: libc::EPERM, ..NO_PROCMAP_QUERY }]).expect("a filter");
     expect_foreign_answers();
     agreement()
+}
+
+/// The kernel's list of the process is empty then: it is that of the main thread.
+fn ended_main_thread() -> Outcome {
+    children::run(|| {
+        std::thread::spawn(|| {
+            while std::fs::read("/proc/self/maps").is_ok_and(|text| !text.is_empty()) {
+                std::thread::yield_now();
+            }
+            let answers = std::panic::catch_unwind(expect_foreign_answers);
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(i32::from(answers.is_err())) };
+        });
+        // SAFETY: ends this thread alone; nothing of it is used by the other.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+        unreachable!("the thread has ended")
+    })
 }
 
 fn odd_names() -> Outcome {
