@@ -121,6 +121,9 @@
 /// The value is not a byte array.
 #define RT_ERROR_BAD_VALUE 15
 
+/// The environment variable `EXECMEM_POLICY` names no policy.
+#define RT_ERROR_UNKNOWN_POLICY 16
+
 /// A mapping: what `rt_mmap_file` gives and `rt_munmap` wants back. Both 0: it failed.
 typedef struct {
     /// Where it starts.
@@ -167,7 +170,8 @@ typedef struct {
     int64_t peak_mapped_bytes;
     /// Calls that failed.
     int64_t failed_calls;
-    /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated.
+    /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated; -1 if `EXECMEM_POLICY` names
+    /// none.
     int64_t policy;
     /// Bytes that the library's own records of regions and of code heaps take.
     int64_t record_bytes;
@@ -354,7 +358,7 @@ bool rt_try_call(int64_t fn, const int64_t *args, int64_t count, int64_t *result
 int64_t rt_alloc_exec_memory_near(int64_t size, int64_t target, int64_t max_distance);
 
 /// The policy in force (`RT_POLICY_*`), or the one wished for while nothing was allocated; -1 if
-/// `EXECMEM_POLICY` names none.
+/// `EXECMEM_POLICY` names none. The names may be written in any case; an empty value is none.
 int32_t rt_exec_memory_policy(void);
 
 /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Refused once another one is in force.

@@ -121,7 +121,7 @@ macro_rules! for_each_symbol {
         /// room.
         fn rt_alloc_exec_memory_near(size: i64, target: i64, max_distance: i64) -> i64, else 0;
         /// The policy in force (`RT_POLICY_*`), or the one wished for while nothing was allocated; -1 if
-        /// `EXECMEM_POLICY` names none.
+        /// `EXECMEM_POLICY` names none. The names may be written in any case; an empty value is none.
         fn rt_exec_memory_policy() -> i32, else -1;
         /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Refused once another one is in force.
         fn rt_exec_memory_set_policy(policy: i32) -> bool, else false;

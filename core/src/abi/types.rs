@@ -61,7 +61,8 @@ pub struct RtExecMemoryStats {
     pub peak_mapped_bytes: i64,
     /// Calls that failed.
     pub failed_calls: i64,
-    /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated.
+    /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated; -1 if `EXECMEM_POLICY` names
+    /// none.
     pub policy: i64,
     /// Bytes that the library's own records of regions and of code heaps take.
     pub record_bytes: i64,
@@ -162,6 +163,8 @@ pub const RT_ERROR_IO: i32 = 13;
 pub const RT_ERROR_UNSUPPORTED: i32 = 14;
 /// The value is not a byte array.
 pub const RT_ERROR_BAD_VALUE: i32 = 15;
+/// The environment variable `EXECMEM_POLICY` names no policy.
+pub const RT_ERROR_UNKNOWN_POLICY: i32 = 16;
 
 /// What `rt_register_symbols` calls for each symbol.
 pub type RtEachSymbol =
@@ -203,6 +206,7 @@ const _: () = {
         RT_ERROR_IO,
         RT_ERROR_UNSUPPORTED,
         RT_ERROR_BAD_VALUE,
+        RT_ERROR_UNKNOWN_POLICY,
     ];
     assert!(errors.len() == Error::ALL.len());
     let mut at = 0;
