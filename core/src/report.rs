@@ -78,7 +78,8 @@ pub struct Statistics {
     pub code_chunks: i64,
     /// Bytes of the chunks' code pages; second views are not counted.
     pub code_chunk_bytes: i64,
-    /// Stretches of addresses in which a direct branch reaches from any block to any other.
+    /// Stretches of addresses in which a direct branch reaches from any block to any other, 16 at most. Chunks near
+    /// an address that was asked for may lie outside of all of them.
     pub code_reservations: i64,
     /// By [`Policy`]'s number, what came of trying it out: why the one in force was chosen.
     pub policy_trials: [Trial; POLICIES],

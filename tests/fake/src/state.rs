@@ -236,6 +236,12 @@ impl FakePlatform {
         space.full_to = space.arena.start;
     }
 
+    /// Lets mapping at a place in this range fail, though nothing is shown there: addresses behind the end of
+    /// user space, or kept free by the system.
+    pub fn refuse_places(self, range: Range<usize>, error: Error) {
+        self.lock().space.refused.push((range, error));
+    }
+
     /// Adds a regular file, or replaces the one of that name.
     pub fn add_file(self, name: &CStr, contents: &[u8]) {
         self.add(name, contents.len() as u64, contents, true, true);

@@ -4,6 +4,7 @@
 mod exhaustion;
 mod faults;
 mod files;
+mod places;
 mod policies;
 mod queries;
 mod report;
@@ -33,10 +34,11 @@ pub enum Needs {
     NewKernel,
 }
 
-const TESTS: [&[Test]; 7] = [
+const TESTS: [&[Test]; 8] = [
     policies::TESTS,
     faults::TESTS,
     files::TESTS,
+    places::TESTS,
     queries::TESTS,
     threads::TESTS,
     exhaustion::TESTS,
@@ -44,7 +46,7 @@ const TESTS: [&[Test]; 7] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 39;
+const TEST_COUNT: usize = 41;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();
