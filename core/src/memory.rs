@@ -12,7 +12,7 @@ use core::ptr::{self, NonNull};
 /// Size and alignment of what the pool hands out are multiples of this.
 pub(crate) const UNIT: usize = 4096;
 
-/// How much the pool takes from the platform at a time, unless more is asked for.
+/// How much the pool takes from the platform at a time, unless more is asked for or a page is more.
 const CHUNK: usize = 64 * 1024;
 
 /// Zeroed memory in units of 4 KiB, whatever the page size.

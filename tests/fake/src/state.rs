@@ -79,7 +79,7 @@ impl Fake {
         Self::with_page_size(4096)
     }
 
-    /// The same with pages of 4 or 16 KiB.
+    /// The same with pages of another size.
     pub fn with_page_size(page_size: usize) -> Self {
         // Natively the arena costs only the pages that are touched.
         Self::with_arena(page_size, if cfg!(miri) { 1 << 20 } else { 256 << 20 })
