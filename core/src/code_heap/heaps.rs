@@ -189,6 +189,11 @@ impl Heap {
         (preferred, shard, shard.lock())
     }
 
+    /// The locks of the shards whose bits are set. Who holds several has taken them in this order.
+    pub(super) fn lock_several(&self, shards: u32) -> [Option<Guard<'_>>; SHARDS] {
+        core::array::from_fn(|index| (shards >> index & 1 != 0).then(|| self.shard(index).lock()))
+    }
+
     pub(super) fn policy(&self) -> Option<Policy> {
         Policy::from_number(self.policy.load(Ordering::Relaxed)).ok()
     }
