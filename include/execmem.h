@@ -329,7 +329,8 @@ int64_t rt_mmap_read_into(int64_t address, int64_t offset, uint8_t *dst, int64_t
 /// The version of this interface: 1.
 int32_t rt_abi_version(void);
 
-/// The address of an `rt_*` function by its name; 0 if there is none.
+/// The address of an `rt_*` function by its name; 0 if there is none. It is the library's function, whatever
+/// a program exports by that name, and so need not be the address that the name is linked to.
 int64_t rt_symbol_lookup(const char *name);
 
 /// Calls `each` with every `rt_*` name and address. How many there are; 0 if `each` is NULL.

@@ -100,7 +100,8 @@ macro_rules! for_each_symbol {
 
         /// The version of this interface: 1.
         fn rt_abi_version() -> i32;
-        /// The address of an `rt_*` function by its name; 0 if there is none.
+        /// The address of an `rt_*` function by its name; 0 if there is none. It is the library's function, whatever
+        /// a program exports by that name, and so need not be the address that the name is linked to.
         fn rt_symbol_lookup(name: *const c_char) -> i64, else 0;
         /// Calls `each` with every `rt_*` name and address. How many there are; 0 if `each` is NULL.
         fn rt_register_symbols(each: RtEachSymbol, ctx: *mut c_void) -> i64, else 0;
