@@ -121,6 +121,9 @@
 /// The value is not a byte array.
 #define RT_ERROR_BAD_VALUE 15
 
+/// The environment variable `EXECMEM_POLICY` names no policy.
+#define RT_ERROR_UNKNOWN_POLICY 16
+
 /// A mapping: what `rt_mmap_file` gives and `rt_munmap` wants back. Both 0: it failed.
 typedef struct {
     /// Where it starts.
@@ -167,7 +170,8 @@ typedef struct {
     int64_t peak_mapped_bytes;
     /// Calls that failed.
     int64_t failed_calls;
-    /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated.
+    /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated; -1 if `EXECMEM_POLICY` names
+    /// none.
     int64_t policy;
     /// Bytes that the library's own records of regions and of code heaps take.
     int64_t record_bytes;
@@ -179,7 +183,8 @@ typedef struct {
     int64_t code_chunks;
     /// Bytes of the chunks' code pages; second views are not counted.
     int64_t code_chunk_bytes;
-    /// Stretches of addresses in which a direct branch reaches from any block to any other.
+    /// Stretches of addresses in which a direct branch reaches from any block to any other, 16 at most. Chunks near
+    /// an address that was asked for may lie outside of all of them.
     int64_t code_reservations;
     /// By `RT_POLICY_*`, what came of trying a policy out, and so why the one in force was chosen: -1 it was
     /// not tried, 0 the system grants it, else the `RT_ERROR_*` why it doesn't.
@@ -324,7 +329,8 @@ int64_t rt_mmap_read_into(int64_t address, int64_t offset, uint8_t *dst, int64_t
 /// The version of this interface: 1.
 int32_t rt_abi_version(void);
 
-/// The address of an `rt_*` function by its name; 0 if there is none.
+/// The address of an `rt_*` function by its name; 0 if there is none. It is the library's function, whatever
+/// a program exports by that name, and so need not be the address that the name is linked to.
 int64_t rt_symbol_lookup(const char *name);
 
 /// Calls `each` with every `rt_*` name and address. How many there are; 0 if `each` is NULL.
@@ -354,7 +360,7 @@ bool rt_try_call(int64_t fn, const int64_t *args, int64_t count, int64_t *result
 int64_t rt_alloc_exec_memory_near(int64_t size, int64_t target, int64_t max_distance);
 
 /// The policy in force (`RT_POLICY_*`), or the one wished for while nothing was allocated; -1 if
-/// `EXECMEM_POLICY` names none.
+/// `EXECMEM_POLICY` names none. The names may be written in any case; an empty value is none.
 int32_t rt_exec_memory_policy(void);
 
 /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Refused once another one is in force.

@@ -61,6 +61,8 @@ errors! {
     Unsupported = 14, "unsupported on this system";
     /// The value is not a byte array.
     BadValue = 15, "bad value: not a byte array";
+    /// The environment variable `EXECMEM_POLICY` holds something that is no policy's name.
+    UnknownPolicy = 16, "unknown policy: the environment variable EXECMEM_POLICY names none";
 }
 
 impl Error {

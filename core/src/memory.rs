@@ -12,7 +12,7 @@ use core::ptr::{self, NonNull};
 /// Size and alignment of what the pool hands out are multiples of this.
 pub(crate) const UNIT: usize = 4096;
 
-/// How much the pool takes from the platform at a time, unless more is asked for.
+/// How much the pool takes from the platform at a time, unless more is asked for or a page is more.
 const CHUNK: usize = 64 * 1024;
 
 /// Zeroed memory in units of 4 KiB, whatever the page size.
@@ -36,8 +36,8 @@ impl Pool {
     pub(crate) fn take(&mut self, platform: impl Platform, length: usize) -> Result<NonNull<u8>, Error> {
         debug_assert!(length.is_multiple_of(UNIT));
         if self.end - self.next < length {
-            // CHUNK is a multiple of every page size.
-            let chunk = length.next_multiple_of(CHUNK);
+            // Both are powers of two: whole pages, whatever their size.
+            let chunk = length.next_multiple_of(CHUNK.max(platform.page_size()));
             let data = Memory::Private(Protection::RW);
             let start = platform.map(chunk, data, None)?.address;
             (self.next, self.end) = (start, start + chunk);

@@ -9,12 +9,29 @@ use core::ops::{ControlFlow, Range};
 /// below `vm.mmap_min_addr`, which distributions set to 64 KiB.
 const LOWEST: usize = 64 * 1024;
 
-/// A place that looks free may not be had: another thread is faster, or the system hides what is there.
-/// So many times we look again.
-const ATTEMPTS: usize = 16;
+/// Nothing is placed from here up: the registry covers so many addresses. Where those of a program end is for
+/// the system to know, often below.
+const HIGHEST: usize = 1 << 48;
 
-/// After the first miss so many bytes around the place are passed over; after each further one twice as many.
+/// A place that looks free may not be had: another thread is faster, the system hides what is there, or its
+/// addresses have ended. So many times we look again.
+const ATTEMPTS: usize = 32;
+
+/// After the first miss so many bytes around the place are passed over; after each further one twice as many, and
+/// so in the end all that there are.
 const FIRST_DETOUR: usize = 64 * 1024;
+const _: () = assert!(FIRST_DETOUR << (ATTEMPTS - 1) >= HIGHEST / 2);
+
+/// Maps pages at a place, or where the system puts them instead: the caller looks. Whatever a system says of a
+/// place, it may mean that place alone. Only when it may choose itself an error is one.
+pub(crate) fn map_at(
+    platform: impl Platform,
+    length: usize,
+    memory: Memory,
+    place: usize,
+) -> Result<Views, Error> {
+    platform.map(length, memory, Some(place)).or_else(|_| platform.map(length, memory, None))
+}
 
 /// The bytes whose distance from a target is at most some maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +75,7 @@ impl Reach {
         let mut missed = [const { 0..0 }; ATTEMPTS];
         for attempt in 0..ATTEMPTS {
             let place = self.find_room(platform, size, length, &missed)?.ok_or(Error::NoMemory)?;
-            let views = platform.map(length, memory, Some(place))?;
+            let views = map_at(platform, length, memory, place)?;
             if self.holds(views.address, size) {
                 return Ok(views);
             }
@@ -88,11 +105,11 @@ impl Reach {
             let place = self.best_beside(gap, missed, size, length, page_size);
             best = self.nearer(best, place);
         };
-        let first = self.low.max(LOWEST) & !(page_size - 1);
+        let first = round_up(self.low.max(LOWEST), page_size);
         let mut free_from = first;
         platform.mappings(first, &mut |mapping| {
             if mapping.start > free_from {
-                consider(free_from..mapping.start);
+                consider(free_from..mapping.start.min(HIGHEST));
             }
             free_from = free_from.max(mapping.end);
             match mapping.start > self.high {
@@ -100,8 +117,8 @@ impl Reach {
                 false => ControlFlow::Continue(()),
             }
         })?;
-        if free_from < self.high {
-            consider(free_from..usize::MAX & !(page_size - 1));
+        if free_from < self.high.min(HIGHEST) {
+            consider(free_from..HIGHEST);
         }
         Ok(best)
     }

@@ -99,7 +99,7 @@ pub enum PageRequest {
 /// # Safety
 /// The core hands out memory on this trait's word: `map` and `map_file` give pages that nobody else
 /// uses, zeroed or with the file's bytes, readable and writable as asked for; `protect` does to exactly
-/// the given pages what it says; `page_size` is a power of two of at least 4096 that never changes.
+/// the given pages what it says; `page_size` is a power of two from 4 KiB to 4 MiB that never changes.
 pub unsafe trait Platform: Copy + Send + Sync + 'static {
     /// Bytes in a page of the running system.
     fn page_size(self) -> usize;

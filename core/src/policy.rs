@@ -4,7 +4,11 @@ use crate::error::Error;
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
 use crate::span::Span;
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicI32, Ordering};
+
+/// The environment variable that says which policy is wished for.
+pub(crate) const VARIABLE: &CStr = c"EXECMEM_POLICY";
 
 /// How `rt_alloc_exec_memory` keeps its promise of memory that can be written and executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +53,15 @@ impl Policy {
         }
     }
 
+    /// From its name in any case; an empty one stands for no wish.
     fn from_name(name: &[u8]) -> Result<Self, Error> {
+        if name.is_empty() {
+            return Ok(Self::Auto);
+        }
         [Self::Auto, Self::Rwx, Self::Dual, Self::Toggle, Self::Jit]
             .into_iter()
-            .find(|policy| policy.name().as_bytes() == name)
-            .ok_or(Error::InvalidArgument)
+            .find(|policy| policy.name().as_bytes().eq_ignore_ascii_case(name))
+            .ok_or(Error::UnknownPolicy)
     }
 
     /// What the platform is asked for when code memory is allocated.
@@ -113,7 +121,7 @@ pub const POLICIES: usize = 5;
 
 /// The process's choice: open until the first allocation, then fixed.
 pub(crate) struct Choice {
-    /// What was asked for with `set`, or [`UNSET`].
+    /// What was asked for with `set` or, once it was granted, in the environment; or [`UNSET`].
     wish: AtomicI32,
     /// What it has become, or [`UNSET`].
     fixed: AtomicI32,
@@ -160,10 +168,12 @@ impl Choice {
         if let Ok(policy) = Policy::from_number(self.fixed.load(Ordering::Acquire)) {
             return Ok(policy);
         }
-        let policy = match self.wish(platform)? {
+        let wish = self.wish(platform)?;
+        let policy = match wish {
             Policy::Auto => self.first_granted(platform)?,
             wish => self.try_out(wish, platform).map(|()| wish)?,
         };
+        self.keep(wish);
         match self.fixed.compare_exchange(UNSET, policy as i32, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(policy),
             Err(earlier) => Policy::from_number(earlier),
@@ -177,10 +187,19 @@ impl Choice {
             return self.fix(platform);
         }
         match Policy::Dual.probe(platform) {
-            Ok(()) => Ok(Policy::Dual),
+            Ok(()) => {
+                self.keep(Policy::Auto);
+                Ok(Policy::Dual)
+            }
             Err(Error::Refused | Error::Unsupported) => self.fix(platform),
             Err(shortage) => Err(shortage),
         }
+    }
+
+    /// Keeps a wish that was granted: what the environment says later doesn't count. `set` still does while
+    /// no policy is in force.
+    fn keep(&self, wish: Policy) {
+        let _ = self.wish.compare_exchange(UNSET, wish as i32, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Whether the system lets pages that were writable become executable. Under policy `dual` it may not
@@ -203,7 +222,7 @@ impl Choice {
     fn wish(&self, platform: impl Platform) -> Result<Policy, Error> {
         match Policy::from_number(self.wish.load(Ordering::Acquire)) {
             Ok(policy) => Ok(policy),
-            Err(_) => match platform.environment(c"EXECMEM_POLICY") {
+            Err(_) => match platform.environment(VARIABLE) {
                 Some(name) => Policy::from_name(name.to_bytes()),
                 None => Ok(Policy::Auto),
             },

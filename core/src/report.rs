@@ -1,7 +1,7 @@
 //! Counters, statistics and the dump for people.
 
 use crate::platform::Platform;
-use crate::policy::{POLICIES, Policy, Trial};
+use crate::policy::{self, POLICIES, Policy, Trial};
 use crate::protection::Protection;
 use crate::registry::Page;
 use crate::runtime::Runtime;
@@ -93,7 +93,8 @@ pub struct Statistics {
     pub code_chunks: i64,
     /// Bytes of the chunks' code pages; second views are not counted.
     pub code_chunk_bytes: i64,
-    /// Stretches of addresses in which a direct branch reaches from any block to any other.
+    /// Stretches of addresses in which a direct branch reaches from any block to any other, 16 at most. Chunks near
+    /// an address that was asked for may lie outside of all of them.
     pub code_reservations: i64,
     /// By [`Policy`]'s number, what came of trying it out: why the one in force was chosen.
     pub policy_trials: [Trial; POLICIES],
@@ -115,6 +116,14 @@ impl Line {
     fn text(&mut self, text: &str) -> &mut Self {
         text.bytes().for_each(|byte| self.byte(byte));
         self
+    }
+
+    /// Bytes from elsewhere, of which as many are shown as leave room on the line, and only what is printable.
+    fn foreign(&mut self, bytes: &[u8]) -> &mut Self {
+        const MOST: usize = 32;
+        let printable = |byte: u8| if matches!(byte, b' '..=b'~') { byte } else { b'?' };
+        bytes.iter().take(MOST).for_each(|byte| self.byte(printable(*byte)));
+        self.text(if bytes.len() > MOST { "..." } else { "" })
     }
 
     /// A decimal number, with spaces in front up to `width`.
@@ -204,7 +213,8 @@ impl<P: Platform> Runtime<P> {
         statistics
     }
 
-    /// Prints a head line with the policy and those that the system did not grant, the number of allocations,
+    /// Prints a head line with the policy, or what `EXECMEM_POLICY` holds if that is none, and with those that the
+    /// system did not grant; the number of allocations,
     /// their bytes, and a line for each with address, size and protection, in address order. Where pages of one
     /// differ, the first one's protection has a `+`.
     pub fn dump(&self) {
@@ -223,8 +233,14 @@ impl<P: Platform> Runtime<P> {
     }
 
     fn dump_policy(&self, line: &mut Line) {
-        let policy = self.policy().unwrap_or(Policy::Auto);
-        line.text("execmem: executable memory, policy ").text(policy.name());
+        line.text("execmem: executable memory, ");
+        match self.policy() {
+            Ok(policy) => line.text("policy ").text(policy.name()),
+            Err(_) => {
+                let value = self.platform.environment(policy::VARIABLE).unwrap_or_default();
+                line.text("no policy, EXECMEM_POLICY is \"").foreign(value.to_bytes()).text("\"")
+            }
+        };
         for (number, trial) in self.policy.trials().into_iter().enumerate() {
             if let (Trial::Failed(_), Ok(other)) = (trial, Policy::from_number(number as i32)) {
                 line.text(", no ").text(other.name());

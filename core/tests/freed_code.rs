@@ -110,3 +110,30 @@ fn a_step_that_failed_is_made_up_for() {
         assert_eq!(system.fake.executed_elsewhere(new.address, SIZE), [2; SIZE]);
     }
 }
+
+#[test]
+fn a_step_that_ends_before_the_pages_are_gone_does_not_count() {
+    for (before, after) in PAIRS {
+        let system = std::sync::Arc::new(System::new(Policy::Dual, 4096));
+        let old = Code::alloc(&system, before);
+        old.publish(&system, 1).unwrap();
+        // Until the pages are unmapped a core may fetch from them again, whatever it dropped before.
+        let other = Code::alloc(&system, Source::Region).address;
+        let observed = system.clone();
+        let left = std::sync::atomic::AtomicUsize::new(1);
+        system.fake.observe(move |event| {
+            use std::sync::atomic::Ordering::Relaxed;
+            let is_unmap = event.call == Call::Unmap;
+            if is_unmap && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+                observed.publish(other, &[3; SIZE]);
+            }
+        });
+        old.free(&system);
+        system.fake.stop_observing();
+        assert_eq!(system.fake.count(Call::SynchronizeCores), 1, "{before:?}, {after:?}");
+        let new = Code::alloc(&system, after);
+        new.publish(&system, 2).unwrap();
+        assert_eq!(system.fake.count(Call::SynchronizeCores), 2, "{before:?}, {after:?}");
+        core::mem::forget(new);
+    }
+}

@@ -85,6 +85,69 @@ fn a_place_that_another_thread_took_is_given_up_for_the_next() {
     });
 }
 
+/// Mapping calls of an operation.
+fn maps(system: &System, operation: impl FnOnce()) -> usize {
+    let before = system.fake.count(Call::Map);
+    operation();
+    system.fake.count(Call::Map) - before
+}
+
+#[test]
+fn a_place_that_the_system_refuses_is_given_up_for_the_next() {
+    for error in [Error::NoMemory, Error::Refused, Error::InvalidArgument] {
+        each(|system, target| {
+            let hidden = target - (64 << 10)..target + (64 << 10);
+            system.fake.refuse_places(hidden.clone(), error);
+            let before = system.mapped().len();
+            let address = system.runtime.alloc_exec_near(100, target as i64, REACH).unwrap();
+            assert!(address.abs_diff(target) <= REACH as usize && !hidden.contains(&address), "{address:#x}");
+            let views = if system.policy == Policy::Dual { 2 } else { 1 };
+            assert_eq!(system.mapped().len(), before + views);
+        });
+    }
+}
+
+#[test]
+fn a_target_behind_the_end_of_addresses_is_reached_from_below() {
+    for target in [(1 << 47) + 1, (1 << 47) + (1 << 40), (1 << 60) + 1, i64::MAX] {
+        let system = System::new(Policy::Toggle, 4096);
+        system.runtime.alloc_exec(1).unwrap();
+        let (start, length) = system.fake.arena();
+        system.fake.add_foreign(0..start, Protection::NONE);
+        system.fake.refuse_places(start + length..usize::MAX, Error::NoMemory);
+        let address = system.runtime.alloc_exec_near(100, target, target).unwrap();
+        assert!((start..start + length).contains(&address));
+        assert_eq!(
+            system.runtime.alloc_exec_near(100, target, target - (1 << 47)),
+            Err(Error::NoMemory),
+            "{target:#x}"
+        );
+    }
+}
+
+#[test]
+fn a_shortage_is_no_matter_of_places_and_told_at_once() {
+    each(|system, target| {
+        system.fake.fail_always(Call::Map, Error::NoMemory);
+        let near = || _ = system.runtime.alloc_exec_near(100, target as i64, REACH).unwrap_err();
+        assert!(maps(&system, near) <= 2);
+    });
+}
+
+#[test]
+fn nothing_is_placed_at_the_lowest_addresses_whatever_the_size_of_a_page() {
+    for page_size in [4096, 64 << 10, 128 << 10, 1 << 20] {
+        let system = System::new(Policy::Toggle, page_size);
+        system.runtime.alloc_exec(1).unwrap();
+        system.fake.observe(move |event| {
+            let lowest = page_size.max(64 << 10);
+            assert!(event.call != Call::Map || event.start >= lowest, "{page_size}: {event:?}");
+        });
+        assert_eq!(system.runtime.alloc_exec_near(100, 1, 2 << 20), Err(Error::NoMemory));
+        system.fake.stop_observing();
+    }
+}
+
 #[test]
 fn memory_that_is_always_placed_out_of_reach_is_given_back() {
     each(|system, target| {

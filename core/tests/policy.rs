@@ -92,11 +92,6 @@ fn a_wish_that_the_system_refuses_stays_open() {
 
 #[test]
 fn the_environment_is_the_wish_of_those_who_set_none() {
-    let with = |value: &'static CStr| {
-        let fake = Fake::new();
-        fake.set_environment(Some(value));
-        (runtime(&fake, Switches::default()), fake)
-    };
     for policy in [Policy::Auto, Policy::Rwx, Policy::Dual, Policy::Toggle] {
         let name: &'static CStr = match policy {
             Policy::Auto => c"auto",
@@ -110,12 +105,79 @@ fn the_environment_is_the_wish_of_those_who_set_none() {
         let expected = if policy == Policy::Auto { Policy::Rwx } else { policy };
         assert_eq!(runtime.policy(), Ok(expected));
     }
-    for unknown in [c"", c"DUAL", c"dual ", c"\xff"] {
-        let (runtime, _fake) = with(unknown);
-        assert_eq!(runtime.policy(), Err(Error::InvalidArgument));
-        assert_eq!(runtime.alloc_exec(1), Err(Error::InvalidArgument));
+}
+
+/// A system with this value in `EXECMEM_POLICY`.
+fn with(value: &'static CStr) -> (Runtime<FakePlatform>, Fake) {
+    let fake = Fake::new();
+    fake.set_environment(Some(value));
+    (runtime(&fake, Switches::default()), fake)
+}
+
+fn head_line(runtime: &Runtime<FakePlatform>, fake: &Fake) -> String {
+    fake.take_text();
+    runtime.dump();
+    fake.take_text().lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn in_the_environment_case_does_not_matter_and_an_empty_value_is_none() {
+    for (value, expected) in [(c"", Policy::Auto), (c"DUAL", Policy::Dual), (c"ToGGle", Policy::Toggle)] {
+        let (runtime, fake) = with(value);
+        assert_eq!(runtime.policy(), Ok(expected), "{value:?}");
+        let name = expected.name();
+        assert_eq!(head_line(&runtime, &fake), format!("execmem: executable memory, policy {name}"));
+        runtime.alloc_exec(1).unwrap();
+        runtime.code_heap().alloc(1).unwrap();
+    }
+}
+
+#[test]
+fn an_unknown_name_in_the_environment_has_an_error_of_its_own_and_another_wish_may_follow() {
+    for unknown in [c"dual ", c"none", c" ", c"rwx,dual", c"\xff"] {
+        let (runtime, fake) = with(unknown);
+        assert_eq!(runtime.policy(), Err(Error::UnknownPolicy));
+        assert_eq!(runtime.alloc_exec(1), Err(Error::UnknownPolicy));
+        assert_eq!(runtime.alloc_rw(1), Err(Error::UnknownPolicy));
+        assert_eq!(runtime.code_heap().alloc(1), Err(Error::UnknownPolicy));
+        assert_eq!(fake.live().mappings, 0);
         runtime.set_policy(Policy::Dual).unwrap();
         assert!(runtime.alloc_exec(1).is_ok());
+        assert_eq!(head_line(&runtime, &fake), "execmem: executable memory, policy dual");
+    }
+    assert!(Error::UnknownPolicy.message().to_str().unwrap().contains("EXECMEM_POLICY"));
+}
+
+#[test]
+fn the_dump_shows_an_unknown_name_as_far_as_it_can_be_shown() {
+    let long = c"0123456789012345678901234567890123456789";
+    for (value, shown) in [
+        (c"dual,toggle", "dual,toggle"),
+        (c"rwx\n\x1b[31m\xff", "rwx??[31m?"),
+        (long, "01234567890123456789012345678901..."),
+    ] {
+        let (runtime, fake) = with(value);
+        let expected = format!("execmem: executable memory, no policy, EXECMEM_POLICY is \"{shown}\"");
+        assert_eq!(head_line(&runtime, &fake), expected);
+    }
+}
+
+#[test]
+fn once_something_was_allocated_the_environment_is_not_read_again() {
+    for (value, later) in [(c"dual", c"toggle"), (c"", c"none")] {
+        let (runtime, fake) = with(value);
+        runtime.alloc_exec(1).unwrap();
+        let policy = runtime.policy();
+        fake.set_environment(Some(later));
+        assert_eq!(runtime.policy(), policy);
+        runtime.code_heap().alloc(1).unwrap();
+        assert_eq!(runtime.code_heap().policy(), Ok(Policy::Dual));
+        // The other way round: a heap was first.
+        let (runtime, fake) = with(value);
+        runtime.code_heap().alloc(1).unwrap();
+        fake.set_environment(Some(later));
+        runtime.alloc_exec(1).unwrap();
+        assert_eq!(runtime.policy(), policy);
     }
 }
 

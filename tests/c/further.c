@@ -7,8 +7,10 @@
 static void version(void) { EXPECT(rt_abi_version() == 1); }
 
 static void looking_up_symbols(void) {
-    EXPECT(rt_symbol_lookup("rt_abi_version") == (int64_t)(uintptr_t)&rt_abi_version);
-    EXPECT(rt_symbol_lookup("rt_mmap_file") == (int64_t)(uintptr_t)&rt_mmap_file);
+    int32_t (*abi_version)(void) = (int32_t(*)(void))(uintptr_t)rt_symbol_lookup("rt_abi_version");
+    EXPECT(abi_version && abi_version() == 1);
+    bool (*unmap)(int64_t, int64_t) = (bool (*)(int64_t, int64_t))(uintptr_t)rt_symbol_lookup("rt_munmap");
+    EXPECT_FAILURE(unmap && !unmap(1, 1), RT_ERROR_NOT_OWNED);
     EXPECT_FAILURE(rt_symbol_lookup("rt_unknown") == 0, RT_ERROR_NOT_FOUND);
     EXPECT(rt_symbol_lookup("") == 0 && rt_symbol_lookup("rt_") == 0 && rt_symbol_lookup("memcpy") == 0);
     EXPECT_FAILURE(rt_symbol_lookup(NULL) == 0, RT_ERROR_INVALID_ARGUMENT);

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use execmem_core::abi::SYMBOL_NAMES;
+
 use crate::Result;
 use crate::dist::Dist;
 use crate::process::{capture, watch};
@@ -35,8 +37,8 @@ pub fn check_header(project: &Project, dist: &Dist, tally: &mut Tally) {
     }
 }
 
-/// The C program with the static and with the shared library.
-pub fn run_c_client(project: &Project, dist: &Dist, tally: &mut Tally) {
+/// How a program is linked with one of the libraries.
+fn flags(dist: &Dist) -> [(&'static str, Result<Vec<String>>); 2] {
     let shared = || {
         let mut flags = pkg_config(dist, &["--cflags", "--libs"])?;
         flags.push(format!("-Wl,-rpath,{}", dist.lib().display()));
@@ -47,7 +49,12 @@ pub fn run_c_client(project: &Project, dist: &Dist, tally: &mut Tally) {
         flags.push(dist.static_library().display().to_string());
         Ok(flags)
     };
-    for (kind, flags) in [("static", archive()), ("shared", shared())] {
+    [("static", archive()), ("shared", shared())]
+}
+
+/// The C program with the static and with the shared library.
+pub fn run_c_client(project: &Project, dist: &Dist, tally: &mut Tally) {
+    for (kind, flags) in flags(dist) {
         run_under_each_policy(project, "cc", kind, flags, tally);
     }
 }
@@ -84,6 +91,36 @@ fn compile_client(project: &Project, compiler: &str, kind: &str, flags: &[String
     compile.args(SOURCES.map(|name| project.file(&format!("tests/c/{name}.c"))));
     capture(compile.args(flags))?;
     Ok(program)
+}
+
+/// A C program that has functions of its own by the library's names, and exports them. The static library's are
+/// there a second time; a linker can be told to take the program's.
+pub fn check_replaced_symbols(project: &Project, dist: &Dist, tally: &mut Tally) {
+    for (kind, flags) in flags(dist) {
+        tally.check(&format!("a program's own functions don't replace those of the {kind} library"), || {
+            let own = project.built("clients/own.c");
+            write(&own, &own_functions())?;
+            let program = project.built(&format!("clients/replaced-{kind}"));
+            let mut compile = Command::new("cc");
+            compile.args(["-std=c11", "-rdynamic", "-Wl,--allow-multiple-definition"]).args(WARNINGS);
+            compile.arg("-o").arg(&program).arg(project.file("tests/c/replaced.c")).arg(own);
+            capture(compile.args(flags?))?;
+            succeed(&mut Command::new(&program))
+        });
+    }
+}
+
+/// A C file with a function by each of the library's names but that of the lookup, and `is_own`, which knows them.
+fn own_functions() -> String {
+    let names = || SYMBOL_NAMES.iter().filter(|name| **name != "rt_symbol_lookup");
+    let function = |name| format!("void {name}(void);\nvoid {name}(void) {{ abort(); }}\n");
+    let comparison = |name| format!("    if (address == (int64_t)(uintptr_t){name}) return true;\n");
+    let functions: String = names().map(function).collect();
+    let comparisons: String = names().map(comparison).collect();
+    format!(
+        "#include <stdbool.h>\n#include <stdint.h>\n#include <stdlib.h>\n{functions}bool is_own(int64_t address);\n\
+         bool is_own(int64_t address) {{\n{comparisons}    return false;\n}}\n"
+    )
 }
 
 /// The flags that this package's own file asks for, wherever the folder lies.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use execmem_core::abi::SYMBOL_NAMES;
 use object::read::archive::ArchiveFile;
-use object::{Object, ObjectSymbol};
+use object::{Object, ObjectSymbol, ObjectSymbolTable, RelocationTarget};
 
 use crate::Result;
 
@@ -32,7 +32,8 @@ pub fn check_shared(library: &Path) -> Result<()> {
 }
 
 /// A shared library must ask for nothing but libc, and load without patching its own code: a system
-/// that forbids pages that are written and executed would refuse to load it otherwise.
+/// that forbids pages that are written and executed would refuse to load it otherwise. What it uses of its own it
+/// must not ask for by name: a program's function of that name would be taken instead.
 pub fn check_loading(library: &Path) -> Result<()> {
     let data = contents(library)?;
     let file = parse(library, &data)?;
@@ -44,10 +45,25 @@ pub fn check_loading(library: &Path) -> Result<()> {
             return Err(format!("the shared library asks for {name}, which is not libc"));
         }
     }
+    if let Some(name) = own_name_asked_for(&file) {
+        return Err(format!("the shared library asks for {name}, which is its own"));
+    }
     if has_text_relocations(&file)? {
         return Err("the shared library must be patched by the loader: it has DT_TEXTREL".into());
     }
     Ok(())
+}
+
+/// A listed symbol that a relocation for the loader names.
+fn own_name_asked_for<'data>(file: &object::File<'data>) -> Option<&'data str> {
+    let symbols = file.dynamic_symbol_table()?;
+    file.dynamic_relocations()?.find_map(|(_, relocation)| match relocation.target() {
+        RelocationTarget::Symbol(index) => {
+            let name = symbols.symbol_by_index(index).ok()?.name().ok()?;
+            SYMBOL_NAMES.contains(&name).then_some(name)
+        }
+        _ => None,
+    })
 }
 
 fn has_text_relocations(file: &object::File<'_>) -> Result<bool> {

@@ -94,6 +94,9 @@ impl Returned for () {
 
 /// Defines all `rt_*` symbols over a `static` [`Runtime`](crate::Runtime), and `SYMBOLS`, the table of them.
 /// The list's types must be in scope: `core::ffi::{c_char, c_void}` and `execmem_core::abi::*`.
+///
+/// What a linker or a loader binds a global name to is not for the library to say: a program may export a function
+/// of that name itself. So the table has private functions, and the exported ones only jump there.
 #[macro_export]
 macro_rules! export_symbols {
     ($runtime:ident) => {
@@ -116,9 +119,31 @@ macro_rules! __export {
             },
             // SAFETY: both are addresses of functions; whoever calls it gives it its own type back.
             function: unsafe {
-                core::mem::transmute::<*const (), unsafe extern "C" fn()>($name as *const ())
+                core::mem::transmute::<*const (), unsafe extern "C" fn()>(functions::$name as *const ())
             },
         }),*];
+
+        /// The functions that the exported ones stand for.
+        mod functions {
+            use super::*;
+
+            $(
+                // Where the exported one would be the same code, LLVM would keep that one alone.
+                #[inline(never)]
+                pub(super) unsafe extern "C" fn $name(
+                    $($argument: <$type as $crate::abi::Argument>::Register),*
+                ) -> <$result as $crate::abi::Returned>::Register {
+                    // SAFETY: the caller of this function promised what the exported one asks for.
+                    let outcome = unsafe {
+                        $crate::abi::calls::$name(
+                            $crate::__subject!($runtime, $name)
+                            $(, <$type as $crate::abi::Argument>::read($argument))*
+                        )
+                    };
+                    $crate::__outcome!($runtime, outcome $(, $failure)?)
+                }
+            )*
+        }
 
         $(
             $(#[$doc])*
@@ -130,13 +155,7 @@ macro_rules! __export {
                 $($argument: <$type as $crate::abi::Argument>::Register),*
             ) -> <$result as $crate::abi::Returned>::Register {
                 // SAFETY: the caller of this function promised the same.
-                let outcome = unsafe {
-                    $crate::abi::calls::$name(
-                        $crate::__subject!($runtime, $name)
-                        $(, <$type as $crate::abi::Argument>::read($argument))*
-                    )
-                };
-                $crate::__outcome!($runtime, outcome $(, $failure)?)
+                unsafe { functions::$name($($argument),*) }
             }
         )*
     };

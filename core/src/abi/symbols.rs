@@ -103,7 +103,8 @@ macro_rules! for_each_symbol {
 
         /// The version of this interface: 1.
         fn rt_abi_version() -> i32;
-        /// The address of an `rt_*` function by its name; 0 if there is none.
+        /// The address of an `rt_*` function by its name; 0 if there is none. It is the library's function, whatever
+        /// a program exports by that name, and so need not be the address that the name is linked to.
         fn rt_symbol_lookup(name: *const c_char) -> i64, else 0;
         /// Calls `each` with every `rt_*` name and address. How many there are; 0 if `each` is NULL.
         fn rt_register_symbols(each: RtEachSymbol, ctx: *mut c_void) -> i64, else 0;
@@ -124,7 +125,7 @@ macro_rules! for_each_symbol {
         /// room.
         fn rt_alloc_exec_memory_near(size: i64, target: i64, max_distance: i64) -> i64, else 0;
         /// The policy in force (`RT_POLICY_*`), or the one wished for while nothing was allocated; -1 if
-        /// `EXECMEM_POLICY` names none.
+        /// `EXECMEM_POLICY` names none. The names may be written in any case; an empty value is none.
         fn rt_exec_memory_policy() -> i32, else -1;
         /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Refused once another one is in force.
         fn rt_exec_memory_set_policy(policy: i32) -> bool, else false;

@@ -61,7 +61,8 @@ pub struct RtExecMemoryStats {
     pub peak_mapped_bytes: i64,
     /// Calls that failed.
     pub failed_calls: i64,
-    /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated.
+    /// `RT_POLICY_*`: the policy in force, or the wish while nothing was allocated; -1 if `EXECMEM_POLICY` names
+    /// none.
     pub policy: i64,
     /// Bytes that the library's own records of regions and of code heaps take.
     pub record_bytes: i64,
@@ -73,7 +74,8 @@ pub struct RtExecMemoryStats {
     pub code_chunks: i64,
     /// Bytes of the chunks' code pages; second views are not counted.
     pub code_chunk_bytes: i64,
-    /// Stretches of addresses in which a direct branch reaches from any block to any other.
+    /// Stretches of addresses in which a direct branch reaches from any block to any other, 16 at most. Chunks near
+    /// an address that was asked for may lie outside of all of them.
     pub code_reservations: i64,
     /// By `RT_POLICY_*`, what came of trying a policy out, and so why the one in force was chosen: -1 it was
     /// not tried, 0 the system grants it, else the `RT_ERROR_*` why it doesn't.
@@ -162,6 +164,8 @@ pub const RT_ERROR_IO: i32 = 13;
 pub const RT_ERROR_UNSUPPORTED: i32 = 14;
 /// The value is not a byte array.
 pub const RT_ERROR_BAD_VALUE: i32 = 15;
+/// The environment variable `EXECMEM_POLICY` names no policy.
+pub const RT_ERROR_UNKNOWN_POLICY: i32 = 16;
 
 /// What `rt_register_symbols` calls for each symbol.
 pub type RtEachSymbol =
@@ -203,6 +207,7 @@ const _: () = {
         RT_ERROR_IO,
         RT_ERROR_UNSUPPORTED,
         RT_ERROR_BAD_VALUE,
+        RT_ERROR_UNKNOWN_POLICY,
     ];
     assert!(errors.len() == Error::ALL.len());
     let mut at = 0;

@@ -3,11 +3,11 @@
 use super::CodeHeap;
 use super::chunk::{Chunk, LONGEST_CHUNK, LONGEST_SHARED, Owner, Parts};
 use super::heaps::Shared;
-use super::reservation::{ALIGNMENT, HEADROOM, Reservations};
+use super::reservation::{ALIGNMENT, HEADROOM, NO_RESERVATION, Reservations};
 use super::shard::{Guard, SHARDS, Shard};
 use crate::error::Error;
 use crate::memory::UNIT;
-use crate::near::Reach;
+use crate::near::{self, Reach};
 use crate::platform::{Memory, Platform, Views};
 use crate::registry::{Access, Wanted};
 use crate::span::round_up;
@@ -105,25 +105,22 @@ impl<P: Platform> CodeHeap<'_, P> {
         let platform = self.runtime.platform;
         if let Some(reach) = reach {
             let views = reach.map(platform, length, memory)?;
-            return self.admit(views, length, true).ok_or(Error::NoMemory);
+            let admitted = self.shared(|shared| shared.reservations.admit(views.address, length));
+            return Ok((views, admitted.unwrap_or(NO_RESERVATION)));
         }
         // Behind the chunk before, most often: that costs no look at what is mapped.
         if let Some(place) = self.shared(|shared| shared.reservations.next_place(length)) {
-            let views = platform.map(length, memory, Some(place))?;
-            if let Some(placed) = self.admit(views, length, false) {
+            let views = near::map_at(platform, length, memory, place)?;
+            if let Some(placed) = self.admit(views, length) {
                 return Ok(placed);
             }
         }
         for index in Reservations::indices() {
             let Some((low, high)) = self.shared(|shared| shared.reservations.window(index)) else { continue };
-            match Reach::between(low, high).map(platform, length, memory) {
-                Ok(views) => {
-                    if let Some(placed) = self.admit(views, length, false) {
-                        return Ok(placed);
-                    }
-                }
-                Err(Error::NoMemory) => {}
-                Err(error) => return Err(error),
+            if let Ok(views) = Reach::between(low, high).map(platform, length, memory)
+                && let Some(placed) = self.admit(views, length)
+            {
+                return Ok(placed);
             }
         }
         self.place_first(length, memory)
@@ -132,25 +129,19 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// The first chunk of a new reservation.
     fn place_first(&self, length: usize, memory: Memory) -> Result<(Views, u32), Error> {
         let platform = self.runtime.platform;
-        let chosen = platform.map(length, memory, None)?;
-        let wished = chosen.address.saturating_sub(HEADROOM) & !(ALIGNMENT - 1);
-        if wished < ALIGNMENT {
-            return self.admit(chosen, length, true).ok_or(Error::NoMemory);
+        let mut views = platform.map(length, memory, None)?;
+        let wished = views.address.saturating_sub(HEADROOM) & !(ALIGNMENT - 1);
+        if wished >= ALIGNMENT {
+            self.runtime.unmap_views(views, length);
+            views = near::map_at(platform, length, memory, wished)?;
         }
-        self.runtime.unmap_views(chosen, length);
-        let views = platform.map(length, memory, Some(wished))?;
-        self.admit(views, length, true).ok_or(Error::NoMemory)
+        let index = self.shared(|shared| shared.reservations.admit_or_open(views.address, length));
+        Ok((views, index))
     }
 
-    /// Enters pages into a reservation; into a new one if `may_open`. Where that can't be they are unmapped.
-    fn admit(&self, views: Views, length: usize, may_open: bool) -> Option<(Views, u32)> {
-        let index = self.shared(|shared| {
-            let admitted = shared.reservations.admit(views.address, length);
-            match admitted {
-                None if may_open => shared.reservations.open(views.address, length),
-                other => other,
-            }
-        });
+    /// Enters pages into the reservation that they are within reach of. If there is none they are unmapped.
+    fn admit(&self, views: Views, length: usize) -> Option<(Views, u32)> {
+        let index = self.shared(|shared| shared.reservations.admit(views.address, length));
         if index.is_none() {
             self.runtime.unmap_views(views, length);
         }

@@ -194,6 +194,15 @@ impl Heap {
         (preferred, shard, shard.lock(platform))
     }
 
+    /// The locks of the shards whose bits are set. Who holds several has taken them in this order.
+    pub(super) fn lock_several<P: Platform>(
+        &self,
+        shards: u32,
+        platform: P,
+    ) -> [Option<Guard<'_, P>>; SHARDS] {
+        core::array::from_fn(|index| (shards >> index & 1 != 0).then(|| self.shard(index).lock(platform)))
+    }
+
     pub(super) fn policy(&self) -> Option<Policy> {
         Policy::from_number(self.policy.load(Ordering::Relaxed)).ok()
     }

@@ -294,6 +294,11 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// The chunk of this heap that holds an address, and its shard.
     fn chunk_of(&self, address: i64) -> Result<(&'static Chunk, &Shard), Error> {
+        self.shard_of(address).map(|(chunk, index)| (chunk, self.heap.shard(index)))
+    }
+
+    /// The chunk of this heap that holds an address, and its shard's number.
+    fn shard_of(&self, address: i64) -> Result<(&'static Chunk, usize), Error> {
         let address = usize::try_from(address).map_err(|_| Error::InvalidArgument)?;
         if address == 0 {
             return Err(Error::InvalidArgument);
@@ -301,7 +306,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let chunk = self.runtime.chunk_at(address).ok_or(Error::NotOwned)?;
         let owner = chunk.owner();
         match owner.heap == self.heap.id {
-            true => Ok((chunk, self.heap.shard(owner.shard as usize))),
+            true => Ok((chunk, owner.shard as usize % SHARDS)),
             false => Err(Error::NotOwned),
         }
     }

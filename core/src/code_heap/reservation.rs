@@ -2,7 +2,8 @@
 //!
 //! A reservation is a stretch of addresses no longer than such a branch reaches. Nothing is mapped for it
 //! in advance (address space may be limited): it is where the next chunks are asked for. When it has no
-//! room left another one is opened, which the statistics tell.
+//! room left another one is opened, which the statistics tell. A chunk that has to be near something else, far from
+//! all reservations, is in none; so is one for which the table has no entry left.
 
 use super::chunk::{LONGEST_CHUNK, LONGEST_SHARED};
 
@@ -19,6 +20,9 @@ pub(super) const HEADROOM: usize = 256 << 20;
 pub(super) const ALIGNMENT: usize = LONGEST_CHUNK;
 
 const MOST: usize = 16;
+
+/// Stands for the reservation of a chunk that is in none.
+pub(super) const NO_RESERVATION: u32 = u32::MAX;
 
 /// A stretch of addresses that holds chunks.
 #[derive(Clone, Copy)]
@@ -81,8 +85,12 @@ impl Reservations {
         Some(index as u32)
     }
 
-    /// Enters a chunk into a new reservation; `None`: there are too many.
-    pub(super) fn open(&mut self, start: usize, length: usize) -> Option<u32> {
+    /// Enters a chunk into the reservation that it is within reach of, or into a new one.
+    pub(super) fn admit_or_open(&mut self, start: usize, length: usize) -> u32 {
+        self.admit(start, length).or_else(|| self.open(start, length)).unwrap_or(NO_RESERVATION)
+    }
+
+    fn open(&mut self, start: usize, length: usize) -> Option<u32> {
         let index = self.all.iter().position(|reservation| reservation.chunks == 0)?;
         *self.all.get_mut(index)? = Reservation { low: start, high: start + length, chunks: 1 };
         self.newest = index;
@@ -124,6 +132,20 @@ mod tests {
         assert_eq!(all.next_place(3 * 4096), Some((1 << 40) + 4 * 4096));
         assert_eq!(all.next_place(ALIGNMENT), Some((1 << 40) + ALIGNMENT));
         assert_eq!(all.next_place(5 * ALIGNMENT), Some((1 << 40) + ALIGNMENT));
+    }
+
+    #[test]
+    fn a_chunk_for_which_no_entry_is_left_is_in_no_reservation() {
+        let mut all = Reservations::new();
+        let place = |index: usize| (1 << 40) + 2 * REACH * index;
+        for index in 0..MOST {
+            assert_eq!(all.admit_or_open(place(index), ALIGNMENT), index as u32);
+        }
+        assert_eq!(all.admit_or_open(place(MOST), ALIGNMENT), NO_RESERVATION);
+        all.leave(NO_RESERVATION);
+        assert_eq!(all.count(), MOST);
+        all.leave(3);
+        assert_eq!(all.admit_or_open(place(MOST), ALIGNMENT), 3);
     }
 
     #[test]

@@ -92,15 +92,46 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// The same for many ranges, with one cross-core step at most. All of them, or none.
     pub fn publish_all(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result<(), Error> {
+        let was_executed = self.make_all_coherent(ranges)?;
+        self.synchronize(was_executed)
+    }
+
+    /// [`make_coherent`](Self::make_coherent) for all ranges, or for none: everything that can fail comes first,
+    /// and no block can be freed before all is done.
+    fn make_all_coherent(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result<bool, Error> {
+        let mut shards = 0;
+        for (address, size) in ranges.clone() {
+            if let Some(span) = self.range(address, size)? {
+                let (_, index) = self.shard_of(span.start() as i64)?;
+                shards |= 1 << index;
+            }
+        }
+        let ranges = ranges.filter(|(_, size)| *size != 0);
+        let _locks = self.heap.lock_several(shards, self.runtime.platform);
         for (address, size) in ranges.clone() {
             let span = Span::new(address, size)?;
-            self.with_block(address, |_, block| check_inside(block, span))?;
+            self.locked_block(span, shards)?;
+            self.restore_exec(span)?;
         }
         let mut was_executed = false;
         for (address, size) in ranges {
-            was_executed |= self.make_coherent(Span::new(address, size)?)?;
+            let span = Span::new(address, size)?;
+            let (chunk, block) = self.locked_block(span, shards)?;
+            was_executed |= self.flush(chunk, block, span);
         }
-        self.synchronize(was_executed)
+        Ok(was_executed)
+    }
+
+    /// The live block that holds a range, in one of the shards whose locks are held: bits by their numbers. What
+    /// lies in another one has only come there since they were taken.
+    fn locked_block(&self, span: Span, shards: u32) -> Result<(&'static Chunk, Block), Error> {
+        let (chunk, index) = self.shard_of(span.start() as i64)?;
+        if shards >> index & 1 == 0 {
+            return Err(Error::NotOwned);
+        }
+        let block = self.block_of(chunk, self.heap.shard(index), span.start() as i64)?;
+        check_inside(block, span)?;
+        Ok((chunk, block))
     }
 
     /// The range of a publication. `None`: it is empty, and in a live block or at its end.
@@ -153,14 +184,21 @@ impl<P: Platform> CodeHeap<'_, P> {
         self.with_block(span.start() as i64, |chunk, block| {
             check_inside(block, span)?;
             self.restore_exec(span)?;
-            let written = chunk.view_of(span.start()).unwrap_or(span.start());
-            // SAFETY: the block is live and its pages are readable, by both views.
-            unsafe { self.runtime.platform.flush_icache(written, span.start(), span.length()) };
-            // Under policy `rwx` the caller may have written without us.
-            set(chunk.tables.marks, chunk.granule_of(block.address));
-            let written = Block { address: span.start(), size: span.length() };
-            Ok(chunk.record_executed(chunk.granules_of(written)))
+            Ok(self.flush(chunk, block, span))
         })
+    }
+
+    /// Flushes a range of a live block that can be read and executed. The lock of its shard is held. Whether
+    /// other cores may have fetched from there before.
+    fn flush(&self, chunk: &Chunk, block: Block, span: Span) -> bool {
+        let written = chunk.view_of(span.start()).unwrap_or(span.start());
+        // SAFETY: the lock keeps the block, and the caller has seen to it that its pages are readable, by both
+        // views.
+        unsafe { self.runtime.platform.flush_icache(written, span.start(), span.length()) };
+        // Under policy `rwx` the caller may have written without us.
+        set(chunk.tables.marks, chunk.granule_of(block.address));
+        let written = Block { address: span.start(), size: span.length() };
+        chunk.record_executed(chunk.granules_of(written))
     }
 
     /// Tells the other cores if they have to be. What was freed before has then left them too.

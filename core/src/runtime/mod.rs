@@ -63,8 +63,8 @@ impl<P: Platform> Runtime<P> {
         self.platform.page_size()
     }
 
-    /// The policy in force, or the one that is wished for as long as nothing was allocated. An unknown
-    /// name in `EXECMEM_POLICY` is an invalid argument.
+    /// The policy in force, or the one that is wished for as long as nothing was allocated. *Unknown policy* if
+    /// that is a name in `EXECMEM_POLICY` which is none.
     pub fn policy(&self) -> Result<Policy, Error> {
         self.policy.get(self.platform)
     }

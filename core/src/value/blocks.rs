@@ -16,7 +16,7 @@ const SMALLEST: usize = 16;
 const LARGEST: usize = 32 * 1024;
 const CLASSES: usize = (LARGEST / SMALLEST).ilog2() as usize + 1;
 
-/// So much is taken from the platform for blocks: a multiple of every page size and of [`LARGEST`].
+/// So much is taken from the platform for blocks, or a page where that is more: a multiple of [`LARGEST`].
 const CHUNK: usize = 64 * 1024;
 
 /// The free blocks.
@@ -49,8 +49,9 @@ impl Blocks {
         if let Some(block) = self.split(class) {
             return Ok(block);
         }
-        let chunk = map(CHUNK, platform)?;
-        for offset in (0..CHUNK).step_by(LARGEST) {
+        let length = CHUNK.max(platform.page_size());
+        let chunk = map(length, platform)?;
+        for offset in (0..length).step_by(LARGEST) {
             // SAFETY: a part of fresh memory that nobody else uses, as large as the largest blocks.
             unsafe { self.put(CLASSES - 1, chunk.wrapping_add(offset)) };
         }

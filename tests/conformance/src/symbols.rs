@@ -80,14 +80,6 @@ macro_rules! compare_with_the_list {
     )*) => {
         // A symbol that is missing above, or declared with other types, doesn't compile.
         $(const _: unsafe extern "C" fn($($type),*) -> $result = $name;)*
-
-        /// Where the program's own linker put a symbol; 0 for a name that isn't in the list.
-        pub fn linked_address(name: &str) -> i64 {
-            match name {
-                $(stringify!($name) => $name as *const () as usize as i64,)*
-                _ => 0,
-            }
-        }
     };
 }
 

@@ -3,7 +3,7 @@
 //! As in a kernel, a mapping is a list of areas, and changing the protection of a part splits one.
 
 use crate::bytes;
-use execmem_core::Protection;
+use execmem_core::{Error, Protection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -95,6 +95,8 @@ pub(crate) struct Space {
     /// Start and length of what was mapped in one piece, which is unmapped in one piece.
     pub(crate) pieces: BTreeMap<usize, usize>,
     pub(crate) foreign: BTreeMap<usize, (usize, Protection)>,
+    /// Where nothing can be mapped, and what who tries is told.
+    pub(crate) refused: Vec<(Range<usize>, Error)>,
     memories: BTreeMap<usize, Memory>,
     next_memory: usize,
     pub(crate) violations: Vec<String>,
@@ -113,6 +115,7 @@ impl Space {
             areas: BTreeMap::new(),
             pieces: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            refused: Vec::new(),
             memories: BTreeMap::new(),
             next_memory: 1,
             violations: Vec::new(),
@@ -390,6 +393,13 @@ impl Space {
                 self.pieces.insert(from, to - from);
             }
         }
+    }
+
+    /// Why nothing can be mapped at a place, if that is so.
+    pub(crate) fn refusal(&self, start: usize, length: usize) -> Result<(), Error> {
+        let end = start.saturating_add(length);
+        let refused = self.refused.iter().find(|(range, _)| range.start < end && start < range.end);
+        refused.map_or(Ok(()), |(_, error)| Err(*error))
     }
 
     fn is_free(&self, start: usize, length: usize) -> bool {

@@ -45,6 +45,7 @@ impl Inner {
             self.space.violation(format!("Map of {length:#x} bytes at {at:#x?}"));
             return Err(Error::InvalidArgument);
         }
+        at.map_or(Ok(()), |at| self.space.refusal(at, length))?;
         let at = if at.is_some() && self.elsewhere > 0 { None } else { at };
         self.elsewhere = self.elsewhere.saturating_sub(1);
         let (protection, kind) = match memory {

@@ -79,7 +79,7 @@ impl Fake {
         Self::with_page_size(4096)
     }
 
-    /// The same with pages of 4 or 16 KiB.
+    /// The same with pages of another size.
     pub fn with_page_size(page_size: usize) -> Self {
         // Natively the arena costs only the pages that are touched.
         Self::with_arena(page_size, if cfg!(miri) { 1 << 20 } else { 256 << 20 })
@@ -234,6 +234,12 @@ impl FakePlatform {
         let space = &mut self.lock().space;
         space.foreign.remove(&start);
         space.full_to = space.arena.start;
+    }
+
+    /// Lets mapping at a place in this range fail, though nothing is shown there: addresses behind the end of
+    /// user space, or kept free by the system.
+    pub fn refuse_places(self, range: Range<usize>, error: Error) {
+        self.lock().space.refused.push((range, error));
     }
 
     /// Adds a regular file, or replaces the one of that name.

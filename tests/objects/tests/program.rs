@@ -98,5 +98,6 @@ fn a_policy_that_does_not_exist_is_one_sentence() {
     let output = run(&[], "wx");
     assert_eq!(output.status.code(), Some(1));
     let printed = String::from_utf8(output.stderr).unwrap();
-    assert!(printed.ends_with(": the memory: invalid argument\n"), "{printed}");
+    let reason = ": the memory: unknown policy: the environment variable EXECMEM_POLICY names none\n";
+    assert!(printed.ends_with(reason), "{printed}");
 }

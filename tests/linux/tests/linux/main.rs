@@ -6,6 +6,7 @@ mod cores;
 mod exhaustion;
 mod faults;
 mod files;
+mod places;
 mod policies;
 mod queries;
 mod report;
@@ -35,12 +36,13 @@ pub enum Needs {
     NewKernel,
 }
 
-const TESTS: [&[Test]; 9] = [
+const TESTS: [&[Test]; 10] = [
     policies::TESTS,
     copies::TESTS,
     cores::TESTS,
     faults::TESTS,
     files::TESTS,
+    places::TESTS,
     queries::TESTS,
     threads::TESTS,
     exhaustion::TESTS,
@@ -48,7 +50,7 @@ const TESTS: [&[Test]; 9] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 51;
+const TEST_COUNT: usize = 53;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();
