@@ -9,6 +9,12 @@ pub(crate) fn number() -> i32 {
     unsafe { *libc::__error() }
 }
 
+/// Where the thread's number is: every thread has a place of its own.
+pub(crate) fn place() -> usize {
+    // SAFETY: asks for an address.
+    unsafe { libc::__error() }.addr()
+}
+
 /// Runs `work` and puts the caller's `errno` back.
 pub(crate) fn preserved<R>(work: impl FnOnce() -> R) -> R {
     let before = number();

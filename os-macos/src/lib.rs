@@ -40,7 +40,8 @@ pub use exports::*;
 
 use core::ffi::CStr;
 use core::ops::ControlFlow;
-use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, View, Views};
+use core::sync::atomic::AtomicU32;
+use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, Turn, Views};
 use execmem_core::{Error, Protection, Runtime, Span};
 
 static RUNTIME: Runtime<MacOs> = Runtime::new(MacOs);
@@ -89,16 +90,6 @@ unsafe impl Platform for MacOs {
         unsafe { pages::map_again(source, onto) }
     }
 
-    unsafe fn unshare(
-        self,
-        source: Span,
-        used: &mut dyn Iterator<Item = Span>,
-        views: &mut dyn Iterator<Item = View>,
-    ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { pages::unshare(source, used, views) }
-    }
-
     fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {
         mappings::visit(from, visit)
     }
@@ -137,6 +128,10 @@ unsafe impl Platform for MacOs {
 
     fn with_jit_writes(self, write: &mut dyn FnMut()) {
         jit::with_writes(write);
+    }
+
+    fn wait(self, word: &AtomicU32, value: u32) -> Turn {
+        fork::wait(word, value)
     }
 
     fn print(self, line: &[u8]) {

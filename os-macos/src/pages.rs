@@ -6,7 +6,7 @@ use crate::mappings::region;
 use crate::signing;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use execmem_core::platform::{Memory, PageRequest, View, Views};
+use execmem_core::platform::{Memory, PageRequest, Views};
 use execmem_core::{Advice, Error, Protection, Span};
 use libc::c_int;
 use mach2::traps::mach_task_self;
@@ -111,7 +111,7 @@ fn remap(source: Span, onto: Option<usize>) -> Result<usize, Error> {
         None => VM_FLAGS_ANYWHERE,
     };
     let (mut current, mut maximum) = (0, 0);
-    // SAFETY: shares memory, copies nothing; what it replaces the caller of `map_again` or `unshare` named.
+    // SAFETY: shares memory, copies nothing; what it replaces the caller of `map_again` named.
     check_mach(unsafe {
         mach_vm_remap(
             mach_task_self(),
@@ -149,38 +149,6 @@ pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), 
 /// As [`Platform::map_again`](execmem_core::Platform::map_again).
 pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usize, Error> {
     remap(source, onto)
-}
-
-/// # Safety
-/// As [`Platform::unshare`](execmem_core::Platform::unshare).
-pub(crate) unsafe fn unshare(
-    source: Span,
-    used: &mut dyn Iterator<Item = Span>,
-    views: &mut dyn Iterator<Item = View>,
-) -> Result<(), Error> {
-    let length = source.length();
-    let copy = mmap(length, Protection::RW, libc::MAP_SHARED, None)?;
-    let pages = span(copy, length)?;
-    for part in used {
-        let (from, to) = (part.start(), copy + (part.start() - source.start()));
-        // SAFETY: the source is readable; the copy is as long, fresh and ours.
-        unsafe {
-            let from = ptr::with_exposed_provenance::<u8>(from);
-            ptr::copy_nonoverlapping(from, ptr::with_exposed_provenance_mut(to), part.length());
-        }
-    }
-    // SAFETY: the copy is ours. Without protection again, as when dual memory is mapped.
-    let replaced = unsafe { protect(pages, Protection::NONE) }.and_then(|()| {
-        for View { pages, offset, protection } in views {
-            remap(span(copy + offset, pages.length())?, Some(pages.start()))?;
-            // SAFETY: the pages are ours, by the caller's word, and have the same contents as before.
-            unsafe { protect(pages, protection) }?;
-        }
-        Ok(())
-    });
-    // SAFETY: the copy is ours; the views keep its memory.
-    let _ = unsafe { unmap(pages) };
-    replaced
 }
 
 /// # Safety

@@ -276,7 +276,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let Some(view) = chunk.view_of(address) else { return Ok(None) };
         self.check_view(view)?;
         let epoch = self.runtime.epoch();
-        if chunk.epoch.load(Ordering::Relaxed) != epoch {
+        if self.runtime.is_in_common(chunk.epoch.load(Ordering::Relaxed)) {
             self.runtime.separate(&chunk.region(), chunk.backed_parts())?;
             chunk.epoch.store(epoch, Ordering::Relaxed);
         }

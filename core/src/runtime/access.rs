@@ -2,7 +2,7 @@
 
 use super::Runtime;
 use crate::error::Error;
-use crate::platform::Platform;
+use crate::platform::{PageRequest, Platform};
 use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Access, Claim, Kind, Wanted};
@@ -62,6 +62,7 @@ impl<P: Platform> Runtime<P> {
         };
         match self.way_to_write(&claim, span)? {
             Way::Directly if region.kind == Kind::File => {
+                self.check_presence(span, true)?;
                 // SAFETY: `source` by the caller; the destination is writable and stays mapped while it is claimed.
                 unsafe {
                     self.platform.copy_guarded(source.expose_provenance(), span.start(), span.length())?;
@@ -164,9 +165,25 @@ impl<P: Platform> Runtime<P> {
         if target.is_null() {
             return Err(Error::InvalidArgument);
         }
+        let claim = self.claim_to_read(address as usize, span, span)?;
+        if claim.region().kind == Kind::File {
+            self.check_presence(span, false)?;
+        }
+        drop(claim);
         // SAFETY: `target` by the caller.
         unsafe { self.copy_out(address as usize, span, target) }?;
         Ok(span.length())
+    }
+
+    /// Brings a mapped file's pages in before several of them are copied, so that a file which is too short is
+    /// noticed while nothing has been. Of a single page all is copied or nothing.
+    fn check_presence(&self, span: Span, for_write: bool) -> Result<(), Error> {
+        let pages = span.pages(self.page_size());
+        if pages.length() == self.page_size() {
+            return Ok(());
+        }
+        // SAFETY: the pages belong to a claimed region; populating changes no contents.
+        unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) }
     }
 
     /// A byte-array value with a copy of `length` bytes at `address + offset`.
@@ -239,8 +256,7 @@ impl<P: Platform> Runtime<P> {
         let mut done = 0;
         while done < span.length() {
             let piece = Span::from_parts(span.start() + done, PIECE.min(span.length() - done));
-            // First all of it, so that little is copied of what can't be read.
-            let claim = self.claim_to_read(address, span, if done == 0 { span } else { piece })?;
+            let claim = self.claim_to_read(address, span, piece)?;
             let target = target.wrapping_add(done);
             // SAFETY: the piece is readable and stays mapped while the claim is held; `target` by the caller.
             unsafe {

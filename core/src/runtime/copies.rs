@@ -18,14 +18,14 @@ use core::ptr;
 use core::sync::atomic::Ordering;
 
 impl<P: Platform> Runtime<P> {
-    /// How many forks this process has seen, its ancestors' included. Memory of this epoch is its own.
+    /// The count of forks, those of this process's ancestors included: it is even but for the time around one.
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Whether another process may see what is written to the region.
-    fn is_in_common(&self, region: &Region) -> bool {
-        region.has_several_views() && region.epoch != self.epoch()
+    /// Whether another process may see what is written to dual memory that was this one's alone at `epoch`.
+    pub(crate) fn is_in_common(&self, epoch: u32) -> bool {
+        epoch.wrapping_sub(self.epoch()).cast_signed() < 0
     }
 
     /// Claims a region to write to it, or to make it writable: what it had in common with another process is its
@@ -34,7 +34,8 @@ impl<P: Platform> Runtime<P> {
         loop {
             let claim = self.registry.claim(wanted, access, self.platform)?;
             self.check_not_lost(claim.region())?;
-            if !self.is_in_common(claim.region()) {
+            let region = claim.region();
+            if !region.has_several_views() || !self.is_in_common(region.epoch) {
                 return Ok(claim);
             }
             if access == Access::Exclusive {

@@ -28,11 +28,14 @@ use core::sync::atomic::Ordering;
 
 impl<P: Platform> Runtime<P> {
     /// Takes all locks, so that no record is in the middle of a change, and copies what can't wait.
+    ///
+    /// Handlers of the program's own may write in this thread until the process has forked, and on both sides before
+    /// ours run: so the count of forks goes on twice, now and then, and what they write to in between is copied again.
     pub fn before_fork(&self) {
         self.values.lock_for_fork();
         self.heaps.lock_for_fork(self.platform);
         self.registry.lock_for_fork(self.platform);
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+        let own = self.epoch.fetch_add(1, Ordering::AcqRel);
         // SAFETY: this thread has taken the lock just now.
         let mut frozen = unsafe { self.registry.frozen() };
         for index in frozen.indexes() {
@@ -41,6 +44,10 @@ impl<P: Platform> Runtime<P> {
             else {
                 continue;
             };
+            if self.heaps.epoch_of(&region).unwrap_or(region.epoch) == own {
+                // The child will have a copy, or no access.
+                self.record_epoch(&mut frozen, index, &region, own.wrapping_add(2));
+            }
             let Ok(views) = self.copy_used(&region) else { continue };
             let length = region.pages(self.page_size()).length();
             if !frozen.note_copy(Copied { region: index, views, length }, self.platform) {
@@ -54,20 +61,12 @@ impl<P: Platform> Runtime<P> {
     /// # Safety
     /// This thread called [`before_fork`](Self::before_fork), and did not fork or is the parent.
     pub unsafe fn after_fork_in_parent(&self) {
-        // SAFETY: the locks are held since `before_fork`.
-        let mut frozen = unsafe { self.registry.frozen() };
-        for index in frozen.indexes() {
-            let Some(region) =
-                frozen.region(index).filter(|region| self.can_not_wait(&frozen, index, region))
-            else {
-                continue;
-            };
-            // The child has a copy, or no access.
-            self.keep_own(&mut frozen, index, &region);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        // SAFETY: the locks are held since `before_fork`; what they guard is not in use any more.
+        unsafe {
+            self.drop_copies(&mut self.registry.frozen());
+            self.unlock_after_fork();
         }
-        self.drop_copies(&mut frozen);
-        // SAFETY: as above; `frozen` is not used any more.
-        unsafe { self.unlock_after_fork() };
     }
 
     /// Makes a child's records say what it has, and gives it memory of its own where that can't wait.
@@ -76,6 +75,7 @@ impl<P: Platform> Runtime<P> {
     /// This thread is the copy, in a forked child, of one that called [`before_fork`](Self::before_fork). No other
     /// thread of the child uses this runtime yet.
     pub unsafe fn after_fork_in_child(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         // SAFETY: the locks are held since `before_fork`.
         let mut frozen = unsafe { self.registry.frozen() };
         let mut has_lost_code = false;
@@ -125,19 +125,11 @@ impl<P: Platform> Runtime<P> {
         frozen.is_in_use(index) || runs.any(|(_, page)| page.protection.contains(Protection::WRITE))
     }
 
-    /// If the memory was this process's alone before the fork, it is so again.
-    fn keep_own(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) {
-        let epoch = self.epoch();
-        if self.heaps.epoch_of(region).unwrap_or(region.epoch) == epoch.wrapping_sub(1) {
-            self.record_own(frozen, index, region);
-        }
-    }
-
-    /// Records that no other process has the memory behind a region's views.
-    fn record_own(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) {
+    /// Records the fork since which no other process has the memory behind a region's views.
+    fn record_epoch(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region, epoch: u32) {
         match region.chunk {
-            0 => frozen.set_epoch(index, self.epoch()),
-            _ => self.heaps.set_epoch(region, self.epoch()),
+            0 => frozen.set_epoch(index, epoch),
+            _ => self.heaps.set_epoch(region, epoch),
         }
     }
 
@@ -155,7 +147,7 @@ impl<P: Platform> Runtime<P> {
             None => Err(Error::NoMemory),
         };
         match shown {
-            Ok(()) => self.record_own(frozen, index, region),
+            Ok(()) => self.record_epoch(frozen, index, region, self.epoch()),
             Err(_) => self.lose_access(frozen, region),
         }
     }

@@ -1,10 +1,9 @@
-//! Files and pipes, in Darwin's numbers and structures.
+//! Files, in Darwin's numbers and structures.
 
 use crate::errno::{EINVAL, ENXIO, EOPNOTSUPP, Errno};
 use crate::host;
 use crate::violation::violation;
 use std::ffi::c_char;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `struct stat` with 64-bit inodes (`sys/stat.h`), as far as it is filled in here.
 #[repr(C)]
@@ -87,21 +86,6 @@ fn fill(out: *mut Stat, ask: impl FnOnce(*mut libc::stat) -> i32) -> Result<(), 
     Ok(())
 }
 
-/// ioctl(2) with a request that takes no argument: FIOCLEX, which closes the file on exec.
-pub fn ioctl(file: i32, request: u64) -> Result<i32, Errno> {
-    if request != 0x2000_6601 {
-        violation("a variadic argument");
-    }
-    // SAFETY: sets a flag.
-    checked(unsafe { libc::fcntl(file, libc::F_SETFD, libc::FD_CLOEXEC) } as isize).map(|_| 0)
-}
-
-/// read(2).
-pub fn read(file: i32, target: *mut u8, length: usize) -> Result<isize, Errno> {
-    // SAFETY: the program gave room.
-    checked(unsafe { libc::read(file, target.cast(), length) })
-}
-
 /// write(2).
 pub fn write(file: i32, source: *const u8, length: usize) -> Result<isize, Errno> {
     // SAFETY: the program gave readable bytes.
@@ -112,24 +96,4 @@ pub fn write(file: i32, source: *const u8, length: usize) -> Result<isize, Errno
 pub fn close(file: i32) -> Result<i32, Errno> {
     // SAFETY: a file of the program's.
     checked(unsafe { libc::close(file) } as isize).map(|_| 0)
-}
-
-/// Whether somebody else always has the writing ends of the program's pipes.
-static LEAKS_PIPES: AtomicBool = AtomicBool::new(false);
-
-/// From now on it is as if another thread had started a program, one that never ends, before the ends of a new
-/// pipe could be marked to be closed on exec.
-pub fn leak_pipes() {
-    LEAKS_PIPES.store(true, Ordering::Relaxed);
-}
-
-/// pipe(2).
-pub fn pipe(ends: *mut i32) -> Result<i32, Errno> {
-    // SAFETY: the program gave room for two numbers.
-    checked(unsafe { libc::pipe(ends) } as isize)?;
-    if LEAKS_PIPES.load(Ordering::Relaxed) {
-        // SAFETY: the second number is an open file.
-        checked(unsafe { libc::dup(*ends.add(1)) } as isize)?;
-    }
-    Ok(0)
 }

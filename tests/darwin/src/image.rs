@@ -1,7 +1,7 @@
 //! Loading a Mach-O library as dyld would: segments, rebases, binds, exports.
 //!
 //! Only what a library without `std` has is known: libSystem as the one library it needs, no thread-local
-//! variables, no initialisers, fixups in the form of macOS 11 (`LC_DYLD_INFO`). Anything else is refused.
+//! variables, initialisers as pointers, fixups in the form of macOS 11 (`LC_DYLD_INFO`). Anything else is refused.
 
 use crate::host;
 use object::read::macho::MachOFile64;
@@ -13,12 +13,21 @@ use std::ops::Range;
 pub struct Image {
     exports: HashMap<String, usize>,
     jit_callbacks: Range<usize>,
+    initialisers: Range<usize>,
 }
 
 impl Image {
     /// The address of an exported symbol, by its C name.
     pub fn symbol(&self, name: &str) -> Result<usize, String> {
         self.exports.get(name).copied().ok_or_else(|| format!("the library does not export {name}"))
+    }
+
+    /// Runs what the library wants to have run before any of its functions, as dyld does.
+    pub fn initialise(&self) {
+        for place in self.initialisers.clone().step_by(size_of::<usize>()) {
+            // SAFETY: the loader has rebased the pointers; they are to functions without arguments of ours.
+            unsafe { (*(place as *const extern "C" fn()))() };
+        }
     }
 
     /// The list of callbacks in the section `__pth_jit_func`.
@@ -61,7 +70,8 @@ pub fn load(
         host::protect(base + segment.range.start..base + segment.range.end, segment.protection)
             .map_err(|number| format!("segment {} can't be protected: error {number}", segment.name))?;
     }
-    Ok(Image { exports: exports(&file, base)?, jit_callbacks: jit_callbacks(&file, base) })
+    let initialisers = initialisers(&file, base);
+    Ok(Image { exports: exports(&file, base)?, jit_callbacks: jit_callbacks(&file, base), initialisers })
 }
 
 fn sentence(error: object::Error) -> String {
@@ -83,7 +93,7 @@ fn refuse_unknown_features(file: &File<'_>) -> Result<(), String> {
     }
     for section in file.sections() {
         let name = section.name().map_err(sentence)?;
-        if ["__mod_init_func", "__init_offsets", "__thread_vars"].contains(&name) && section.size() > 0 {
+        if ["__init_offsets", "__thread_vars"].contains(&name) && section.size() > 0 {
             return Err(format!("has a section {name}, which this loader doesn't know"));
         }
     }
@@ -187,6 +197,17 @@ fn exports(file: &File<'_>, base: usize) -> Result<HashMap<String, usize>, Strin
         }
     }
     Ok(exports)
+}
+
+/// Where the pointers to the functions are that run before any other.
+fn initialisers(file: &File<'_>, base: usize) -> Range<usize> {
+    match file.section_by_name("__mod_init_func") {
+        Some(section) => {
+            let start = base + section.address() as usize;
+            start..start + section.size() as usize
+        }
+        None => base..base,
+    }
 }
 
 fn jit_callbacks(file: &File<'_>, base: usize) -> Range<usize> {

@@ -25,6 +25,7 @@ impl Library {
         let image = image::load(&data, rules.page_size(), libsystem::symbol)
             .map_err(|error| format!("{}: {error}", file.display()))?;
         switch::set_list(image.jit_callbacks());
+        image.initialise();
         Ok(Self { image })
     }
 

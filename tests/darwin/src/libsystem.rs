@@ -44,7 +44,7 @@ symbols! {
     "_fstat" => fstat,
     "_fstat$INODE64" => fstat,
     "_getenv" => libc::getenv,
-    "_ioctl" => ioctl,
+    "_getpid" => libc::getpid,
     "_mach_port_deallocate" => mach_port_deallocate,
     "_mach_vm_deallocate" => mach_vm_deallocate,
     "_mach_vm_read_overwrite" => mach_vm_read_overwrite,
@@ -62,8 +62,8 @@ symbols! {
     "_msync" => msync,
     "_munlock" => munlock,
     "_munmap" => munmap,
+    "_nanosleep" => libc::nanosleep,
     "_open" => open,
-    "_pipe" => pipe,
     "_pthread_atfork" => libc::pthread_atfork,
     "_pthread_getspecific" => pthread_getspecific,
     "_pthread_jit_write_protect_np" => switch::write_protect,
@@ -71,7 +71,6 @@ symbols! {
     "_pthread_key_delete" => pthread_key_delete,
     "_pthread_setspecific" => pthread_setspecific,
     "_pthread_sigmask" => pthread_sigmask,
-    "_read" => read,
     "_stat" => stat,
     "_stat$INODE64" => stat,
     "_strlen" => libc::strlen,
@@ -193,20 +192,8 @@ extern "C" fn stat(path: *const c_char, out: *mut Stat) -> i32 {
     done(files::stat(path, out))
 }
 
-extern "C" fn ioctl(file: i32, request: u64) -> i32 {
-    answer(files::ioctl(file, request))
-}
-
 extern "C" fn open(path: *const c_char, flags: i32) -> i32 {
     answer(files::open(path, flags))
-}
-
-extern "C" fn pipe(ends: *mut i32) -> i32 {
-    answer(files::pipe(ends))
-}
-
-extern "C" fn read(file: i32, target: *mut u8, length: usize) -> isize {
-    answer(files::read(file, target, length))
 }
 
 extern "C" fn write(file: i32, source: *const u8, length: usize) -> isize {

@@ -1,7 +1,6 @@
 //! What a forked child has of its parent's memory.
 
 use super::{End, Machine, Scenario, code, in_child};
-use crate::files;
 use crate::library::{Library, Pair};
 use crate::rules::Mood;
 use execmem_core::abi::*;
@@ -26,11 +25,6 @@ pub(super) const ALL: &[Scenario] = &[
         name: "what a child writes into dual memory never runs in its parent",
         applies: |rules| rules.mood == Mood::Plain,
         run: dual,
-    },
-    Scenario {
-        name: "a parent waits for its child's copy, not for a program that has inherited the pipe",
-        applies: |rules| rules.mood == Mood::Plain,
-        run: leaked_pipe,
     },
     Scenario {
         name: "memory that a child shares is shared still when its contents were to be dropped",
@@ -180,19 +174,6 @@ fn dual(machine: &Machine) -> Result<(), String> {
     check_eq!(library.write(address, &code(44)), code(44).len() as i64);
     library.call("rt_flush_icache", &[address, 100]);
     check_eq!(library.call("rt_call_function_0", &[address]), 44);
-    Ok(())
-}
-
-fn leaked_pipe(machine: &Machine) -> Result<(), String> {
-    let (library, address) = with_code(machine, RT_POLICY_DUAL)?;
-    files::leak_pipes();
-    // SAFETY: ends this process soon, should it wait for ever.
-    unsafe { libc::alarm(20) };
-    reported(|| {
-        check_eq!(library.call("rt_call_function_0", &[address]), 42);
-        Ok(())
-    })?;
-    check_eq!(library.call("rt_call_function_0", &[address]), 42);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod cores;
 mod exhaustion;
 mod faults;
 mod files;
+mod forks;
 mod places;
 mod policies;
 mod queries;
@@ -36,12 +37,13 @@ pub enum Needs {
     NewKernel,
 }
 
-const TESTS: [&[Test]; 10] = [
+const TESTS: [&[Test]; 11] = [
     policies::TESTS,
     copies::TESTS,
     cores::TESTS,
     faults::TESTS,
     files::TESTS,
+    forks::TESTS,
     places::TESTS,
     queries::TESTS,
     threads::TESTS,
@@ -50,7 +52,7 @@ const TESTS: [&[Test]; 10] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 53;
+const TEST_COUNT: usize = 63;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();
