@@ -12,7 +12,7 @@ pub use page_map::Page;
 pub use region::{Kind, Region};
 
 use crate::error::Error;
-use crate::memory::{Index, Pool, Slots};
+use crate::memory::{Index, Pool, Slots, UNIT};
 use crate::platform::Platform;
 use crate::protection::Protection;
 use crate::span::Span;
@@ -151,10 +151,14 @@ impl Registry {
         let page_size = platform.page_size();
         let mut records = self.records();
         let Records { regions, pool, .. } = &mut *records;
-        for view in region.all_views(page_size) {
-            self.pages.reserve(view.range(), pool, platform)?;
-        }
-        let index = regions.insert(region, pool, platform)?;
+        let mut reserve = |view: Span| self.pages.reserve(view.range(), || pool.take(platform, UNIT));
+        let is_reserved = region.all_views(page_size).try_for_each(&mut reserve);
+        let index = is_reserved.and_then(|()| regions.insert(region, pool, platform));
+        let index = index.inspect_err(|_| {
+            for view in region.all_views(page_size) {
+                self.pages.unreserve(view.range());
+            }
+        })?;
         self.fill_views(index, &region, page_size);
         let page = Page { protection, region: index, is_other_view: false, chunk: region.chunk };
         self.pages.fill(region.pages(page_size).range(), page);
@@ -195,7 +199,7 @@ impl Registry {
     /// Makes a later [`record`](Self::record) of live regions' pages unable to fail.
     pub(crate) fn prepare(&self, pages: Span, platform: impl Platform) -> Result<(), Error> {
         let mut records = self.records();
-        self.pages.reserve(pages.range(), &mut records.pool, platform)
+        self.pages.reserve(pages.range(), || records.pool.take(platform, UNIT))
     }
 
     /// Records what live regions' pages, which were prepared, allow now.
@@ -331,9 +335,13 @@ impl<P: Platform> Claim<'_, P> {
 
     /// Records a further read-execute view of the whole region.
     pub fn record_executable_view(&mut self, view: Span) -> Result<(), Error> {
-        self.prepare(view)?;
-        self.update(|region| region.executable_view = view.start());
-        let _writer = self.registry.records();
+        let mut records = self.registry.records();
+        let Records { regions, pool, .. } = &mut *records;
+        self.registry.pages.reserve(view.range(), || pool.take(self.platform, UNIT))?;
+        if let Some(region) = regions.get_mut(self.index) {
+            region.executable_view = view.start();
+            self.region = *region;
+        }
         self.registry.fill_views(self.index, &self.region, self.platform.page_size());
         Ok(())
     }
