@@ -103,6 +103,7 @@ impl PageMap {
     }
 
     /// The first run of equal pages that ends after `from`, up to `end`; the run's start is at least `from`.
+    #[inline]
     pub(crate) fn next_run(&self, from: usize, end: usize) -> Option<(Range<usize>, Page)> {
         let end = end.min(ADDRESS_END);
         let mut at = from;
@@ -124,7 +125,8 @@ impl PageMap {
     pub(crate) fn runs(&self, range: Range<usize>) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
         let mut at = range.start;
         core::iter::from_fn(move || {
-            let run = self.next_run(at, range.end)?;
+            // Most ranges are one run: none is looked for behind it.
+            let run = if at < range.end { self.next_run(at, range.end) } else { None }?;
             at = run.0.end;
             Some(run)
         })
@@ -197,19 +199,21 @@ impl PageMap {
         let mut at = range.start;
         while at < range.end {
             let next = (at & !(reach(level) - 1)) + reach(level);
-            let is_whole = at.is_multiple_of(reach(level)) && next <= range.end;
+            let is_whole = || at.is_multiple_of(reach(level)) && next <= range.end;
             let slot = &node.entries[index(at, level)];
             let entry = slot.load(Ordering::Relaxed);
             if is_node(entry) {
                 // SAFETY: what is a node stays one for ever.
                 let child = unsafe { &*entry };
                 self.rewrite_node(child, level - 1, at..next.min(range.end), change);
-                if is_whole && child.is_empty_around(0) {
+                if is_whole() && child.is_empty_around(0) {
                     self.take_out(slot, child);
                 }
-            } else if change.of(entry) != entry {
-                debug_assert!(is_whole, "not reserved");
-                slot.store(change.of(entry), Ordering::Release);
+            } else {
+                let changed = change.of(entry);
+                // What was hidden here may be gone, and the nodes too that its range was reserved with.
+                debug_assert!(changed == entry || is_whole(), "not reserved");
+                slot.store(changed, Ordering::Release);
             }
             at = next;
         }
