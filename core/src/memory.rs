@@ -1,7 +1,8 @@
 //! Memory for the library's own records: pages from the platform, handed out in order, never given back.
 //!
-//! Records are never given back because a reader without a lock may still look at them. Their number
-//! is bounded by the most regions that were ever live at once.
+//! Pages are never given back to the system because a reader without a lock may still look at them. Whoever
+//! takes memory here uses it again: a table its slots, so that it is as long as the most records that were
+//! ever live at once and at most as much again, and the page map its nodes, within the bound that it states.
 
 use crate::error::Error;
 use crate::platform::{Memory, Platform};

@@ -149,6 +149,49 @@ fn lookups_answer_while_a_writer_is_in_the_middle_of_its_work() {
 }
 
 #[test]
+fn lookups_are_right_while_the_nodes_that_they_are_in_are_used_for_other_places() {
+    // Mappings of more than a gigabyte get places of their own, for which nodes come and go. Readers ask about
+    // pages that live throughout, and about one of the pages that went lately, whose node is the next to go
+    // and to hold somebody else's page at the same index. Whether a reader is in it at that moment is up to
+    // the scheduler, and natively takes more luck than a test has; the page map's own tests bring it about by
+    // hand, without a second thread. Miri looks for races here, and stops readers anywhere.
+    let system = System::new(Policy::Rwx, 4096);
+    system.fake.add_sparse_file(c"large", (1 << 30) + 4096);
+    let flags = MapFlags::PRIVATE;
+    let map = |protection| {
+        let path = Some(c"large");
+        let request = MapRequest { path, protection, flags, offset: 0, length: 0 };
+        system.runtime.map_file(request).unwrap().0 as i64
+    };
+    const SIZE: i64 = (1 << 30) + 4096;
+    let known = |address| system.runtime.protection_at(address).unwrap();
+    let near = system.runtime.alloc_exec(4096).unwrap() as i64;
+    let far = map(Protection::READ) + SIZE - 1;
+    let (is_done, gone) = (AtomicBool::new(false), AtomicUsize::new(1 << 40));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_done.load(SeqCst) {
+                    assert_eq!(known(gone.load(SeqCst) as i64), None);
+                    assert_eq!(known(far), Some(Protection::READ));
+                    assert_eq!(known(near), Some(Protection::RWX));
+                }
+            });
+        }
+        let mut lately = std::collections::VecDeque::new();
+        for round in 0..if cfg!(miri) { 12 } else { 4_000 } {
+            let address = map([Protection::RW, Protection::NONE][round % 2]);
+            system.runtime.unmap(address, SIZE).unwrap();
+            lately.push_back(address + SIZE - 1);
+            if lately.len() == 4 {
+                gone.store(lately.pop_front().unwrap() as usize, SeqCst);
+            }
+        }
+        is_done.store(true, SeqCst);
+    });
+}
+
+#[test]
 fn no_system_call_is_made_under_the_registrys_lock() {
     // From inside of each call, another region is used, which takes the lock: a test that hangs here has
     // found a call under it. Maps for the registry's own records are the exception.

@@ -7,7 +7,7 @@ use super::page_map::Page;
 use super::{Records, Region, Registry, Wanted};
 use crate::error::Error;
 use crate::lock::{Guard, SPINS};
-use crate::memory::Index;
+use crate::memory::{Index, UNIT};
 use crate::platform::Platform;
 use crate::protection::Protection;
 use crate::span::Span;
@@ -216,8 +216,9 @@ impl<P: Platform> Claim<'_, P> {
     /// Records a further read-execute view of the whole region.
     pub fn record_executable_view(&mut self, view: Span) -> Result<(), Error> {
         let mut records = self.registry.records(self.platform);
-        self.registry.pages.reserve(view.range(), &mut records.pool, self.platform)?;
-        if let Some(record) = records.regions.get_mut(self.index) {
+        let Records { regions, pool, .. } = &mut *records;
+        self.registry.pages.reserve(view.range(), || pool.take(self.platform, UNIT))?;
+        if let Some(record) = regions.get_mut(self.index) {
             record.region.executable_view = view.start();
             self.region = record.region;
         }

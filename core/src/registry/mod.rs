@@ -16,7 +16,7 @@ pub use region::{Kind, Region};
 
 use crate::error::Error;
 use crate::lock::{Guard, Lock};
-use crate::memory::{Index, Pool, Slots};
+use crate::memory::{Index, Pool, Slots, UNIT};
 use crate::platform::Platform;
 use crate::protection::Protection;
 use crate::span::Span;
@@ -157,10 +157,15 @@ impl Registry {
         let page_size = platform.page_size();
         let mut records = self.records(platform);
         let Records { regions, pool, .. } = &mut *records;
-        for view in region.all_views(page_size) {
-            self.pages.reserve(view.range(), pool, platform)?;
-        }
-        let index = regions.insert(Record { region, usage: Use::default() }, pool, platform)?;
+        let mut reserve = |view: Span| self.pages.reserve(view.range(), || pool.take(platform, UNIT));
+        let is_reserved = region.all_views(page_size).try_for_each(&mut reserve);
+        let index = is_reserved
+            .and_then(|()| regions.insert(Record { region, usage: Use::default() }, pool, platform));
+        let index = index.inspect_err(|_| {
+            for view in region.all_views(page_size) {
+                self.pages.unreserve(view.range());
+            }
+        })?;
         self.fill_views(index, &region, page_size);
         let page = Page { protection, region: index, is_other_view: false, chunk: region.chunk };
         self.pages.fill(region.pages(page_size).range(), page);
@@ -170,7 +175,7 @@ impl Registry {
     /// Makes a later [`record`](Self::record) of live regions' pages unable to fail.
     pub(crate) fn prepare(&self, pages: Span, platform: impl Platform) -> Result<(), Error> {
         let mut records = self.records(platform);
-        self.pages.reserve(pages.range(), &mut records.pool, platform)
+        self.pages.reserve(pages.range(), || records.pool.take(platform, UNIT))
     }
 
     /// Records what live regions' pages, which were prepared, allow now.
