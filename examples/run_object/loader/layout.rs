@@ -27,14 +27,26 @@ pub struct Layout {
     pub sections: Vec<Option<u64>>,
     /// By symbol index: the room for common symbols.
     pub commons: Vec<Option<u64>>,
-    /// By symbol index: the code that jumps to an import.
-    pub stubs: Vec<Option<u64>>,
-    /// By symbol index: the word that holds the address.
+    /// By symbol index: how an import is reached.
+    pub stubs: Vec<Option<Stub>>,
+    /// By symbol index: the word that holds the symbol's address.
     pub slots: Vec<Option<u64>>,
     /// Where the slots begin.
     pub slot_table: u64,
     /// Behind the last byte that isn't zero.
     pub initialised: u64,
+}
+
+/// Code that jumps to an imported function. It is near, wherever the function is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stub {
+    /// Where the code is.
+    pub code: u64,
+    /// The word that it loads the function's own address from.
+    pub slot: u64,
+    /// Whether the whole image takes the stub for the function, since some instruction that takes its address
+    /// reaches no further: a function has one address.
+    pub is_function: bool,
 }
 
 /// Where the two mappings of a layout are.
@@ -77,7 +89,7 @@ impl Layout {
 
         layout.place_sections(object, &mut end, |kind| kind == SectionKind::Code)?;
         for stub in layout.stubs.iter_mut().flatten() {
-            *stub = end.place(STUB, STUB, "a stub")?;
+            stub.code = end.place(STUB, STUB, "a stub")?;
         }
         layout.groups[0].0 = end.close_group(0)?;
 
@@ -86,6 +98,9 @@ impl Layout {
         layout.slot_table = end.place(0, SLOT, "the slots")?;
         for slot in layout.slots.iter_mut().flatten() {
             *slot = end.place(SLOT, SLOT, "a slot")?;
+        }
+        for stub in layout.stubs.iter_mut().flatten() {
+            stub.slot = end.place(SLOT, SLOT, "a slot")?;
         }
         layout.initialised = end.offset;
         layout.groups[1].0 = end.close_group(layout.groups[0].0.end)?;
@@ -119,8 +134,9 @@ impl Layout {
                 };
                 let symbol = relocation.symbol;
                 if needs_stub(form.target, imports[symbol]) {
-                    self.stubs[symbol] = Some(0);
-                    self.slots[symbol] = Some(0);
+                    let stub = self.stubs[symbol].get_or_insert_default();
+                    // A branch doesn't tell where it led to.
+                    stub.is_function |= form.target != Target::Branch;
                 }
                 if form.target == Target::Slot {
                     self.slots[symbol] = Some(0);

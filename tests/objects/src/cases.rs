@@ -17,6 +17,7 @@ pub const C: &[Case] = &[
     ("weak", &[], 1),
     ("letters", &[], 219_146),
     ("sorted", &[], 1_413_519),
+    ("one_address", &[], 1),
     ("switched", &[], 323_291),
     ("labels", &[21], 12),
     ("labels", &[58], 9),

@@ -160,3 +160,22 @@ fn two_images_of_one_object_have_data_of_their_own() {
     assert_eq!(remember(&images[1], 5), 45);
     assert_eq!(remember(&images[0], 1), 42);
 }
+
+/// A program that a linker makes has it so too: `puts` then is its entry in the table of jumps.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_functions_address_is_the_same_in_an_instruction_in_data_and_in_a_slot() {
+    let source = r#"
+        int puts(const char *);
+        static int (*volatile stored)(const char *) = puts;
+        long f(void)
+        {
+            int (*near)(const char *), (*slot)(const char *), (*whole)(const char *);
+            __asm__("lea puts(%%rip), %0\n mov puts@GOTPCREL(%%rip), %1\n movabs $puts, %2"
+                    : "=r"(near), "=r"(slot), "=r"(whole));
+            return near == stored && near == slot && near == whole && near("one address") >= 0;
+        }"#;
+    let image = Image::load(&lines("address", &["-O2", "-fPIC"], source)).unwrap();
+    // SAFETY: the function is the one above.
+    assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1));
+}

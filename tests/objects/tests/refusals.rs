@@ -142,6 +142,27 @@ fn imported_data_out_of_reach_is_an_error_but_imported_code_has_a_stub() {
     assert!(matches!(&error, Error::Misfit { symbol, .. } if symbol == "strcmp"), "{error}");
 }
 
+/// This object takes the address of `strcmp` in an instruction, which only a stub is near enough for, and in a
+/// variable.
+#[test]
+fn an_imported_function_has_one_address_in_the_whole_image() {
+    let address = 0x7fff_f7de_1230_u64;
+    let (name, file) = samples::AARCH64_C[4];
+    assert_eq!(name, "aarch64-gcc-O2-no-pie.o");
+    let find = |symbol: &str| {
+        let address = if symbol == "strcmp" { address } else { 0x4000 };
+        Some(Import { address, is_code: true })
+    };
+    let image = prepare_with(file, find).unwrap();
+    let words = image.windows(8).filter(|bytes| *bytes == address.to_le_bytes());
+    assert_eq!(words.count(), 1, "the word that the stub jumps through");
+    // Where nothing is too near, the address is the function's own, as everywhere in the process.
+    let (name, file) = samples::AARCH64_C[5];
+    assert_eq!(name, "aarch64-gcc-O2-large.o");
+    let image = prepare_with(file, find).unwrap();
+    assert!(image.windows(8).filter(|bytes| *bytes == address.to_le_bytes()).count() > 1);
+}
+
 #[test]
 fn a_call_reaches_any_import_through_its_stub() {
     for (name, file) in samples::BUNDLED {
