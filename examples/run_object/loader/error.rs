@@ -23,6 +23,8 @@ pub enum Error {
     WritableCode(String),
     /// A symbol or a section of thread-local storage.
     ThreadLocal(String),
+    /// A section with a piece of the function that the C runtime's own objects begin and end.
+    FunctionPiece(String),
     /// A symbol whose address a function of the object would have to choose.
     IndirectFunction(String),
     /// A section or common symbol that wants more than page alignment.
@@ -96,6 +98,9 @@ impl fmt::Display for Error {
             }
             Self::ThreadLocal(name) => {
                 write!(out, "{name} is thread-local storage, which this loader does not provide")
+            }
+            Self::FunctionPiece(section) => {
+                write!(out, "{section} is a piece of a function that only the C runtime's objects complete")
             }
             Self::IndirectFunction(name) => {
                 write!(out, "{name} is an indirect function, which this loader does not resolve")

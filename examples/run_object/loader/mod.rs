@@ -4,7 +4,8 @@
 //! 2. [`imports`] finds in this process what the object does not define.
 //! 3. [`layout`] decides where everything goes.
 //! 4. [`link`] computes the bytes; [`relocate`] says what each relocation means.
-//! 5. [`image`] puts them into two mappings of this library, protects them and calls functions there.
+//! 5. [`image`] puts them into two mappings of this library, protects them and calls functions there;
+//!    [`startup`] says which ones before all others and after them.
 //!
 //! A file may be damaged in any way: up to the first call, all that follows is an [`error`].
 
@@ -16,3 +17,4 @@ pub mod link;
 pub mod mach_o;
 pub mod object_file;
 pub mod relocate;
+pub mod startup;

@@ -277,14 +277,26 @@ fn section_kind(section: &elf::SectionHeader64<LittleEndian>, name: &str) -> Res
         (_, true, true) => return Err(Error::WritableCode(name.into())),
         (elf::SHT_NOBITS, _, false) => SectionKind::Zeroed,
         (elf::SHT_NOBITS, _, true) => return Err(Error::Damaged(format!("{name} is code without bytes"))),
+        (_, _, true) if matches!(name, ".init" | ".fini") && section.sh_size(ENDIAN) != 0 => {
+            return Err(Error::FunctionPiece(name.into()));
+        }
         (_, _, true) => SectionKind::Code,
         (elf::SHT_INIT_ARRAY | elf::SHT_PREINIT_ARRAY, ..) => SectionKind::Constructors,
         (elf::SHT_FINI_ARRAY, ..) => SectionKind::Destructors,
+        // Linkers go by these names: assemblers and older compilers don't set the types.
+        _ if is_named(name, &[".preinit_array", ".init_array", ".ctors"]) => SectionKind::Constructors,
+        _ if is_named(name, &[".fini_array", ".dtors"]) => SectionKind::Destructors,
         // Compilers mark it writable for the sake of the relocations, which are over before it runs.
         (_, true, _) if name.starts_with(".data.rel.ro") => SectionKind::ReadOnly,
         (_, true, _) => SectionKind::Data,
         (_, false, _) => SectionKind::ReadOnly,
     })
+}
+
+/// Whether a section has one of these names, or one of them with a priority behind it (`.ctors.65435`).
+fn is_named(name: &str, names: &[&str]) -> bool {
+    let rest = names.iter().find_map(|start| name.strip_prefix(start));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// ELF writes no alignment as 0 or 1.

@@ -4,6 +4,9 @@
 //! are checked in serve.
 #![cfg(not(target_env = "musl"))]
 
+mod compile;
+
+use compile::{cc, compile, lines};
 use execmem_tests_objects::cases;
 use execmem_tests_objects::loader::error::Error;
 use execmem_tests_objects::loader::image::Image;
@@ -14,21 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
-
-/// Runs a compiler, which writes `object`, and gives the object's bytes.
-fn compile(object: &str, compiler: &mut Command) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(object);
-    let output = compiler.arg("-o").arg(&path).output();
-    let output = output.unwrap_or_else(|error| {
-        panic!("these tests compile C and Rust: {:?} can't be started: {error}", compiler.get_program())
-    });
-    assert!(output.status.success(), "{compiler:?}: {}", String::from_utf8_lossy(&output.stderr));
-    std::fs::read(path).unwrap()
-}
-
-fn cc(object: &str, source: &Path, flags: &[&str]) -> Vec<u8> {
-    compile(object, Command::new("cc").arg("-c").args(flags).arg(source))
-}
 
 fn features(language: &str) -> PathBuf {
     Path::new(SAMPLES).join("features").with_extension(language)
@@ -85,13 +73,6 @@ fn rust_objects_of_every_usual_form_run() {
         let object = compile(&format!("features-rust-{number}.o"), rustc.arg(features("rs")));
         cases::check_rust(&format!("rustc {}", flags.join(" ")), &object);
     }
-}
-
-/// Compiles a few lines of C.
-fn lines(name: &str, flags: &[&str], source: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("c");
-    std::fs::write(&path, source).unwrap();
-    cc(&format!("{name}.o"), &path, flags)
 }
 
 #[test]
