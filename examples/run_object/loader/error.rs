@@ -23,8 +23,14 @@ pub enum Error {
     WritableCode(String),
     /// A symbol or a section of thread-local storage.
     ThreadLocal(String),
+    /// Code wants to be on the stack.
+    ExecutableStack,
     /// A section with a piece of the function that the C runtime's own objects begin and end.
     FunctionPiece(String),
+    /// A symbol of the machinery that passes exceptions on.
+    Unwinding(String),
+    /// A function that takes others to be called later, by a process that doesn't know of the image's end.
+    LaterCall(String),
     /// A symbol whose address a function of the object would have to choose.
     IndirectFunction(String),
     /// A section or common symbol that wants more than page alignment.
@@ -99,8 +105,18 @@ impl fmt::Display for Error {
             Self::ThreadLocal(name) => {
                 write!(out, "{name} is thread-local storage, which this loader does not provide")
             }
+            Self::ExecutableStack => {
+                write!(out, "the object needs an executable stack (for addresses of nested functions?)")
+            }
             Self::FunctionPiece(section) => {
                 write!(out, "{section} is a piece of a function that only the C runtime's objects complete")
+            }
+            Self::Unwinding(symbol) => write!(
+                out,
+                "{symbol} is for exceptions, which can't pass through loaded code; -fno-exceptions may help"
+            ),
+            Self::LaterCall(symbol) => {
+                write!(out, "{symbol} would have functions called when the object may be gone already")
             }
             Self::IndirectFunction(name) => {
                 write!(out, "{name} is an indirect function, which this loader does not resolve")

@@ -266,6 +266,9 @@ fn read_section<'data>(
 fn section_kind(section: &elf::SectionHeader64<LittleEndian>, name: &str) -> Result<SectionKind, Error> {
     let has = |flag| section.sh_flags(ENDIAN).contains(flag);
     let kind = section.sh_type(ENDIAN);
+    if name == ".note.GNU-stack" && has(elf::SHF_EXECINSTR) {
+        return Err(Error::ExecutableStack);
+    }
     // Nothing unwinds through the loaded code, so unwind tables would have no reader.
     if !has(elf::SHF_ALLOC) || kind == elf::SHT_NOTE || name == ".eh_frame" {
         return Ok(SectionKind::Ignored);

@@ -160,3 +160,40 @@ fn a_functions_address_is_the_same_in_an_instruction_in_data_and_in_a_slot() {
     // SAFETY: the function is the one above.
     assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1));
 }
+
+#[test]
+fn an_executable_stack_is_refused() {
+    let nested = "
+        __attribute__((noinline)) static long call(long (*f)(long)) { return f(1); }
+        long f(long x) { long add(long y) { return x + y; } return call(add); }";
+    let by_hand =
+        r#"__asm__(".section .note.GNU-stack,\"x\",@progbits\n .text"); long f(void) { return 1; }"#;
+    // clang knows no nested functions. What the note says is the same, whoever wrote it.
+    for source in [nested, by_hand].into_iter().skip(usize::from(is_clang())) {
+        let error = Image::load(&lines("stack", &["-O1"], source)).unwrap_err();
+        assert_eq!(error, Error::ExecutableStack);
+    }
+}
+
+#[test]
+fn what_needs_unwinding_is_refused() {
+    // As C++ has it: a throw, a catch, the clean-up between them; and C with -fexceptions.
+    let calls = ["__cxa_throw", "__cxa_rethrow", "__cxa_begin_catch", "_Unwind_Resume", "_Unwind_Backtrace"];
+    for name in calls {
+        let source = format!("void {name}(void); long f(void) {{ {name}(); return 1; }}");
+        let error = Image::load(&lines("throw", &["-O2", "-fPIC", "-w"], &source)).unwrap_err();
+        assert_eq!(error, Error::Unwinding(name.into()));
+    }
+    let source = "
+        void rt_exec_memory_dump_stats(void);
+        static volatile int ended;
+        static void end(int *x) { ended = *x; }
+        long f(void) { __attribute__((cleanup(end))) int x = 1; rt_exec_memory_dump_stats(); return 1; }";
+    let error = Image::load(&lines("clean-up", &["-O2", "-fexceptions"], source)).unwrap_err();
+    assert!(matches!(error, Error::Unwinding(_)), "{error}");
+}
+
+fn is_clang() -> bool {
+    let output = std::process::Command::new("cc").arg("--version").output().unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("clang")
+}

@@ -120,6 +120,15 @@ fn an_unknown_relocation_is_refused_by_its_name() {
 }
 
 #[test]
+fn an_executable_stack_is_refused() {
+    let errors = refused(|file| {
+        let at = file.section_header(".note.GNU-stack") + SECTION_FLAGS;
+        file.put(at, &elf::SHF_EXECINSTR.0.to_le_bytes())
+    });
+    assert_eq!(errors, [(); 2].map(|()| Error::ExecutableStack));
+}
+
+#[test]
 fn a_value_that_does_not_fit_is_an_error_not_a_truncation() {
     // The first relocation of both is relative to its place, and gets an addend of 16 GiB.
     let errors = refused(|file| {

@@ -109,3 +109,29 @@ fn pieces_of_the_c_runtimes_own_functions_are_refused() {
     let source = r#"__asm__(".section .init,\"ax\"\n .text"); long f(void) { return 1; }"#;
     assert!(Image::load(&lines("no-piece", &["-O2"], source)).is_ok(), "an empty one needs nothing");
 }
+
+#[test]
+fn functions_that_would_be_called_after_the_images_end_are_refused() {
+    let names = [
+        "atexit",
+        "on_exit",
+        "at_quick_exit",
+        "__cxa_atexit",
+        "__cxa_at_quick_exit",
+        "__cxa_thread_atexit",
+        "__cxa_thread_atexit_impl",
+        "pthread_atfork",
+        "__register_atfork",
+    ];
+    for name in names {
+        let source =
+            format!("int {name}(void *); static void end(void) {{}} long f(void) {{ return {name}(end); }}");
+        let error = Image::load(&lines("later", &["-O2", "-fPIC", "-w"], &source)).unwrap_err();
+        assert_eq!(error, Error::LaterCall(name.into()));
+    }
+    // An own function may have the name.
+    let source = "int on_exit(int x) { return x + 1; } long f(void) { return on_exit(41); }";
+    let image = Image::load(&lines("own", &["-O2", "-fPIC", "-w"], source)).unwrap();
+    // SAFETY: the function is the one above.
+    assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(42));
+}
