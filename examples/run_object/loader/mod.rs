@@ -1,6 +1,6 @@
 //! A loader for relocatable ELF and Mach-O objects, in the order in which it works:
 //!
-//! 1. [`object_file`] reads the file and checks every number in it; [`mach_o`] does for macOS.
+//! 1. [`object_file`] is what a file has, with every number checked. [`elf`] and [`mach_o`] read it.
 //! 2. [`imports`] finds in this process what the object does not define.
 //! 3. [`layout`] decides where everything goes.
 //! 4. [`link`] computes the bytes; [`relocate`] says what each relocation means.
@@ -9,6 +9,7 @@
 //!
 //! A file may be damaged in any way: up to the first call, all that follows is an [`error`].
 
+pub mod elf;
 pub mod error;
 pub mod image;
 pub mod imports;
