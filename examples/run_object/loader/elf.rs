@@ -85,7 +85,7 @@ impl<'data> ObjectFile<'data> {
         if !matches!(kind, elf::SHT_RELA | elf::SHT_REL | elf::SHT_CREL) {
             return Ok(());
         }
-        let symbols = self.symbols.len();
+        let (symbols, architecture) = (self.symbols.len(), self.architecture);
         let target = self
             .sections
             .get_mut(section.info_link(ENDIAN).0)
@@ -101,13 +101,18 @@ impl<'data> ObjectFile<'data> {
             return Err(Error::Damaged(what));
         };
         for relocation in relocations {
+            let kind = relocation.r_type(ENDIAN, false);
+            // What compilers and assemblers leave behind to keep a section, or nothing.
+            if architecture.is_nothing(kind) {
+                continue;
+            }
             let symbol = relocation.r_sym(ENDIAN, false) as usize;
             if symbol >= symbols {
                 return Err(Error::Damaged(format!("a relocation in {} refers to no symbol", target.name)));
             }
             target.relocations.push(Relocation {
                 offset: relocation.r_offset(ENDIAN),
-                kind: relocation.r_type(ENDIAN, false),
+                kind,
                 symbol,
                 addend: relocation.r_addend(ENDIAN),
             });

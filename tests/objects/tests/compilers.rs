@@ -162,6 +162,16 @@ fn a_functions_address_is_the_same_in_an_instruction_in_data_and_in_a_slot() {
 }
 
 #[test]
+fn a_relocation_that_asks_for_nothing_does_nothing() {
+    let name = if cfg!(target_arch = "x86_64") { "R_X86_64_NONE" } else { "R_AARCH64_NONE" };
+    // Such ones keep what they name from being discarded: it needs not exist.
+    let source = format!(r#"__asm__(".reloc ., {name}, not_there"); long f(void) {{ return 1; }}"#);
+    let image = Image::load(&lines("none", &["-O2"], &source)).unwrap();
+    // SAFETY: the function is the one above.
+    assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1));
+}
+
+#[test]
 fn an_executable_stack_is_refused() {
     let nested = "
         __attribute__((noinline)) static long call(long (*f)(long)) { return f(1); }

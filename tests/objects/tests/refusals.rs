@@ -13,7 +13,8 @@ const MACHINE: usize = 18;
 /// Fields of a section header.
 const SECTION_FLAGS: usize = 8;
 const SECTION_ALIGNMENT: usize = 48;
-/// Fields of a relocation.
+/// Bytes of a relocation, and its fields.
+const RELOCATION: usize = 24;
 const RELOCATION_KIND: usize = 8;
 const RELOCATION_ADDEND: usize = 16;
 /// A symbol's type and binding, in one byte.
@@ -116,6 +117,26 @@ fn an_unknown_relocation_is_refused_by_its_name() {
         assert!(matches!(error, Error::UnknownRelocation { .. }), "{name}: {error}");
         let text = error.to_string();
         assert!(text.contains("R_X86_64_TPOFF32") || text.contains("R_AARCH64_RELATIVE"), "{text}");
+    }
+}
+
+#[test]
+fn a_relocation_of_no_kind_changes_nothing_whatever_it_refers_to() {
+    let nothing: [(usize, &[u32]); 2] = [(0, &[elf::R_X86_64_NONE.0]), (1, &[elf::R_AARCH64_NONE.0, 256])];
+    for (which, kinds) in nothing {
+        let (name, file) = samples::BUNDLED[which];
+        let relocated = prepare(file).unwrap();
+        for kind in kinds {
+            let file = Patch::new(file);
+            // The third one is to data of the object's own: nothing else changes with it.
+            let at = file.contents(".rela.text") + 2 * RELOCATION;
+            // At the end of all addresses, to a symbol that there isn't.
+            let kind = (u64::from(*kind) | 0xffff_ffff << 32).to_le_bytes();
+            let file = file.put(at, &u64::MAX.to_le_bytes()).put(at + RELOCATION_KIND, &kind);
+            let image = prepare(&file.0).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let changed = image.iter().zip(&relocated).filter(|(byte, before)| byte != before).count();
+            assert!((1..=4).contains(&changed), "{name}: {changed} bytes beside the one word");
+        }
     }
 }
 

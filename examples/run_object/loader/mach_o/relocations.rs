@@ -65,7 +65,7 @@ impl<'data> Reader<'data> {
         } else {
             let end = self.addresses[index].wrapping_add(offset + 4 + behind);
             let (symbol, addend) = self.section_symbol(info, end.wrapping_add_signed(inside))?;
-            (symbol, addend - 4 - behind as i64)
+            (symbol, addend.wrapping_sub(4 + behind as i64))
         };
         self.add(index, Relocation { offset, kind, symbol, addend })
     }
