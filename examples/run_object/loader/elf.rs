@@ -2,9 +2,10 @@
 
 use super::error::Error;
 use super::object_file::{Definition, ObjectFile, Relocation, Section, SectionKind, Symbol};
+use super::proportion::Bounds;
 use super::relocate::Architecture;
 use object::LittleEndian;
-use object::elf::{self, FileHeader64};
+use object::elf::{self, FileHeader64, SectionHeader64, Sym64, SymbolSection};
 use object::read::elf::{FileHeader, Rela, SectionHeader, SectionTable, Sym, SymbolTable};
 
 type Header = FileHeader64<LittleEndian>;
@@ -13,45 +14,98 @@ type Symbols<'data> = SymbolTable<'data, Header>;
 
 const ENDIAN: LittleEndian = LittleEndian;
 
+/// Common symbols of gcc's medium code model, which may be far away: "AMD64 Architecture Processor
+/// Supplement", table 4.9. Here nothing is further than 2 GiB.
+const SHN_X86_64_LCOMMON: u16 = 0xff02;
+
+/// Whether a file is an ELF file of any kind.
+pub fn is_elf(file: &[u8]) -> bool {
+    file.starts_with(&elf::ELFMAG)
+}
+
 /// Reads a file's bytes.
 pub fn parse(file: &[u8]) -> Result<ObjectFile<'_>, Error> {
     let (architecture, sections) = check_header(file)?;
     let symbols = sections.symbols(ENDIAN, file, elf::SHT_SYMTAB)?;
-    let mut object = ObjectFile::empty(architecture);
+    let object = ObjectFile::empty(architecture);
+    let mut reader = Reader { file, object, bounds: Bounds::new(file) };
     for section in sections.iter() {
-        object.sections.push(read_section(file, &sections, section)?);
+        reader.read_section(&sections, section)?;
     }
     for (index, symbol) in symbols.iter().enumerate() {
-        let symbol = object.read_symbol(&symbols, index, symbol)?;
-        object.symbols.push(symbol);
+        reader.read_symbol(&symbols, index, symbol)?;
     }
     for section in sections.iter() {
-        object.read_relocations(file, section)?;
+        reader.read_relocations(section)?;
     }
-    Ok(object)
+    Ok(reader.object)
 }
 
-impl<'data> ObjectFile<'data> {
+fn check_header(file: &[u8]) -> Result<(Architecture, Sections<'_>), Error> {
+    // Class and byte order follow the magic number.
+    if file.get(4..6).is_some_and(|ident| ident != [elf::ELFCLASS64.0, elf::ELFDATA2LSB.0]) {
+        return Err(Error::WrongClass);
+    }
+    let header = Header::parse(file)?;
+    match header.e_type(ENDIAN) {
+        elf::ET_REL => {}
+        elf::ET_EXEC | elf::ET_DYN => return Err(Error::NotRelocatable),
+        elf::ET_CORE => return Err(Error::NotAnObject("a core dump")),
+        kind => return Err(Error::Damaged(format!("{} is no type of a file", kind.0))),
+    }
+    let machine = header.e_machine(ENDIAN);
+    let architecture = Architecture::from_machine(machine);
+    let architecture = architecture.ok_or_else(|| Error::UnknownMachine(machine.0.into()))?;
+    Ok((architecture, header.sections(ENDIAN, file)?))
+}
+
+struct Reader<'data> {
+    file: &'data [u8],
+    object: ObjectFile<'data>,
+    bounds: Bounds,
+}
+
+impl<'data> Reader<'data> {
+    fn read_section(
+        &mut self,
+        sections: &Sections<'data>,
+        section: &'data SectionHeader64<LittleEndian>,
+    ) -> Result<(), Error> {
+        let name = self.bounds.name(sections.section_name(ENDIAN, section)?)?;
+        let kind = section_kind(section, &name)?;
+        // What isn't loaded needs not be sound.
+        let (data, size, alignment) = match kind {
+            SectionKind::Ignored => (&[][..], 0, 1),
+            _ => {
+                self.claim(section)?;
+                let data = section.data(ENDIAN, self.file)?;
+                (data, section.sh_size(ENDIAN), alignment(section.sh_addralign(ENDIAN))?)
+            }
+        };
+        self.object.sections.push(Section { name, kind, data, size, alignment, relocations: Vec::new() });
+        Ok(())
+    }
+
+    fn claim(&mut self, section: &SectionHeader64<LittleEndian>) -> Result<(), Error> {
+        section.file_range(ENDIAN).map_or(Ok(()), |(start, size)| self.bounds.claim(start, size))
+    }
+
     fn read_symbol(
-        &self,
+        &mut self,
         table: &Symbols<'data>,
         index: usize,
-        symbol: &'data elf::Sym64<LittleEndian>,
-    ) -> Result<Symbol<'data>, Error> {
-        let mut name = String::from_utf8_lossy(table.symbol_name(ENDIAN, symbol)?);
+        symbol: &'data Sym64<LittleEndian>,
+    ) -> Result<(), Error> {
+        let mut name = self.bounds.name(table.symbol_name(ENDIAN, symbol)?)?;
         let section = table.symbol_section(ENDIAN, symbol, object::SymbolIndex(index))?;
         let (value, size) = (symbol.st_value(ENDIAN), symbol.st_size(ENDIAN));
         let definition = match (section, symbol.st_shndx(ENDIAN)) {
             (Some(section), _) => {
-                let home = self
-                    .sections
-                    .get(section.0)
-                    .ok_or_else(|| Error::Damaged(format!("the symbol {name} is in no section")))?;
+                let home = self.object.sections.get(section.0);
+                let home =
+                    home.ok_or_else(|| Error::Damaged(format!("the symbol {name} is in no section")))?;
                 if symbol.st_type() == elf::STT_SECTION {
                     name = home.name.clone();
-                }
-                if value > home.size && home.kind != SectionKind::Ignored {
-                    return Err(Error::Damaged(format!("the symbol {name} is outside of its section")));
                 }
                 Definition::InSection { section: section.0, offset: value }
             }
@@ -59,7 +113,9 @@ impl<'data> ObjectFile<'data> {
             (None, elf::SHN_UNDEF) => Definition::Undefined { weak: symbol.st_bind() == elf::STB_WEAK },
             (None, elf::SHN_ABS) => Definition::Absolute(value),
             // A common symbol's value is its alignment.
-            (None, elf::SHN_COMMON) => Definition::Common { size, alignment: alignment(value)? },
+            (None, place) if self.is_common(place) => {
+                Definition::Common { size, alignment: alignment(value)? }
+            }
             _ => return Err(Error::Damaged(format!("the symbol {name} is in no section"))),
         };
         match symbol.st_type() {
@@ -67,93 +123,68 @@ impl<'data> ObjectFile<'data> {
             elf::STT_GNU_IFUNC => return Err(Error::IndirectFunction(name.into())),
             _ => {}
         }
-        Ok(Symbol {
+        // gcc's mark of an object that has nothing else.
+        if name == "__gnu_lto_slim" {
+            return Err(Error::NotAnObject("intermediate code of gcc, as gcc -flto makes it"));
+        }
+        self.object.symbols.push(Symbol {
             name,
             definition,
             may_be_function: matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_NOTYPE),
             is_global: symbol.st_bind() != elf::STB_LOCAL,
-        })
+        });
+        Ok(())
+    }
+
+    fn is_common(&self, place: SymbolSection) -> bool {
+        let is_large =
+            self.object.architecture == Architecture::X86_64 && place == SymbolSection(SHN_X86_64_LCOMMON);
+        place == elf::SHN_COMMON || is_large
     }
 
     /// Reads a section of relocations into the section that they are for.
-    fn read_relocations(
-        &mut self,
-        file: &'data [u8],
-        section: &'data elf::SectionHeader64<LittleEndian>,
-    ) -> Result<(), Error> {
+    fn read_relocations(&mut self, section: &'data SectionHeader64<LittleEndian>) -> Result<(), Error> {
         let kind = section.sh_type(ENDIAN);
         if !matches!(kind, elf::SHT_RELA | elf::SHT_REL | elf::SHT_CREL) {
             return Ok(());
         }
-        let (symbols, architecture) = (self.symbols.len(), self.architecture);
-        let target = self
-            .sections
-            .get_mut(section.info_link(ENDIAN).0)
-            .ok_or_else(|| Error::Damaged("relocations for no section".into()))?;
+        let index = section.info_link(ENDIAN).0;
+        let target = self.object.sections.get(index);
+        let target = target.ok_or_else(|| Error::Damaged("relocations for no section".into()))?;
+        let name = target.name.clone();
         if target.kind == SectionKind::Ignored {
             return Ok(());
         }
+        if kind != elf::SHT_RELA {
+            let form = if kind == elf::SHT_REL { "without addends (REL)" } else { "in short form (CREL)" };
+            return Err(Error::Unsupported(format!("relocations {form}, as {name} has them")));
+        }
+        self.claim(section)?;
+        // Whole entries only: the library ignores a rest.
         let entry = size_of::<elf::Rela64<LittleEndian>>() as u64;
-        let Some((relocations, _)) =
-            section.rela(ENDIAN, file)?.filter(|_| section.sh_size(ENDIAN).is_multiple_of(entry))
-        else {
-            let what = format!("the relocations of {} are not of the usual form", target.name);
-            return Err(Error::Damaged(what));
+        let relocations = section.rela(ENDIAN, self.file)?;
+        let relocations = relocations.filter(|_| section.sh_size(ENDIAN).is_multiple_of(entry));
+        let Some((relocations, _)) = relocations else {
+            return Err(Error::Damaged(format!("half a relocation of {name}")));
         };
         for relocation in relocations {
             let kind = relocation.r_type(ENDIAN, false);
             // What compilers and assemblers leave behind to keep a section, or nothing.
-            if architecture.is_nothing(kind) {
+            if self.object.architecture.is_nothing(kind) {
                 continue;
             }
             let symbol = relocation.r_sym(ENDIAN, false) as usize;
-            if symbol >= symbols {
-                return Err(Error::Damaged(format!("a relocation in {} refers to no symbol", target.name)));
+            if symbol >= self.object.symbols.len() {
+                return Err(Error::Damaged(format!("a relocation in {name} refers to no symbol")));
             }
-            target.relocations.push(Relocation {
-                offset: relocation.r_offset(ENDIAN),
-                kind,
-                symbol,
-                addend: relocation.r_addend(ENDIAN),
-            });
+            let (offset, addend) = (relocation.r_offset(ENDIAN), relocation.r_addend(ENDIAN));
+            self.object.sections[index].relocations.push(Relocation { offset, kind, symbol, addend });
         }
         Ok(())
     }
 }
 
-fn check_header(file: &[u8]) -> Result<(Architecture, Sections<'_>), Error> {
-    if !file.starts_with(&elf::ELFMAG) {
-        return Err(Error::NotElf);
-    }
-    // Class and byte order follow the magic number.
-    if file.get(4..6).is_some_and(|ident| ident != [elf::ELFCLASS64.0, elf::ELFDATA2LSB.0]) {
-        return Err(Error::WrongClass);
-    }
-    let header = Header::parse(file)?;
-    if header.e_type(ENDIAN) != elf::ET_REL {
-        return Err(Error::NotRelocatable);
-    }
-    let machine = header.e_machine(ENDIAN);
-    let architecture = Architecture::from_machine(machine).ok_or(Error::UnknownMachine(machine.0))?;
-    Ok((architecture, header.sections(ENDIAN, file)?))
-}
-
-fn read_section<'data>(
-    file: &'data [u8],
-    sections: &Sections<'data>,
-    section: &'data elf::SectionHeader64<LittleEndian>,
-) -> Result<Section<'data>, Error> {
-    let name = String::from_utf8_lossy(sections.section_name(ENDIAN, section)?);
-    let kind = section_kind(section, &name)?;
-    // What isn't loaded needs not be sound.
-    let (data, size, alignment) = match kind {
-        SectionKind::Ignored => (&[][..], 0, 1),
-        _ => (section.data(ENDIAN, file)?, section.sh_size(ENDIAN), alignment(section.sh_addralign(ENDIAN))?),
-    };
-    Ok(Section { name, kind, data, size, alignment, relocations: Vec::new() })
-}
-
-fn section_kind(section: &elf::SectionHeader64<LittleEndian>, name: &str) -> Result<SectionKind, Error> {
+fn section_kind(section: &SectionHeader64<LittleEndian>, name: &str) -> Result<SectionKind, Error> {
     let has = |flag| section.sh_flags(ENDIAN).contains(flag);
     let kind = section.sh_type(ENDIAN);
     if name == ".note.GNU-stack" && has(elf::SHF_EXECINSTR) {
@@ -166,12 +197,16 @@ fn section_kind(section: &elf::SectionHeader64<LittleEndian>, name: &str) -> Res
     if has(elf::SHF_TLS) {
         return Err(Error::ThreadLocal(format!("section {name}")));
     }
+    let is_empty = section.sh_size(ENDIAN) == 0;
     Ok(match (kind, has(elf::SHF_WRITE), has(elf::SHF_EXECINSTR)) {
         (_, true, true) => return Err(Error::WritableCode(name.into())),
-        (elf::SHT_NOBITS, _, false) => SectionKind::Zeroed,
-        (elf::SHT_NOBITS, _, true) => return Err(Error::Damaged(format!("{name} is code without bytes"))),
-        (_, _, true) if matches!(name, ".init" | ".fini") && section.sh_size(ENDIAN) != 0 => {
+        (_, _, true) if matches!(name, ".init" | ".fini") && !is_empty => {
             return Err(Error::FunctionPiece(name.into()));
+        }
+        (elf::SHT_NOBITS, _, false) => SectionKind::Zeroed,
+        (elf::SHT_NOBITS, _, true) if !is_empty => {
+            let what = format!("code without bytes, as {name} is (debug information that was split off?)");
+            return Err(Error::Unsupported(what));
         }
         (_, _, true) => SectionKind::Code,
         (elf::SHT_INIT_ARRAY | elf::SHT_PREINIT_ARRAY, ..) => SectionKind::Constructors,

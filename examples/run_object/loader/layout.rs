@@ -11,6 +11,7 @@
 use super::error::Error;
 use super::imports::{Import, Imports};
 use super::object_file::{Definition, ObjectFile, Section, SectionKind};
+use super::proportion::ZEROED_LIMIT;
 use super::relocate::{STUB, Target};
 use execmem::Protection;
 use std::ops::Range;
@@ -85,7 +86,7 @@ impl Layout {
             initialised: 0,
         };
         layout.note_slots(object, imports)?;
-        let mut end = End { offset: 0, page_size };
+        let mut end = End { offset: 0, zeroed: 0, page_size };
 
         layout.place_sections(object, &mut end, |kind| kind == SectionKind::Code)?;
         for stub in layout.stubs.iter_mut().flatten() {
@@ -113,6 +114,7 @@ impl Layout {
         layout.place_sections(object, &mut end, |kind| kind == SectionKind::Zeroed)?;
         for (symbol, offset) in object.symbols.iter().zip(&mut layout.commons) {
             if let Definition::Common { size, alignment } = symbol.definition {
+                end.take_zeroed(size)?;
                 *offset = Some(end.place(size, alignment, &symbol.name)?);
             }
         }
@@ -153,6 +155,8 @@ impl Layout {
         belongs: impl Fn(SectionKind) -> bool,
     ) -> Result<(), Error> {
         for (index, section) in object.loaded().filter(|(_, section)| belongs(section.kind)) {
+            // What has no bytes in the file is zero.
+            end.take_zeroed(section.size.saturating_sub(section.data.len() as u64))?;
             self.sections[index] = Some(end.place(section.size, section.alignment, &section.name)?);
         }
         Ok(())
@@ -176,6 +180,8 @@ fn unknown(object: &ObjectFile<'_>, section: &Section<'_>, kind: object::elf::Re
 /// The end of what is placed so far.
 struct End {
     offset: u64,
+    /// How much of it the file has no bytes for.
+    zeroed: u64,
     page_size: u64,
 }
 
@@ -187,8 +193,16 @@ impl End {
             return Err(Error::Alignment(what.into()));
         }
         let start = self.offset.checked_next_multiple_of(alignment).ok_or(Error::TooLarge)?;
+        self.take_zeroed(start - self.offset)?;
         self.offset = start.checked_add(size).filter(|end| *end <= i64::MAX as u64).ok_or(Error::TooLarge)?;
         Ok(start)
+    }
+
+    /// Allows for bytes that the file doesn't have.
+    fn take_zeroed(&mut self, size: u64) -> Result<(), Error> {
+        let zeroed = self.zeroed.checked_add(size).filter(|zeroed| *zeroed <= ZEROED_LIMIT);
+        self.zeroed = zeroed.ok_or(Error::TooMuchZeroed)?;
+        Ok(())
     }
 
     /// Ends a group of one protection. The next one begins on a page of its own.

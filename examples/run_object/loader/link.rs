@@ -115,7 +115,7 @@ impl Linker<'_> {
         match form.target {
             Target::Table => Ok(self.at(self.layout.slot_table)),
             Target::Slot if relocation.addend != 0 && !self.object.architecture.allows_slot_addend() => {
-                Err(Error::Damaged("a slot with an addend".into()))
+                Err(Error::Unsupported("relocations that refer to a slot with an addend".into()))
             }
             Target::Slot => part(self.layout.slots[symbol]),
             target if needs_stub(target, self.imports[symbol]) => {
@@ -136,10 +136,10 @@ impl Linker<'_> {
             Definition::Common { .. } => Ok(self.at(self.layout.commons[index].unwrap_or(0))),
             Definition::SlotTable => Ok(self.at(self.layout.slot_table)),
             Definition::InSection { section, offset } => match self.layout.sections[section] {
-                Some(start) => Ok(self.at(start) + offset),
+                Some(start) => Ok(self.at(start).wrapping_add(offset)),
                 None => {
                     let name = &self.object.sections[section].name;
-                    Err(Error::Damaged(format!("code or data refers to {name}, which is not loaded")))
+                    Err(Error::Unsupported(format!("references to {name}, which is not loaded")))
                 }
             },
         }

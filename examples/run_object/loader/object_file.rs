@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::relocate::Architecture;
-use super::{elf, mach_o};
+use super::{elf, foreign, mach_o};
 use object::elf::RelocationType;
 use std::borrow::Cow;
 
@@ -100,7 +100,7 @@ pub enum Definition {
     InSection {
         /// The section's index.
         section: usize,
-        /// Bytes from its start, at most its size.
+        /// Bytes from its start; a symbol may lie outside of its section.
         offset: u64,
     },
     /// The start of the table of slots: `_GLOBAL_OFFSET_TABLE_`.
@@ -110,7 +110,13 @@ pub enum Definition {
 impl<'data> ObjectFile<'data> {
     /// Reads a file's bytes.
     pub fn parse(file: &'data [u8]) -> Result<Self, Error> {
-        if mach_o::is_mach_o(file) { mach_o::parse(file) } else { elf::parse(file) }
+        if elf::is_elf(file) {
+            elf::parse(file)
+        } else if mach_o::is_mach_o(file) {
+            mach_o::parse(file)
+        } else {
+            Err(Error::NotAnObject(foreign::name(file)))
+        }
     }
 
     /// Nothing read yet.

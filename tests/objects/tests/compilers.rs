@@ -161,6 +161,22 @@ fn a_functions_address_is_the_same_in_an_instruction_in_data_and_in_a_slot() {
     assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1));
 }
 
+/// An assembler's symbol may be anywhere. gcc's medium code model has common symbols of its own.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn symbols_of_unusual_places_are_found() {
+    let source = r#"
+        __asm__(".globl behind\n behind = f + 1000");
+        extern char behind[];
+        long big[20000];
+        long f(void) { big[19999] += 2; return behind - (char *)f + big[19999] + big[0]; }"#;
+    for flags in [&["-O2", "-fPIC"][..], &["-O2", "-fPIC", "-mcmodel=medium", "-fcommon"]] {
+        let image = Image::load(&lines("places", flags, source)).unwrap();
+        // SAFETY: the function is the one above.
+        assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1002), "{flags:?}");
+    }
+}
+
 #[test]
 fn a_relocation_that_asks_for_nothing_does_nothing() {
     let name = if cfg!(target_arch = "x86_64") { "R_X86_64_NONE" } else { "R_AARCH64_NONE" };
@@ -169,6 +185,17 @@ fn a_relocation_that_asks_for_nothing_does_nothing() {
     let image = Image::load(&lines("none", &["-O2"], &source)).unwrap();
     // SAFETY: the function is the one above.
     assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1));
+}
+
+#[test]
+fn intermediate_code_is_not_called_an_object() {
+    let source = "long f(void) { return 1; }";
+    let error = Image::load(&lines("lto", &["-O2", "-flto"], source)).unwrap_err();
+    assert!(matches!(error, Error::NotAnObject(what) if what.contains("-flto")), "{error}");
+    if !is_clang() {
+        let image = Image::load(&lines("fat", &["-O2", "-flto", "-ffat-lto-objects"], source)).unwrap();
+        assert!(image.function("f").is_ok(), "it has ordinary code too");
+    }
 }
 
 #[test]

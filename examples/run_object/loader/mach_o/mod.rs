@@ -5,6 +5,7 @@ mod relocations;
 
 use super::error::Error;
 use super::object_file::{Definition, ObjectFile, Section, SectionKind, Symbol};
+use super::proportion::Bounds;
 use super::relocate::Architecture;
 use object::LittleEndian;
 use object::macho::{self, MachHeader64, Nlist64, Section64};
@@ -24,33 +25,37 @@ pub fn is_mach_o(file: &[u8]) -> bool {
 /// Reads a file's bytes.
 pub fn parse(file: &[u8]) -> Result<ObjectFile<'_>, Error> {
     let header = Header::parse(file, 0)?;
-    if header.filetype(ENDIAN) != macho::MH_OBJECT {
-        return Err(Error::NotRelocatable);
+    match header.filetype(ENDIAN) {
+        macho::MH_OBJECT => {}
+        macho::MH_CORE => return Err(Error::NotAnObject("a core dump")),
+        _ => return Err(Error::NotRelocatable),
     }
     let architecture = match header.cputype(ENDIAN) {
         macho::CPU_TYPE_X86_64 => Architecture::X86_64,
         macho::CPU_TYPE_ARM64 => Architecture::Aarch64,
-        _ => return Err(Error::Damaged("code for a processor that isn't known".into())),
+        processor => return Err(Error::UnknownMachine(processor.0)),
     };
-    let mut reader =
-        Reader { file, object: ObjectFile::empty(architecture), addresses: Vec::new(), symbols: 0 };
-    let mut headers: &[Section64<LittleEndian>] = &[];
+    let object = ObjectFile::empty(architecture);
+    let mut reader = Reader { file, object, bounds: Bounds::new(file), addresses: Vec::new(), symbols: 0 };
+    let mut headers = Vec::new();
     let mut commands = header.load_commands(ENDIAN, file, 0)?;
     while let Some(command) = commands.next()? {
         if let Some((segment, data)) = command.segment_64()? {
-            headers = segment.sections(ENDIAN, data)?;
-            for section in headers {
+            for section in segment.sections(ENDIAN, data)? {
                 reader.read_section(section)?;
+                headers.push(section);
             }
         } else if let Some(table) = command.symtab()? {
             let symbols = table.symbols::<Header, _>(ENDIAN, file)?;
+            let size = symbols.len() as u64 * size_of::<Nlist64<LittleEndian>>() as u64;
+            reader.bounds.claim(table.symoff.get(ENDIAN).into(), size)?;
             for symbol in symbols.iter() {
                 reader.read_symbol(symbol, symbols.strings())?;
             }
         }
     }
     reader.name_sections();
-    for (index, section) in headers.iter().enumerate() {
+    for (index, section) in headers.into_iter().enumerate() {
         reader.read_relocations(index, section)?;
     }
     Ok(reader.object)
@@ -59,14 +64,11 @@ pub fn parse(file: &[u8]) -> Result<ObjectFile<'_>, Error> {
 struct Reader<'data> {
     file: &'data [u8],
     object: ObjectFile<'data>,
+    bounds: Bounds,
     /// Where the file thinks that its sections are.
     addresses: Vec<u64>,
     /// How many symbols the file has. Behind them are ours: one for each section.
     symbols: usize,
-}
-
-fn outside(what: &str) -> Error {
-    Error::Damaged(format!("{what} is outside of its section"))
 }
 
 impl<'data> Reader<'data> {
@@ -75,7 +77,10 @@ impl<'data> Reader<'data> {
         let kind = section_kind(section, &segment, &name)?;
         let data = match kind {
             SectionKind::Ignored | SectionKind::Zeroed => &[][..],
-            _ => section.data(ENDIAN, self.file, section.offset(ENDIAN).into())?,
+            _ => {
+                self.bounds.claim(section.offset(ENDIAN).into(), section.size(ENDIAN))?;
+                section.data(ENDIAN, self.file, section.offset(ENDIAN).into())?
+            }
         };
         let alignment = 1u64.checked_shl(section.align(ENDIAN)).ok_or_else(|| {
             Error::Damaged(format!("the alignment of {segment},{name} is not a power of two"))
@@ -96,7 +101,7 @@ impl<'data> Reader<'data> {
         let full_name = symbol.name(ENDIAN, strings)?;
         // C's names have an underscore in front; those without mark places in the code.
         let plain = full_name.strip_prefix(b"_");
-        let name = String::from_utf8_lossy(plain.unwrap_or(full_name));
+        let name = self.bounds.name(plain.unwrap_or(full_name))?;
         let value = symbol.n_value(ENDIAN);
         let definition = if symbol.is_stab() {
             Definition::Absolute(0)
@@ -105,10 +110,15 @@ impl<'data> Reader<'data> {
             Definition::Common { size: value, alignment }
         } else if symbol.is_undefined() {
             Definition::Undefined { weak: symbol.n_desc(ENDIAN).0 & macho::N_WEAK_REF.0 != 0 }
-        } else if symbol.n_sect() == 0 {
-            Definition::Absolute(value)
         } else {
-            self.place(usize::from(symbol.n_sect()) - 1, value, &name)?
+            match symbol.n_type().typ() {
+                macho::N_ABS => Definition::Absolute(value),
+                macho::N_SECT => self.place(symbol.n_sect(), value, &name)?,
+                macho::N_INDR => {
+                    return Err(Error::Unsupported(format!("{name}, another symbol's second name")));
+                }
+                _ => return Err(Error::Damaged(format!("the symbol {name} is nowhere"))),
+            }
         };
         let may_be_function = plain.is_some() && !symbol.is_stab();
         let is_global = symbol.n_type().is_ext();
@@ -117,15 +127,12 @@ impl<'data> Reader<'data> {
         Ok(())
     }
 
-    /// The place that the file calls by this address.
-    fn place(&self, section: usize, address: u64, name: &str) -> Result<Definition, Error> {
-        let home = self.object.sections.get(section).zip(self.addresses.get(section));
-        let (home, start) = home.ok_or_else(|| Error::Damaged(format!("{name} is in no section")))?;
-        let offset = address.wrapping_sub(*start);
-        if offset > home.size && home.kind != SectionKind::Ignored {
-            return Err(outside(name));
-        }
-        Ok(Definition::InSection { section, offset })
+    /// The place that the file calls by this address. Sections are counted from 1.
+    fn place(&self, section: u8, address: u64, name: &str) -> Result<Definition, Error> {
+        let section = usize::from(section).checked_sub(1);
+        let home = section.and_then(|section| Some((section, self.addresses.get(section)?)));
+        let (section, start) = home.ok_or_else(|| Error::Damaged(format!("{name} is in no section")))?;
+        Ok(Definition::InSection { section, offset: address.wrapping_sub(*start) })
     }
 
     /// Adds a symbol for each section, since relocations may refer to sections themselves.
@@ -163,6 +170,15 @@ fn section_kind(section: &Section64<LittleEndian>, segment: &str, name: &str) ->
         | macho::S_THREAD_LOCAL_VARIABLE_POINTERS
         | macho::S_THREAD_LOCAL_INIT_FUNCTION_POINTERS => {
             return Err(Error::ThreadLocal(format!("section {segment},{name}")));
+        }
+        // What these mean is in tables that linkers make for dyld.
+        macho::S_NON_LAZY_SYMBOL_POINTERS
+        | macho::S_LAZY_SYMBOL_POINTERS
+        | macho::S_LAZY_DYLIB_SYMBOL_POINTERS
+        | macho::S_SYMBOL_STUBS
+        | macho::S_INTERPOSING
+        | macho::S_INIT_FUNC_OFFSETS => {
+            return Err(Error::Unsupported(format!("a section like {segment},{name} of a linked file")));
         }
         _ if is_code => SectionKind::Code,
         // What has pointers is in a data segment for their sake; they are over before it runs.

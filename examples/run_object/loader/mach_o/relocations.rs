@@ -3,7 +3,7 @@
 use super::super::error::Error;
 use super::super::object_file::{Definition, Relocation, SectionKind};
 use super::super::relocate::Architecture;
-use super::{ENDIAN, Reader, outside};
+use super::{ENDIAN, Reader};
 use object::LittleEndian;
 use object::elf;
 use object::macho::{self, RelocationInfo, Section64};
@@ -19,8 +19,10 @@ impl<'data> Reader<'data> {
         if !matches!(self.object.sections.get(index), Some(home) if home.kind != SectionKind::Ignored) {
             return Ok(());
         }
+        let relocations = header.relocations(ENDIAN, self.file)?;
+        self.bounds.claim(header.reloff(ENDIAN).into(), size_of_val(relocations) as u64)?;
         let mut pending = Pending::None;
-        for relocation in header.relocations(ENDIAN, self.file)? {
+        for relocation in relocations {
             let info = relocation.info(ENDIAN);
             pending = match self.object.architecture {
                 Architecture::X86_64 => self.read_x86_64(index, info, pending)?,
@@ -125,7 +127,7 @@ impl<'data> Reader<'data> {
         let symbol = self.symbol(info)?;
         match self.object.symbols[symbol].definition {
             Definition::InSection { section, offset } if section == index => Ok(Pending::Minus(offset)),
-            _ => Err(Error::Damaged("a difference from a symbol of another section".into())),
+            _ => Err(Error::Unsupported("a difference from a symbol of another section".into())),
         }
     }
 
@@ -162,6 +164,9 @@ impl<'data> Reader<'data> {
 
     /// Our symbol of the section that a relocation names by its ordinal, and how far behind it an address is.
     fn section_symbol(&self, info: RelocationInfo, address: u64) -> Result<(usize, i64), Error> {
+        if info.r_symbolnum == macho::R_ABS {
+            return Err(Error::Unsupported("relocations that refer to no section".into()));
+        }
         let section = (info.r_symbolnum as usize).checked_sub(1);
         let start = section.and_then(|section| Some((section, self.addresses.get(section)?)));
         let (section, start) =
@@ -176,7 +181,9 @@ impl<'data> Reader<'data> {
 
     fn bytes<const N: usize>(&self, index: usize, offset: u64) -> Result<[u8; N], Error> {
         let data = self.object.sections[index].data.get(offset as usize..).unwrap_or_default();
-        data.first_chunk().copied().ok_or_else(|| outside("a relocation"))
+        let name = &self.object.sections[index].name;
+        let outside = || Error::Damaged(format!("a relocation is outside of its section {name}"));
+        data.first_chunk().copied().ok_or_else(outside)
     }
 
     fn word(&self, index: usize, offset: u64) -> Result<u32, Error> {
@@ -189,7 +196,7 @@ impl<'data> Reader<'data> {
 
     fn unknown(&self, index: usize, info: RelocationInfo) -> Error {
         let (section, kind, length) = (&self.object.sections[index].name, info.r_type.0, info.r_length);
-        Error::Damaged(format!("a relocation in {section} of type {kind} and length {length} is not known"))
+        Error::Unsupported(format!("relocations of type {kind} and length {length}, as {section} has them"))
     }
 }
 
