@@ -85,7 +85,7 @@ fn integer(word: &str) -> Result<i64, String> {
 
 fn run(job: &Job) -> Result<(), String> {
     let at_fault = |error: loader::error::Error| format!("{}: {error}", job.name);
-    let image = Image::load(&job.file).map_err(at_fault)?;
+    let mut image = Image::load(&job.file).map_err(at_fault)?;
     let function = image.function(&job.function).map_err(at_fault)?;
     say(&format!("{}, in {} bytes:", job.name, image.size()))?;
     for group in image.groups() {
@@ -102,9 +102,7 @@ fn run(job: &Job) -> Result<(), String> {
     unsafe { libc::fflush(std::ptr::null_mut()) };
     let arguments: Vec<String> = job.arguments.iter().map(i64::to_string).collect();
     say(&format!("{}({}) = {}", job.function, arguments.join(", "), shown(result)))?;
-    statistics()?;
-    // SAFETY: as above.
-    unsafe { image.destroy() }.map_err(at_fault)
+    statistics()
 }
 
 /// The register, and what an `int` in it would be if that differs: its upper half means nothing then.

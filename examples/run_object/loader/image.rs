@@ -8,10 +8,11 @@ use super::imports::{self, Imports};
 use super::layout::{Bases, Layout};
 use super::link::link;
 use super::object_file::{Definition, ObjectFile, SectionKind};
+use super::startup;
 use execmem::runtime;
 use std::collections::BTreeMap;
 
-/// A loaded object. Its memory is freed when it is dropped.
+/// A loaded object. When it is dropped, its destructors run if its constructors did, and its memory is freed.
 #[derive(Debug)]
 pub struct Image {
     /// Freed when the image is dropped.
@@ -19,8 +20,10 @@ pub struct Image {
     size: u64,
     groups: Vec<Group>,
     functions: BTreeMap<String, i64>,
+    /// Those that haven't run.
     constructors: Vec<i64>,
     destructors: Vec<i64>,
+    constructed: bool,
 }
 
 /// A part of the mappings with one protection.
@@ -63,11 +66,10 @@ impl Image {
             groups.push(Group { address: address as usize, size: size as usize, protection: *protection });
         }
         let functions = functions(object, layout, bases.code as i64);
-        let constructors = addresses(object, layout, &bytes, SectionKind::Constructors);
-        let mut destructors = addresses(object, layout, &bytes, SectionKind::Destructors);
-        destructors.reverse();
-        let size = layout.size();
-        Ok(Self { _memory: [code, data], size, groups, functions, constructors, destructors })
+        let constructors = startup::constructors(object, layout, &bytes);
+        let destructors = startup::destructors(object, layout, &bytes);
+        let (size, constructed) = (layout.size(), false);
+        Ok(Self { _memory: [code, data], size, groups, functions, constructors, destructors, constructed })
     }
 
     /// The parts of the mappings: code, read-only data, data; those that are empty are left out.
@@ -83,15 +85,18 @@ impl Image {
         })
     }
 
-    /// Calls the constructors (`.init_array`), as a program's start does.
+    /// Calls the constructors (`.init_array`, `.ctors`) once, with the arguments of this program, as its start
+    /// does for its own.
     ///
     /// # Safety
-    /// The object is one that a compiler made: its constructors return, and touch what they may.
-    pub unsafe fn construct(&self) -> Result<(), Error> {
-        for constructor in &self.constructors {
+    /// The object is one that a compiler made: its constructors, and its destructors when this image is dropped,
+    /// return and touch what they may.
+    pub unsafe fn construct(&mut self) -> Result<(), Error> {
+        for constructor in std::mem::take(&mut self.constructors) {
             // SAFETY: the caller's promise, passed on.
-            unsafe { runtime().call(*constructor, &[]) }?;
+            unsafe { runtime().call(constructor, &startup::arguments()) }?;
         }
+        self.constructed = true;
         Ok(())
     }
 
@@ -104,21 +109,19 @@ impl Image {
         Ok(unsafe { runtime().call(function, arguments) }?)
     }
 
-    /// Calls the destructors (`.fini_array`), as a program's end does.
-    ///
-    /// # Safety
-    /// As for [`construct`](Self::construct).
-    pub unsafe fn destroy(&self) -> Result<(), Error> {
-        for destructor in &self.destructors {
-            // SAFETY: the caller's promise, passed on.
-            unsafe { runtime().call(*destructor, &[]) }?;
-        }
-        Ok(())
-    }
-
     /// The mappings' bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        for destructor in self.destructors.iter().filter(|_| self.constructed) {
+            // SAFETY: whoever let the constructors run has promised it. The memory is freed after this.
+            // What can't be called has nobody to tell.
+            let _ = unsafe { runtime().call(*destructor, &[]) };
+        }
     }
 }
 
@@ -142,22 +145,6 @@ fn functions(object: &ObjectFile<'_>, layout: &Layout, base: i64) -> BTreeMap<St
         }
     }
     functions
-}
-
-/// The relocated contents of all sections of one kind, in the order in which a linker sorts them: by the
-/// number at the end of their names (`.init_array.100`), those without last.
-fn addresses(object: &ObjectFile<'_>, layout: &Layout, image: &[u8], kind: SectionKind) -> Vec<i64> {
-    let mut sections: Vec<_> = object.loaded().filter(|(_, section)| section.kind == kind).collect();
-    sections.sort_by_key(|(_, section)| {
-        section.name.rsplit('.').next().and_then(|end| end.parse().ok()).unwrap_or(u32::MAX)
-    });
-    let bytes = sections.iter().flat_map(|(index, section)| {
-        let start = layout.sections[*index].unwrap_or(0) as usize;
-        image[start..][..section.data.len()].chunks_exact(8)
-    });
-    let words = bytes.map(|word| i64::from_le_bytes(word.try_into().unwrap_or_default()));
-    // Linkers write 0 and -1 for "none".
-    words.filter(|address| !matches!(address, 0 | -1)).collect()
 }
 
 /// Memory of the library that is freed when it is dropped.

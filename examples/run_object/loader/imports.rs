@@ -1,7 +1,7 @@
 //! Where undefined symbols come from: this library, the process, and a small table.
 
 use super::error::Error;
-use super::object_file::{Definition, ObjectFile};
+use super::object_file::{Definition, ObjectFile, Symbol};
 use std::ffi::CString;
 
 /// A symbol of the process.
@@ -17,8 +17,29 @@ pub struct Import {
 /// nothing loaded refers to.
 pub type Imports = Vec<Option<Import>>;
 
+/// Functions that have others called later: at the process's end, at a thread's, at a fork. They know nothing
+/// of an image that is freed before.
+const LATER_CALLS: &[&str] = &[
+    "atexit",
+    "on_exit",
+    "at_quick_exit",
+    "__cxa_atexit",
+    "__cxa_at_quick_exit",
+    "__cxa_thread_atexit",
+    "__cxa_thread_atexit_impl",
+    "_tlv_atexit",
+    "pthread_atfork",
+    "__register_atfork",
+];
+
 /// Finds every undefined symbol that a loaded section refers to.
 pub fn resolve(object: &ObjectFile<'_>, find: impl Fn(&str) -> Option<Import>) -> Result<Imports, Error> {
+    let is_undefined = |symbol: &&Symbol<'_>| matches!(symbol.definition, Definition::Undefined { .. });
+    // Whoever refers to them: it may be the unwind tables, which aren't loaded.
+    let unwinding = object.symbols.iter().filter(is_undefined).find(|symbol| is_unwinding(&symbol.name));
+    if let Some(symbol) = unwinding {
+        return Err(Error::Unwinding(symbol.name.to_string()));
+    }
     let mut imports = vec![None; object.symbols.len()];
     let referred = object.loaded().flat_map(|(_, section)| &section.relocations);
     for relocation in referred {
@@ -27,6 +48,9 @@ pub fn resolve(object: &ObjectFile<'_>, find: impl Fn(&str) -> Option<Import>) -
         if imports[relocation.symbol].is_some() {
             continue;
         }
+        if LATER_CALLS.contains(&&*symbol.name) {
+            return Err(Error::LaterCall(symbol.name.to_string()));
+        }
         // Symbol 0 has no name: the relocation refers to no symbol, that is to address 0.
         let nowhere = (weak || symbol.name.is_empty()).then_some(Import { address: 0, is_code: false });
         let import = find(&symbol.name).or(nowhere);
@@ -34,6 +58,14 @@ pub fn resolve(object: &ObjectFile<'_>, find: impl Fn(&str) -> Option<Import>) -
             Some(import.ok_or_else(|| Error::MissingSymbol(symbol.name.to_string()))?);
     }
     Ok(imports)
+}
+
+/// Whether only code that throws, catches or cleans up refers to a symbol. Nobody registers the unwind tables of
+/// loaded code, so an exception would end the process there.
+fn is_unwinding(name: &str) -> bool {
+    let is_personality = name.contains("_personality_v") || name.ends_with("_eh_personality");
+    let throws = ["__cxa_throw", "__cxa_rethrow", "__cxa_begin_catch", "__cxa_end_catch"];
+    is_personality || name.starts_with("_Unwind_") || throws.contains(&name)
 }
 
 /// Finds a symbol in this process.

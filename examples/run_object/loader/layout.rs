@@ -11,6 +11,7 @@
 use super::error::Error;
 use super::imports::{Import, Imports};
 use super::object_file::{Definition, ObjectFile, Section, SectionKind};
+use super::proportion::ZEROED_LIMIT;
 use super::relocate::{STUB, Target};
 use execmem::Protection;
 use std::ops::Range;
@@ -27,14 +28,26 @@ pub struct Layout {
     pub sections: Vec<Option<u64>>,
     /// By symbol index: the room for common symbols.
     pub commons: Vec<Option<u64>>,
-    /// By symbol index: the code that jumps to an import.
-    pub stubs: Vec<Option<u64>>,
-    /// By symbol index: the word that holds the address.
+    /// By symbol index: how an import is reached.
+    pub stubs: Vec<Option<Stub>>,
+    /// By symbol index: the word that holds the symbol's address.
     pub slots: Vec<Option<u64>>,
     /// Where the slots begin.
     pub slot_table: u64,
     /// Behind the last byte that isn't zero.
     pub initialised: u64,
+}
+
+/// Code that jumps to an imported function. It is near, wherever the function is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stub {
+    /// Where the code is.
+    pub code: u64,
+    /// The word that it loads the function's own address from.
+    pub slot: u64,
+    /// Whether the whole image takes the stub for the function, since some instruction that takes its address
+    /// reaches no further: a function has one address.
+    pub is_function: bool,
 }
 
 /// Where the two mappings of a layout are.
@@ -73,11 +86,11 @@ impl Layout {
             initialised: 0,
         };
         layout.note_slots(object, imports)?;
-        let mut end = End { offset: 0, page_size };
+        let mut end = End { offset: 0, zeroed: 0, page_size };
 
         layout.place_sections(object, &mut end, |kind| kind == SectionKind::Code)?;
         for stub in layout.stubs.iter_mut().flatten() {
-            *stub = end.place(STUB, STUB, "a stub")?;
+            stub.code = end.place(STUB, STUB, "a stub")?;
         }
         layout.groups[0].0 = end.close_group(0)?;
 
@@ -86,6 +99,9 @@ impl Layout {
         layout.slot_table = end.place(0, SLOT, "the slots")?;
         for slot in layout.slots.iter_mut().flatten() {
             *slot = end.place(SLOT, SLOT, "a slot")?;
+        }
+        for stub in layout.stubs.iter_mut().flatten() {
+            stub.slot = end.place(SLOT, SLOT, "a slot")?;
         }
         layout.initialised = end.offset;
         layout.groups[1].0 = end.close_group(layout.groups[0].0.end)?;
@@ -98,6 +114,7 @@ impl Layout {
         layout.place_sections(object, &mut end, |kind| kind == SectionKind::Zeroed)?;
         for (symbol, offset) in object.symbols.iter().zip(&mut layout.commons) {
             if let Definition::Common { size, alignment } = symbol.definition {
+                end.take_zeroed(size)?;
                 *offset = Some(end.place(size, alignment, &symbol.name)?);
             }
         }
@@ -119,8 +136,9 @@ impl Layout {
                 };
                 let symbol = relocation.symbol;
                 if needs_stub(form.target, imports[symbol]) {
-                    self.stubs[symbol] = Some(0);
-                    self.slots[symbol] = Some(0);
+                    let stub = self.stubs[symbol].get_or_insert_default();
+                    // A branch doesn't tell where it led to.
+                    stub.is_function |= form.target != Target::Branch;
                 }
                 if form.target == Target::Slot {
                     self.slots[symbol] = Some(0);
@@ -137,6 +155,8 @@ impl Layout {
         belongs: impl Fn(SectionKind) -> bool,
     ) -> Result<(), Error> {
         for (index, section) in object.loaded().filter(|(_, section)| belongs(section.kind)) {
+            // What has no bytes in the file is zero.
+            end.take_zeroed(section.size.saturating_sub(section.data.len() as u64))?;
             self.sections[index] = Some(end.place(section.size, section.alignment, &section.name)?);
         }
         Ok(())
@@ -160,6 +180,8 @@ fn unknown(object: &ObjectFile<'_>, section: &Section<'_>, kind: object::elf::Re
 /// The end of what is placed so far.
 struct End {
     offset: u64,
+    /// How much of it the file has no bytes for.
+    zeroed: u64,
     page_size: u64,
 }
 
@@ -171,8 +193,16 @@ impl End {
             return Err(Error::Alignment(what.into()));
         }
         let start = self.offset.checked_next_multiple_of(alignment).ok_or(Error::TooLarge)?;
+        self.take_zeroed(start - self.offset)?;
         self.offset = start.checked_add(size).filter(|end| *end <= i64::MAX as u64).ok_or(Error::TooLarge)?;
         Ok(start)
+    }
+
+    /// Allows for bytes that the file doesn't have.
+    fn take_zeroed(&mut self, size: u64) -> Result<(), Error> {
+        let zeroed = self.zeroed.checked_add(size).filter(|zeroed| *zeroed <= ZEROED_LIMIT);
+        self.zeroed = zeroed.ok_or(Error::TooMuchZeroed)?;
+        Ok(())
     }
 
     /// Ends a group of one protection. The next one begins on a page of its own.

@@ -62,13 +62,13 @@ impl Linker<'_> {
     }
 
     fn write_stubs(&self, image: &mut [u8]) -> Result<(), Error> {
-        for (stub, slot) in self.layout.stubs.iter().zip(&self.layout.slots) {
-            if let (Some(stub), Some(slot)) = (*stub, *slot) {
-                // Only code of more than 2 GiB would put a slot out of its stub's reach.
-                let code = self.object.architecture.stub(self.at(stub), self.at(slot));
-                let code = code.map_err(|_| Error::TooLarge)?;
-                image[stub as usize..][..STUB as usize].copy_from_slice(&code);
-            }
+        for (stub, import) in self.layout.stubs.iter().zip(self.imports) {
+            let (Some(stub), Some(import)) = (stub, import) else { continue };
+            // Only code of more than 2 GiB would put a slot out of its stub's reach.
+            let code = self.object.architecture.stub(self.at(stub.code), self.at(stub.slot));
+            let code = code.map_err(|_| Error::TooLarge)?;
+            image[stub.code as usize..][..STUB as usize].copy_from_slice(&code);
+            image[stub.slot as usize..][..8].copy_from_slice(&import.address.to_le_bytes());
         }
         Ok(())
     }
@@ -115,26 +115,31 @@ impl Linker<'_> {
         match form.target {
             Target::Table => Ok(self.at(self.layout.slot_table)),
             Target::Slot if relocation.addend != 0 && !self.object.architecture.allows_slot_addend() => {
-                Err(Error::Damaged("a slot with an addend".into()))
+                Err(Error::Unsupported("relocations that refer to a slot with an addend".into()))
             }
             Target::Slot => part(self.layout.slots[symbol]),
-            target if needs_stub(target, self.imports[symbol]) => part(self.layout.stubs[symbol]),
+            target if needs_stub(target, self.imports[symbol]) => {
+                part(self.layout.stubs[symbol].map(|stub| stub.code))
+            }
             _ => self.symbol(symbol),
         }
     }
 
-    /// The address of a symbol.
+    /// The address of a symbol, the same for all that take it.
     fn symbol(&self, index: usize) -> Result<u64, Error> {
         match self.object.symbols[index].definition {
-            Definition::Undefined { .. } => Ok(self.imports[index].map_or(0, |import| import.address)),
+            Definition::Undefined { .. } => match self.layout.stubs[index] {
+                Some(stub) if stub.is_function => Ok(self.at(stub.code)),
+                _ => Ok(self.imports[index].map_or(0, |import| import.address)),
+            },
             Definition::Absolute(value) => Ok(value),
             Definition::Common { .. } => Ok(self.at(self.layout.commons[index].unwrap_or(0))),
             Definition::SlotTable => Ok(self.at(self.layout.slot_table)),
             Definition::InSection { section, offset } => match self.layout.sections[section] {
-                Some(start) => Ok(self.at(start) + offset),
+                Some(start) => Ok(self.at(start).wrapping_add(offset)),
                 None => {
                     let name = &self.object.sections[section].name;
-                    Err(Error::Damaged(format!("code or data refers to {name}, which is not loaded")))
+                    Err(Error::Unsupported(format!("references to {name}, which is not loaded")))
                 }
             },
         }

@@ -19,6 +19,24 @@ __attribute__((constructor)) static void construct(void) { constructed *= 3; }
 __attribute__((constructor(101))) static void construct_first(void) { constructed += 1; }
 long was_constructed(void) { return constructed; }
 
+/* What constructors are called with: the program's arguments and its environment. */
+static int count;
+static char **arguments, **variables;
+__attribute__((constructor)) static void start(int argc, char **argv, char **envp)
+{
+    count = argc, arguments = argv, variables = envp;
+}
+long started(void)
+{
+    for (int i = 0; i < count; i++)
+        if (!arguments[i])
+            return 0;
+    char name[256] = "", *value = *variables ? strchr(*variables, '=') : 0;
+    if (value && value - *variables < (long)sizeof name)
+        memcpy(name, *variables, (size_t)(value - *variables));
+    return count > 0 && !arguments[count] && (!*name || getenv(name) == value + 1);
+}
+
 /* A destructor that runs after all else. */
 static long *watched;
 long watch(long *where) { watched = where; return 0; }
@@ -79,6 +97,13 @@ long sorted(void)
     int (*volatile length)(const char *, const char *) = strcmp;
     long same = compare("x", "x") == 0 && length("a", "b") < 0;
     return same * 1000000 + numbers[0] * 10000 + numbers[2] * 100 + numbers[4];
+}
+
+/* A function has one address, whether an instruction or a variable has it. */
+long one_address(void)
+{
+    int (*volatile direct)(const char *, const char *) = strcmp;
+    return direct == compare;
 }
 
 /* A switch that becomes a jump table. */

@@ -10,6 +10,7 @@ type Case = (&'static str, &'static [i64], i64);
 pub const C: &[Case] = &[
     ("six", &[1, 2, 3, 4, 5, 6], 654_321),
     ("was_constructed", &[], 18),
+    ("started", &[], 1),
     ("remember", &[2], 42),
     ("remember", &[-50], -8),
     ("zeros", &[], 0),
@@ -17,6 +18,7 @@ pub const C: &[Case] = &[
     ("weak", &[], 1),
     ("letters", &[], 219_146),
     ("sorted", &[], 1_413_519),
+    ("one_address", &[], 1),
     ("switched", &[], 323_291),
     ("labels", &[21], 12),
     ("labels", &[58], 9),
@@ -43,17 +45,15 @@ pub const RUST: &[Case] = &[
 
 /// Loads an object made of `features.c`, compares every result, and sees its destructor run.
 pub fn check_c(name: &str, file: &[u8]) {
-    let image = load(name, file);
+    let mut image = load(name, file);
     // SAFETY: the object was compiled from features.c.
     unsafe { image.construct() }.unwrap_or_else(|error| panic!("{name}: {error}"));
     check_calls(name, &image, C);
     let mut destroyed = 0_i64;
     let watch = image.function("watch").expect("it is in features.c");
     // SAFETY: `watch` keeps the address for the destructor, which writes a long there.
-    unsafe {
-        image.call(watch, &[(&raw mut destroyed) as i64]).expect("it takes one argument");
-        image.destroy().expect("the destructor runs");
-    }
+    unsafe { image.call(watch, &[(&raw mut destroyed) as i64]) }.expect("it takes one argument");
+    drop(image);
     // SAFETY: the variable is live; code that the compiler doesn't know of has written it.
     assert_eq!(unsafe { (&raw const destroyed).read_volatile() }, 77, "{name}: the destructor");
 }

@@ -24,6 +24,9 @@ pub fn prepare_with(file: &[u8], find: impl Fn(&str) -> Option<Import>) -> Resul
     link(&object, &layout, &imports, Bases { code, data: code + layout.split() })
 }
 
+/// Bytes of a section's header.
+pub const SECTION_HEADER: usize = size_of::<elf::SectionHeader64<LittleEndian>>();
+
 /// An object's file, to be changed.
 pub struct Patch(pub Vec<u8>);
 
@@ -50,7 +53,27 @@ impl Patch {
     /// Where a section's header is.
     pub fn section_header(&self, name: &str) -> usize {
         let start = header(&self.0).e_shoff(LittleEndian) as usize;
-        start + self.section(name) * size_of::<elf::SectionHeader64<LittleEndian>>()
+        start + self.section(name) * SECTION_HEADER
+    }
+
+    /// A copy of a section's header.
+    pub fn header(&self, name: &str) -> [u8; SECTION_HEADER] {
+        self.0[self.section_header(name)..].first_chunk().copied().expect("a sound file")
+    }
+
+    /// Adds headers of sections, for which the table moves to the file's end.
+    pub fn add_headers(mut self, headers: &[[u8; SECTION_HEADER]]) -> Self {
+        let (start, count) = {
+            let header = header(&self.0);
+            (header.e_shoff(LittleEndian) as usize, header.e_shnum(LittleEndian) as usize)
+        };
+        let table = self.0[start..][..count * SECTION_HEADER].to_vec();
+        self.0.resize(self.0.len().next_multiple_of(8), 0);
+        let moved = self.0.len() as u64;
+        self.0.extend(table);
+        self.0.extend(headers.as_flattened());
+        let count = (count + headers.len()) as u16;
+        self.put(0x28, &moved.to_le_bytes()).put(0x3c, &count.to_le_bytes())
     }
 
     /// Where a section's bytes are.

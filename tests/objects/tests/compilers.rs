@@ -4,6 +4,9 @@
 //! are checked in serve.
 #![cfg(not(target_env = "musl"))]
 
+mod compile;
+
+use compile::{cc, compile, lines};
 use execmem_tests_objects::cases;
 use execmem_tests_objects::loader::error::Error;
 use execmem_tests_objects::loader::image::Image;
@@ -14,21 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
-
-/// Runs a compiler, which writes `object`, and gives the object's bytes.
-fn compile(object: &str, compiler: &mut Command) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(object);
-    let output = compiler.arg("-o").arg(&path).output();
-    let output = output.unwrap_or_else(|error| {
-        panic!("these tests compile C and Rust: {:?} can't be started: {error}", compiler.get_program())
-    });
-    assert!(output.status.success(), "{compiler:?}: {}", String::from_utf8_lossy(&output.stderr));
-    std::fs::read(path).unwrap()
-}
-
-fn cc(object: &str, source: &Path, flags: &[&str]) -> Vec<u8> {
-    compile(object, Command::new("cc").arg("-c").args(flags).arg(source))
-}
 
 fn features(language: &str) -> PathBuf {
     Path::new(SAMPLES).join("features").with_extension(language)
@@ -85,13 +73,6 @@ fn rust_objects_of_every_usual_form_run() {
         let object = compile(&format!("features-rust-{number}.o"), rustc.arg(features("rs")));
         cases::check_rust(&format!("rustc {}", flags.join(" ")), &object);
     }
-}
-
-/// Compiles a few lines of C.
-fn lines(name: &str, flags: &[&str], source: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("c");
-    std::fs::write(&path, source).unwrap();
-    cc(&format!("{name}.o"), &path, flags)
 }
 
 #[test]
@@ -159,4 +140,97 @@ fn two_images_of_one_object_have_data_of_their_own() {
     assert_eq!(remember(&images[0], 1), 41);
     assert_eq!(remember(&images[1], 5), 45);
     assert_eq!(remember(&images[0], 1), 42);
+}
+
+/// A program that a linker makes has it so too: `puts` then is its entry in the table of jumps.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_functions_address_is_the_same_in_an_instruction_in_data_and_in_a_slot() {
+    let source = r#"
+        int puts(const char *);
+        static int (*volatile stored)(const char *) = puts;
+        long f(void)
+        {
+            int (*near)(const char *), (*slot)(const char *), (*whole)(const char *);
+            __asm__("lea puts(%%rip), %0\n mov puts@GOTPCREL(%%rip), %1\n movabs $puts, %2"
+                    : "=r"(near), "=r"(slot), "=r"(whole));
+            return near == stored && near == slot && near == whole && near("one address") >= 0;
+        }"#;
+    let image = Image::load(&lines("address", &["-O2", "-fPIC"], source)).unwrap();
+    // SAFETY: the function is the one above.
+    assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1));
+}
+
+/// An assembler's symbol may be anywhere. gcc's medium code model has common symbols of its own.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn symbols_of_unusual_places_are_found() {
+    let source = r#"
+        __asm__(".globl behind\n behind = f + 1000");
+        extern char behind[];
+        long big[20000];
+        long f(void) { big[19999] += 2; return behind - (char *)f + big[19999] + big[0]; }"#;
+    for flags in [&["-O2", "-fPIC"][..], &["-O2", "-fPIC", "-mcmodel=medium", "-fcommon"]] {
+        let image = Image::load(&lines("places", flags, source)).unwrap();
+        // SAFETY: the function is the one above.
+        assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1002), "{flags:?}");
+    }
+}
+
+#[test]
+fn a_relocation_that_asks_for_nothing_does_nothing() {
+    let name = if cfg!(target_arch = "x86_64") { "R_X86_64_NONE" } else { "R_AARCH64_NONE" };
+    // Such ones keep what they name from being discarded: it needs not exist.
+    let source = format!(r#"__asm__(".reloc ., {name}, not_there"); long f(void) {{ return 1; }}"#);
+    let image = Image::load(&lines("none", &["-O2"], &source)).unwrap();
+    // SAFETY: the function is the one above.
+    assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1));
+}
+
+#[test]
+fn intermediate_code_is_not_called_an_object() {
+    let source = "long f(void) { return 1; }";
+    let error = Image::load(&lines("lto", &["-O2", "-flto"], source)).unwrap_err();
+    assert!(matches!(error, Error::NotAnObject(what) if what.contains("-flto")), "{error}");
+    if !is_clang() {
+        let image = Image::load(&lines("fat", &["-O2", "-flto", "-ffat-lto-objects"], source)).unwrap();
+        assert!(image.function("f").is_ok(), "it has ordinary code too");
+    }
+}
+
+#[test]
+fn an_executable_stack_is_refused() {
+    let nested = "
+        __attribute__((noinline)) static long call(long (*f)(long)) { return f(1); }
+        long f(long x) { long add(long y) { return x + y; } return call(add); }";
+    let by_hand =
+        r#"__asm__(".section .note.GNU-stack,\"x\",@progbits\n .text"); long f(void) { return 1; }"#;
+    // clang knows no nested functions. What the note says is the same, whoever wrote it.
+    for source in [nested, by_hand].into_iter().skip(usize::from(is_clang())) {
+        let error = Image::load(&lines("stack", &["-O1"], source)).unwrap_err();
+        assert_eq!(error, Error::ExecutableStack);
+    }
+}
+
+#[test]
+fn what_needs_unwinding_is_refused() {
+    // As C++ has it: a throw, a catch, the clean-up between them; and C with -fexceptions.
+    let calls = ["__cxa_throw", "__cxa_rethrow", "__cxa_begin_catch", "_Unwind_Resume", "_Unwind_Backtrace"];
+    for name in calls {
+        let source = format!("void {name}(void); long f(void) {{ {name}(); return 1; }}");
+        let error = Image::load(&lines("throw", &["-O2", "-fPIC", "-w"], &source)).unwrap_err();
+        assert_eq!(error, Error::Unwinding(name.into()));
+    }
+    let source = "
+        void rt_exec_memory_dump_stats(void);
+        static volatile int ended;
+        static void end(int *x) { ended = *x; }
+        long f(void) { __attribute__((cleanup(end))) int x = 1; rt_exec_memory_dump_stats(); return 1; }";
+    let error = Image::load(&lines("clean-up", &["-O2", "-fexceptions"], source)).unwrap_err();
+    assert!(matches!(error, Error::Unwinding(_)), "{error}");
+}
+
+fn is_clang() -> bool {
+    let output = std::process::Command::new("cc").arg("--version").output().unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("clang")
 }

@@ -82,7 +82,7 @@ fn a_wrong_file_is_one_sentence() {
     assert!(sentence(&["/nonexistent.o", "f"]).starts_with("/nonexistent.o: No such file"));
     assert!(sentence(&["/", "f"]).starts_with("/: "));
     let text = file("text.o", b"hello");
-    assert_eq!(sentence(&[&text, "f"]), format!("{text}: not an ELF object file"));
+    assert_eq!(sentence(&[&text, "f"]), format!("{text}: neither an ELF nor a Mach-O object, but text"));
     let own = env!("CARGO_BIN_EXE_run_object");
     assert!(sentence(&[own, "main"]).contains("not a relocatable object"));
     let other = file("other.o", samples::for_another_machine().1);

@@ -101,6 +101,14 @@ impl Architecture {
         }
     }
 
+    /// Whether a relocation number asks for nothing. AAELF64 has two such numbers.
+    pub const fn is_nothing(self, kind: elf::RelocationType) -> bool {
+        match self {
+            Self::X86_64 => kind.0 == elf::R_X86_64_NONE.0,
+            Self::Aarch64 => matches!(kind.0, 0 | 256),
+        }
+    }
+
     /// The code at `place` that jumps to the address in a slot, changing no register that a call keeps.
     pub fn stub(self, place: u64, slot: u64) -> Result<[u8; STUB as usize], Misfit> {
         match self {

@@ -1,142 +1,17 @@
-//! Reading a relocatable Mach-O file. Its relocations mean the same as ELF's, in other words and with some
-//! of their numbers kept in the bytes that they change: they are translated into ELF's.
+//! Translating relocations into ELF's.
 
-use super::error::Error;
-use super::object_file::{Definition, ObjectFile, Relocation, Section, SectionKind, Symbol};
-use super::relocate::Architecture;
+use super::super::error::Error;
+use super::super::object_file::{Definition, Relocation, SectionKind};
+use super::super::relocate::Architecture;
+use super::{ENDIAN, Reader};
 use object::LittleEndian;
 use object::elf;
-use object::macho::{self, MachHeader64, Nlist64, RelocationInfo, Section64};
-use object::read::StringTable;
-use object::read::macho::{MachHeader, Nlist, Section as _, Segment as _};
-use std::borrow::Cow;
-
-type Header = MachHeader64<LittleEndian>;
-
-const ENDIAN: LittleEndian = LittleEndian;
-
-/// Whether a file is a 64-bit little-endian Mach-O file.
-pub fn is_mach_o(file: &[u8]) -> bool {
-    file.starts_with(&macho::MH_MAGIC_64.to_le_bytes())
-}
-
-/// Reads a file's bytes.
-pub fn parse(file: &[u8]) -> Result<ObjectFile<'_>, Error> {
-    let header = Header::parse(file, 0)?;
-    if header.filetype(ENDIAN) != macho::MH_OBJECT {
-        return Err(Error::NotRelocatable);
-    }
-    let architecture = match header.cputype(ENDIAN) {
-        macho::CPU_TYPE_X86_64 => Architecture::X86_64,
-        macho::CPU_TYPE_ARM64 => Architecture::Aarch64,
-        _ => return Err(Error::Damaged("code for a processor that isn't known".into())),
-    };
-    let mut reader =
-        Reader { file, object: ObjectFile::empty(architecture), addresses: Vec::new(), symbols: 0 };
-    let mut headers: &[Section64<LittleEndian>] = &[];
-    let mut commands = header.load_commands(ENDIAN, file, 0)?;
-    while let Some(command) = commands.next()? {
-        if let Some((segment, data)) = command.segment_64()? {
-            headers = segment.sections(ENDIAN, data)?;
-            for section in headers {
-                reader.read_section(section)?;
-            }
-        } else if let Some(table) = command.symtab()? {
-            let symbols = table.symbols::<Header, _>(ENDIAN, file)?;
-            for symbol in symbols.iter() {
-                reader.read_symbol(symbol, symbols.strings())?;
-            }
-        }
-    }
-    reader.name_sections();
-    for (index, section) in headers.iter().enumerate() {
-        reader.read_relocations(index, section)?;
-    }
-    Ok(reader.object)
-}
-
-struct Reader<'data> {
-    file: &'data [u8],
-    object: ObjectFile<'data>,
-    /// Where the file thinks that its sections are.
-    addresses: Vec<u64>,
-    /// How many symbols the file has. Behind them are ours: one for each section.
-    symbols: usize,
-}
-
-fn outside(what: &str) -> Error {
-    Error::Damaged(format!("{what} is outside of its section"))
-}
+use object::macho::{self, RelocationInfo, Section64};
+use object::read::macho::Section as _;
 
 impl<'data> Reader<'data> {
-    fn read_section(&mut self, section: &'data Section64<LittleEndian>) -> Result<(), Error> {
-        let (segment, name) = (text(section.segment_name()), text(section.name()));
-        let kind = section_kind(section, &segment, &name)?;
-        let data = match kind {
-            SectionKind::Ignored | SectionKind::Zeroed => &[][..],
-            _ => section.data(ENDIAN, self.file, section.offset(ENDIAN).into())?,
-        };
-        let alignment = 1u64.checked_shl(section.align(ENDIAN)).ok_or_else(|| {
-            Error::Damaged(format!("the alignment of {segment},{name} is not a power of two"))
-        })?;
-        let (size, alignment) =
-            if kind == SectionKind::Ignored { (0, 1) } else { (section.size(ENDIAN), alignment) };
-        let name = Cow::Owned(format!("{segment},{name}"));
-        self.addresses.push(section.addr(ENDIAN));
-        self.object.sections.push(Section { name, kind, data, size, alignment, relocations: Vec::new() });
-        Ok(())
-    }
-
-    fn read_symbol(
-        &mut self,
-        symbol: &'data Nlist64<LittleEndian>,
-        strings: StringTable<'data, &'data [u8]>,
-    ) -> Result<(), Error> {
-        let full_name = symbol.name(ENDIAN, strings)?;
-        // C's names have an underscore in front; those without mark places in the code.
-        let plain = full_name.strip_prefix(b"_");
-        let name = String::from_utf8_lossy(plain.unwrap_or(full_name));
-        let value = symbol.n_value(ENDIAN);
-        let definition = if symbol.is_stab() {
-            Definition::Absolute(0)
-        } else if symbol.is_common() {
-            let alignment = 1 << (symbol.n_desc(ENDIAN).0 >> 8 & 0xf);
-            Definition::Common { size: value, alignment }
-        } else if symbol.is_undefined() {
-            Definition::Undefined { weak: symbol.n_desc(ENDIAN).0 & macho::N_WEAK_REF.0 != 0 }
-        } else if symbol.n_sect() == 0 {
-            Definition::Absolute(value)
-        } else {
-            self.place(usize::from(symbol.n_sect()) - 1, value, &name)?
-        };
-        let may_be_function = plain.is_some() && !symbol.is_stab();
-        let is_global = symbol.n_type().is_ext();
-        self.object.symbols.push(Symbol { name, definition, may_be_function, is_global });
-        self.symbols += 1;
-        Ok(())
-    }
-
-    /// The place that the file calls by this address.
-    fn place(&self, section: usize, address: u64, name: &str) -> Result<Definition, Error> {
-        let home = self.object.sections.get(section).zip(self.addresses.get(section));
-        let (home, start) = home.ok_or_else(|| Error::Damaged(format!("{name} is in no section")))?;
-        let offset = address.wrapping_sub(*start);
-        if offset > home.size && home.kind != SectionKind::Ignored {
-            return Err(outside(name));
-        }
-        Ok(Definition::InSection { section, offset })
-    }
-
-    /// Adds a symbol for each section, since relocations may refer to sections themselves.
-    fn name_sections(&mut self) {
-        for (section, home) in self.object.sections.iter().enumerate() {
-            let definition = Definition::InSection { section, offset: 0 };
-            let name = home.name.clone();
-            self.object.symbols.push(Symbol { name, definition, may_be_function: false, is_global: false });
-        }
-    }
-
-    fn read_relocations(
+    /// Reads a section's relocations.
+    pub(super) fn read_relocations(
         &mut self,
         index: usize,
         header: &'data Section64<LittleEndian>,
@@ -144,8 +19,10 @@ impl<'data> Reader<'data> {
         if !matches!(self.object.sections.get(index), Some(home) if home.kind != SectionKind::Ignored) {
             return Ok(());
         }
+        let relocations = header.relocations(ENDIAN, self.file)?;
+        self.bounds.claim(header.reloff(ENDIAN).into(), size_of_val(relocations) as u64)?;
         let mut pending = Pending::None;
-        for relocation in header.relocations(ENDIAN, self.file)? {
+        for relocation in relocations {
             let info = relocation.info(ENDIAN);
             pending = match self.object.architecture {
                 Architecture::X86_64 => self.read_x86_64(index, info, pending)?,
@@ -190,7 +67,7 @@ impl<'data> Reader<'data> {
         } else {
             let end = self.addresses[index].wrapping_add(offset + 4 + behind);
             let (symbol, addend) = self.section_symbol(info, end.wrapping_add_signed(inside))?;
-            (symbol, addend - 4 - behind as i64)
+            (symbol, addend.wrapping_sub(4 + behind as i64))
         };
         self.add(index, Relocation { offset, kind, symbol, addend })
     }
@@ -250,7 +127,7 @@ impl<'data> Reader<'data> {
         let symbol = self.symbol(info)?;
         match self.object.symbols[symbol].definition {
             Definition::InSection { section, offset } if section == index => Ok(Pending::Minus(offset)),
-            _ => Err(Error::Damaged("a difference from a symbol of another section".into())),
+            _ => Err(Error::Unsupported("a difference from a symbol of another section".into())),
         }
     }
 
@@ -287,6 +164,9 @@ impl<'data> Reader<'data> {
 
     /// Our symbol of the section that a relocation names by its ordinal, and how far behind it an address is.
     fn section_symbol(&self, info: RelocationInfo, address: u64) -> Result<(usize, i64), Error> {
+        if info.r_symbolnum == macho::R_ABS {
+            return Err(Error::Unsupported("relocations that refer to no section".into()));
+        }
         let section = (info.r_symbolnum as usize).checked_sub(1);
         let start = section.and_then(|section| Some((section, self.addresses.get(section)?)));
         let (section, start) =
@@ -301,7 +181,9 @@ impl<'data> Reader<'data> {
 
     fn bytes<const N: usize>(&self, index: usize, offset: u64) -> Result<[u8; N], Error> {
         let data = self.object.sections[index].data.get(offset as usize..).unwrap_or_default();
-        data.first_chunk().copied().ok_or_else(|| outside("a relocation"))
+        let name = &self.object.sections[index].name;
+        let outside = || Error::Damaged(format!("a relocation is outside of its section {name}"));
+        data.first_chunk().copied().ok_or_else(outside)
     }
 
     fn word(&self, index: usize, offset: u64) -> Result<u32, Error> {
@@ -314,7 +196,7 @@ impl<'data> Reader<'data> {
 
     fn unknown(&self, index: usize, info: RelocationInfo) -> Error {
         let (section, kind, length) = (&self.object.sections[index].name, info.r_type.0, info.r_length);
-        Error::Damaged(format!("a relocation in {section} of type {kind} and length {length} is not known"))
+        Error::Unsupported(format!("relocations of type {kind} and length {length}, as {section} has them"))
     }
 }
 
@@ -326,39 +208,6 @@ enum Pending {
     Addend(i64),
     /// To be subtracted: an offset in the section.
     Minus(u64),
-}
-
-fn text(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).into_owned()
-}
-
-fn section_kind(section: &Section64<LittleEndian>, segment: &str, name: &str) -> Result<SectionKind, Error> {
-    let attributes = section.flags(ENDIAN).0;
-    // Nothing unwinds through the loaded code, so unwind tables would have no reader.
-    let is_table = ["__eh_frame", "__compact_unwind"].contains(&name);
-    if is_table
-        || attributes & macho::S_ATTR_DEBUG.0 != 0
-        || !["__TEXT", "__DATA", "__DATA_CONST"].contains(&segment)
-    {
-        return Ok(SectionKind::Ignored);
-    }
-    let is_code = attributes & (macho::S_ATTR_PURE_INSTRUCTIONS.0 | macho::S_ATTR_SOME_INSTRUCTIONS.0) != 0;
-    Ok(match section.section_type(ENDIAN) {
-        macho::S_ZEROFILL | macho::S_GB_ZEROFILL => SectionKind::Zeroed,
-        macho::S_MOD_INIT_FUNC_POINTERS => SectionKind::Constructors,
-        macho::S_MOD_TERM_FUNC_POINTERS => SectionKind::Destructors,
-        macho::S_THREAD_LOCAL_REGULAR
-        | macho::S_THREAD_LOCAL_ZEROFILL
-        | macho::S_THREAD_LOCAL_VARIABLES
-        | macho::S_THREAD_LOCAL_VARIABLE_POINTERS
-        | macho::S_THREAD_LOCAL_INIT_FUNCTION_POINTERS => {
-            return Err(Error::ThreadLocal(format!("section {segment},{name}")));
-        }
-        _ if is_code => SectionKind::Code,
-        // What has pointers is in a data segment for their sake; they are over before it runs.
-        _ if segment != "__DATA" || name == "__const" => SectionKind::ReadOnly,
-        _ => SectionKind::Data,
-    })
 }
 
 /// The low twelve bits of an address: of a load or store, in units of its size.
