@@ -10,7 +10,7 @@ use execmem_tests_linux::system::{foreign_data, foreign_function, is_emulated};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const TESTS: &[Test] = &[
     Test { name: "threads: the last error is each thread's own", needs: Needs::Nothing, run: last_errors },
@@ -84,9 +84,14 @@ static BLOCK: AtomicI64 = AtomicI64::new(0);
 const BLOCK_SIZE: i64 = 300;
 
 extern "C" fn ask(_: libc::c_int) {
+    let error = rt_last_error();
     let address = ASKED.load(Ordering::Relaxed);
     let (protection, _) = (rt_get_protection(address), rt_is_executable(address));
+    // Lookups that find nothing leave the interrupted thread's error alone.
+    let is_nothing = find_block(1).is_none() && rt_get_protection(0) == -1 && !rt_is_executable(-1);
     let is_right = (-1..8).contains(&protection)
+        && is_nothing
+        && rt_last_error() == error
         && rt_is_executable(FUNCTION.load(Ordering::Relaxed))
         && !rt_is_executable(DATA.load(Ordering::Relaxed))
         && are_blocks_right();
@@ -137,18 +142,25 @@ fn busy_threads(policy: i32) -> Outcome {
     Outcome::Passed
 }
 
-/// Signals every thread again and again. One that has ended already hears nothing.
+/// Signals every thread again and again. One that has ended already hears nothing. Somebody has to have answered
+/// first: where answering takes longer than asking, threads would do nothing else.
 fn signal_until(is_over: &AtomicBool, threads: &[AtomicI32]) {
     // SAFETY: asks for the process's number.
     let process = unsafe { libc::getpid() };
+    let mut answers = u64::MAX;
     while !is_over.load(Ordering::Relaxed) {
+        // Time to work in, that grows with what an answer takes.
+        let waited = Instant::now();
+        while ANSWERS.load(Ordering::Relaxed) == answers && waited.elapsed() < Duration::from_secs(1) {
+            thread::yield_now();
+        }
+        thread::sleep(waited.elapsed());
+        answers = ANSWERS.load(Ordering::Relaxed);
         for number in threads.iter().map(|number| number.load(Ordering::Relaxed)).filter(|number| *number > 0)
         {
             // SAFETY: the signal has a handler.
             unsafe { libc::syscall(libc::SYS_tgkill, process, number, libc::SIGUSR1) };
         }
-        // Under qemu a signal takes so long that threads would do nothing but answer.
-        thread::sleep(if is_emulated() { Duration::from_millis(50) } else { Duration::ZERO });
     }
 }
 
