@@ -65,6 +65,55 @@ impl<'r> Code<'r> {
 }
 
 #[test]
+fn code_that_is_added_to_a_region_interrupts_no_other_core() {
+    System::each(|system| {
+        let address = system.runtime.alloc_exec(10 * SIZE as i64).unwrap();
+        for number in 0..10 {
+            // From the middle upwards, then below: each beside what was published before.
+            let place = address + SIZE * (number + 5) % (10 * SIZE);
+            system.publish(place, &[number as u8; SIZE]);
+            assert_eq!(system.fake.executed_elsewhere(place, SIZE), [number as u8; SIZE]);
+        }
+        // Once for what wraps around: it lies between the first byte that was published and the last one.
+        assert!(system.fake.count(Call::SynchronizeCores) <= 5);
+        let before = system.fake.count(Call::SynchronizeCores);
+        system.publish(address, &[99; SIZE]);
+        assert_eq!(system.fake.executed_elsewhere(address, SIZE), [99; SIZE]);
+        assert_eq!(system.fake.count(Call::SynchronizeCores), before + 1, "this one was there before");
+    });
+}
+
+#[test]
+fn a_program_of_one_thread_has_no_other_core_to_interrupt() {
+    System::each(|system| {
+        system.fake.switch(|switches| switches.is_alone = true);
+        let data = system.runtime.alloc_rw(SIZE as i64).unwrap();
+        let heap = system.runtime.code_heap();
+        let block = heap.alloc(SIZE as i64).unwrap() as i64;
+        let code = system.runtime.alloc_exec(SIZE as i64).unwrap();
+        for byte in 1..10 {
+            // As a JIT compiler does for each function that it adds to its area.
+            system.poke(data, &[byte; SIZE]);
+            system.runtime.make_executable(data as i64, SIZE as i64).unwrap();
+            system.publish(code, &[byte; SIZE]);
+            write_block(&heap, block, &[byte; SIZE]).unwrap();
+            heap.publish(block, SIZE as i64).unwrap();
+            for address in [data, code, block as usize] {
+                assert_eq!(system.fake.executed(address, SIZE), [byte; SIZE]);
+                assert_eq!(system.fake.executed_elsewhere(address, SIZE), [byte; SIZE]);
+            }
+            system.runtime.make_writable(data as i64, SIZE as i64).unwrap();
+        }
+        assert_eq!(system.fake.count(Call::SynchronizeCores), 0);
+        // It counts when somebody else is there to have fetched.
+        system.fake.switch(|switches| switches.is_alone = false);
+        system.publish(code, &[77; SIZE]);
+        assert_eq!(system.fake.count(Call::SynchronizeCores), 1);
+        assert_eq!(system.fake.executed_elsewhere(code, SIZE), [77; SIZE]);
+    });
+}
+
+#[test]
 fn new_code_where_freed_code_was_interrupts_other_cores_once() {
     for (before, after) in PAIRS {
         System::each(|system| {

@@ -52,8 +52,14 @@ pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
         check_example(project, "baremetal", &["the function says 41"])
     });
     tally.check("the example runs WebAssembly with Wasmtime", || {
-        let lines =
-            ["fib(20) = 6765", "three times 14 is 42", "out of bounds is a trap", "unpublish", "done"];
+        let lines = [
+            "an empty module comes and goes",
+            "fib(20) = 6765",
+            "three times 14 is 42",
+            "out of bounds is a trap",
+            "unpublish",
+            "done",
+        ];
         check_example(project, "wasmtime-baremetal", &lines)
     });
     Ok(())

@@ -85,11 +85,16 @@ impl<P: Platform> Runtime<P> {
         let source = region.shown(self.page_size());
         let copy = self.platform.map(source.length(), Memory::Dual, None)?;
         for part in used {
-            let target = Span::from_parts(copy.writable + (part.start() - source.start()), part.length());
+            let offset = part.start() - source.start();
+            let target = Span::from_parts(copy.writable + offset, part.length());
             if let Err(error) = self.copy_part(part, target) {
                 self.unmap_views(copy, source.length());
                 return Err(error);
             }
+            // What cores execute at the old addresses comes from this memory soon. They may have fetched the same bytes
+            // there already: no other core has to be told.
+            // SAFETY: both views were mapped above, and can be read.
+            unsafe { self.platform.flush_icache(target.start(), copy.address + offset, part.length()) };
         }
         Ok(copy)
     }

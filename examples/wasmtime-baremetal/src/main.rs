@@ -56,6 +56,12 @@ fn run() -> Result<()> {
     // SAFETY: build.rs compiled it, with the same Wasmtime.
     let module =
         unsafe { Module::deserialize(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/module.cwasm"))) }?;
+    // A module without functions is published and unpublished all the same: an empty range of pages.
+    // SAFETY: as above.
+    let empty =
+        unsafe { Module::deserialize(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/empty.cwasm"))) }?;
+    drop(empty);
+    println!("an empty module comes and goes");
     let mut linker = Linker::new(&engine);
     linker.func_wrap("host", "triple", |number: i32| number * 3)?;
     let mut store = Store::new(&engine, ());

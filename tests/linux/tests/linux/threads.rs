@@ -40,6 +40,11 @@ pub const TESTS: &[Test] = &[
         run: shared_region,
     },
     Test {
+        name: "threads: on one core, a real-time thread that waits lets the ordinary one run that it waits for",
+        needs: Needs::Kernel,
+        run: real_time,
+    },
+    Test {
         name: "threads: a region is freed once, however many try",
         needs: Needs::Nothing,
         run: racing_frees,
@@ -249,6 +254,59 @@ fn shared_region() -> Outcome {
     assert!(rt_is_executable(address) && rt_is_executable(address + HALF as i64));
     assert!(rt_free_exec_memory(address, 2 * HALF as i64));
     Outcome::Passed
+}
+
+/// Who only spins there spins until the kernel takes the core away from all real-time threads, which is after 0.95
+/// seconds, each time that it meets the lock's holder.
+fn real_time() -> Outcome {
+    const ROUNDS: usize = 5000;
+    const MOST: Duration = Duration::from_millis(500);
+    let region = rt_alloc_exec_memory(4096);
+    // SAFETY: a set of cores of this test's own, for this thread and those that it starts.
+    unsafe {
+        let mut only: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut only);
+        assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &only), 0);
+    }
+    let is_over = AtomicBool::new(false);
+    let spent = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                rt_flush_icache(region, 64);
+            }
+        });
+        let real_time = scope.spawn(|| {
+            let priority = libc::sched_param { sched_priority: 1 };
+            // SAFETY: changes this thread alone.
+            if unsafe { libc::pthread_setschedparam(libc::pthread_self(), libc::SCHED_FIFO, &priority) } != 0
+            {
+                return None;
+            }
+            for _ in 0..ROUNDS {
+                thread::sleep(Duration::from_micros(20));
+                rt_flush_icache(region, 64);
+            }
+            Some(own_time())
+        });
+        let spent = real_time.join();
+        is_over.store(true, Ordering::Relaxed);
+        spent.expect("the real-time thread")
+    });
+    match spent {
+        None => Outcome::NotApplicable("this user may not have real-time threads".to_owned()),
+        Some(spent) => {
+            assert!(spent < MOST, "{spent:?} of processor time for {ROUNDS} short calls");
+            Outcome::Passed
+        }
+    }
+}
+
+/// The processor time that this thread has had.
+fn own_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: there is room for a time.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn racing_frees() -> Outcome {
