@@ -3,7 +3,8 @@
 //!
 //! - Bytes of the file are loaded at most once, and so are relocations ([`Bounds::claim`]).
 //! - Names may share bytes, as compilers' string tables let them. Their sum is bounded ([`Bounds::name`]).
-//! - What has no bytes in the file is bounded by [`ZEROED_LIMIT`].
+//! - What has no bytes in the file is bounded by [`ZEROED_LIMIT`]: zeroed data, and what alignment skips, which is
+//!   less than a page for a section.
 
 use super::error::Error;
 use std::borrow::Cow;

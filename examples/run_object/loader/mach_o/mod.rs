@@ -1,5 +1,5 @@
 //! Reading a relocatable Mach-O file of 64 bits. Its relocations mean the same as ELF's, in other words and with
-//! some of their numbers kept in the bytes that they change: [`relocations`] translates them.
+//! some of their numbers kept in the bytes that they change: `relocations` translates them.
 
 mod relocations;
 
