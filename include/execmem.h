@@ -282,14 +282,17 @@ int64_t rt_call_function_1(int64_t fn, int64_t a);
 /// As `rt_call_function_0`, with two arguments.
 int64_t rt_call_function_2(int64_t fn, int64_t a, int64_t b);
 
-/// Whether the page at any address can be executed. Takes no lock.
+/// Whether the page at any address can be executed. A lookup: it takes no lock, allocates nothing and leaves
+/// `rt_last_error` alone, so that a signal handler may call it.
 bool rt_is_executable(int64_t address);
 
-/// The `RT_PROT_*` bits of the page at any address; -1 if nothing is mapped there. Takes no lock.
+/// The `RT_PROT_*` bits of the page at any address; -1 if nothing is mapped there. A lookup, as
+/// `rt_is_executable` is.
 int32_t rt_get_protection(int64_t address);
 
 /// Sets the protection of exactly the pages that the range touches. EXEC makes caches coherent; WRITE
-/// with EXEC only under policy `rwx`.
+/// with EXEC only under policy `rwx`. An empty range at an address of a live region, its end included, does
+/// nothing and succeeds: so it is for every function that names pages, and for `rt_code_publish`.
 bool rt_set_protection(int64_t address, int64_t size, int32_t prot);
 
 /// Requested bytes of all live memory of `rt_alloc_exec_memory` and `rt_alloc_rw_memory`. Never fails.
@@ -402,7 +405,8 @@ bool rt_code_patch(int64_t address, uint64_t word);
 /// there is replaced by trap instructions.
 bool rt_code_free(int64_t address);
 
-/// Finds the live block that holds an address. Takes no lock, and may be called in a signal handler.
+/// Finds the live block that holds an address; false if there is none, or `out` is NULL. A lookup, as
+/// `rt_is_executable` is.
 bool rt_code_find(int64_t address, RtCodeBlock *out);
 
 /// Sets the most bytes of code pages that the code heap may have, above 0. What it has already stays.

@@ -128,13 +128,24 @@ pub unsafe trait Platform: Copy + Send + Sync + 'static {
 
     /// Maps the memory of `source`, pages of [`Memory::Dual`], once more with the same protection: in place of
     /// the pages at `onto`, or at a free address. This is how pages become executable again where the
-    /// system refuses to add EXEC to a mapping, and how a copy of dual memory gets behind its views. Other
-    /// threads may be executing at `onto`: they find the old pages or the new ones.
+    /// system refuses to add EXEC to a mapping.
     ///
     /// # Safety
     /// `source` and the pages at `onto`, which are as long, came from this platform; what `onto` showed until now
     /// is not needed there any more.
     unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error>;
+
+    /// Moves pages of [`Memory::Dual`] with their protection in place of those at `onto`. This is how a copy of
+    /// dual memory gets behind its views, in a process that shares it with another one after a fork. Threads may be
+    /// executing at `onto`: they find the old pages or the new ones. If it fails both are where they were. Systems
+    /// that can't fork are never asked.
+    ///
+    /// # Safety
+    /// As for [`map_again`](Self::map_again), and nobody else knows of the source.
+    unsafe fn move_onto(self, source: Span, onto: usize) -> Result<(), Error> {
+        let _ = (source, onto);
+        Err(Error::Unsupported)
+    }
 
     /// Visits what is mapped in this process, in address order, from the mapping that contains `from`
     /// or else the next one, until `visit` breaks.

@@ -106,7 +106,7 @@ fn a_write_view_that_was_handed_out_is_copied_at_the_fork() {
 
 #[test]
 fn a_write_after_a_fork_that_finds_no_memory_fails_and_nothing_else_does() {
-    for call in [Call::Map, Call::MapAgain] {
+    for call in [Call::Map, Call::MoveOnto] {
         let system = System::new(Policy::Dual, 4096);
         let heap =
             system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap();

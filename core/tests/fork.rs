@@ -120,7 +120,7 @@ fn memory_that_callers_can_store_to_is_copied_at_the_fork() {
 
 #[test]
 fn a_copy_that_finds_no_memory_fails_the_write_and_nothing_else() {
-    for call in [Call::Map, Call::MapAgain, Call::Request] {
+    for call in [Call::Map, Call::MoveOnto, Call::Request] {
         let system = System::new(Policy::Dual, 4096);
         let code = system.runtime.alloc_exec(SIZE).unwrap();
         system.publish(code, &CODE);

@@ -57,7 +57,7 @@ fn by_visits() -> Result<(), Error> {
     let set = own.as_mut_ptr();
     // SAFETY: room for so many bytes; the kernel says how many its sets of cores have.
     let ask = || unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of::<Cores>(), set) };
-    let bytes = retried(|| ask() as isize).map_err(translate)?;
+    let bytes = retried(|| ask() as isize).map_err(translate)?.min(size_of::<Cores>());
     let visited = (0..bytes * 8).try_for_each(|core| {
         let (word, bit) = (core / 64, 1 << (core % 64));
         let mut only: Cores = [0; 128];

@@ -19,8 +19,8 @@ pub(crate) fn visit(mut from: usize, visit: Visit<'_>) -> Result<(), Error> {
     })
 }
 
-/// The kernel doesn't know this query, or a filter lets none through. Whatever the reason, the text says the
-/// same, if it can be read.
+/// The kernel doesn't know this query or can't answer it now, or a filter lets none through. Whatever the reason,
+/// the text says the same, if it can be read.
 struct QueryRefused;
 
 /// `struct procmap_query` of linux/fs.h.
@@ -76,6 +76,8 @@ fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused
         match number() {
             libc::ENOENT => return Ok(()),
             libc::EINTR => {}
+            // A shortage passes.
+            libc::ENOMEM => return Err(QueryRefused),
             // Perhaps not our file any more: the program closed it (as daemons close all they don't know), and
             // the number may be somebody else's now. Once more, with a file of our own.
             _ if !file.is_fresh => {
@@ -83,10 +85,8 @@ fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused
                 file = maps_file()?;
             }
             number => {
-                // A shortage passes, and a main thread that ended (ESRCH) leaves other threads' files; a
-                // refusal stays.
-                let passes = matches!(number, libc::ENOMEM | libc::ESRCH);
-                IS_REFUSED.store(!passes, Ordering::Relaxed);
+                // A refusal stays. (ESRCH: the list is that of a main thread which has ended.)
+                IS_REFUSED.store(number != libc::ESRCH, Ordering::Relaxed);
                 forget_maps_file(file.number);
                 // SAFETY: opened by this very call; threads that use it already are told EBADF.
                 unsafe { libc::close(file.number) };

@@ -1,7 +1,7 @@
 //! Mapping, unmapping, protecting and advising pages.
 
 use crate::copy::populate;
-use crate::errno::{check, retried, translate};
+use crate::errno::{check, number, retried, translate};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, PageRequest, Views};
@@ -114,28 +114,80 @@ pub(crate) fn map_new(
     retried(|| call() as isize)
 }
 
-/// Two views of the same shared pages. The first is mapped read-execute and is never anything else; an old size
-/// of 0 makes `mremap` map shared memory a second time (mremap(2)), and that view goes from read-execute to
-/// read-write before anybody has its address. So no page is ever writable and executable, none gains EXEC, and
-/// no file is needed, which limits of file sizes, of descriptors and of executable memory files would be about.
+/// Two views of the same shared pages. Each is executable from its start or never, and no page is ever writable
+/// and executable. Without a file if that can be: limits of file sizes and of descriptors, and systems where no
+/// memory file may be executed (`vm.memfd_noexec`), are about files. Else of a memory file.
 fn map_dual(length: usize, at: Option<usize>) -> Result<Views, Error> {
+    // If neither works, the reason why the first doesn't is the one that says something of this system.
+    map_dual_without_file(length, at).or_else(|error| map_dual_of_file(length, at).map_err(|_| error))
+}
+
+/// An old size of 0 makes `mremap` map shared memory a second time (mremap(2)), with the same protection. That
+/// view goes from read-execute to read-write before anybody has its address.
+fn map_dual_without_file(length: usize, at: Option<usize>) -> Result<Views, Error> {
     let address = mmap(length, Protection::RX, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, at)?;
-    let base = Span::new(address as i64, length as i64)?;
-    // SAFETY: both views are fresh, and nobody has seen them.
-    let writable = unsafe {
-        map_again(base, None).and_then(|writable| {
-            let view = Span::new(writable as i64, length as i64)?;
-            protect(view, Protection::RW).map(|()| writable).inspect_err(|_| _ = unmap(view))
-        })
-    };
-    match writable {
-        Ok(writable) => Ok(Views { address, writable }),
-        Err(error) => {
-            // SAFETY: mapped above, and nobody has seen it. If it can't be unmapped it is lost.
-            _ = unsafe { unmap(base) };
-            Err(error)
-        }
+    with_second_view(address, length, || {
+        // SAFETY: the first view is fresh shared memory.
+        let writable = unsafe { map_again(span(address, length)?, None) }?;
+        let view = span(writable, length)?;
+        // SAFETY: the second view is as fresh: nobody has seen it. If it can't be unmapped it is lost.
+        unsafe { protect(view, Protection::RW).map(|()| writable).inspect_err(|_| _ = unmap(view)) }
+    })
+}
+
+/// Where memory without a file may not be executed: SELinux asks for `execmem` then, and for `execute` on a file
+/// (security/selinux/hooks.c, file_map_prot_check). And where `mremap` takes an old size of 0 for a mistake, as
+/// qemu's user mode does.
+fn map_dual_of_file(length: usize, at: Option<usize>) -> Result<Views, Error> {
+    let file = memory_file(length)?;
+    let views = mmap(length, Protection::RX, libc::MAP_SHARED, file, at).and_then(|address| {
+        with_second_view(address, length, || mmap(length, Protection::RW, libc::MAP_SHARED, file, None))
+    });
+    // SAFETY: the file is ours; the mappings keep the memory.
+    unsafe { libc::close(file) };
+    views
+}
+
+/// The view at `address`, which nobody has seen, and a second one; or neither.
+fn with_second_view(
+    address: usize,
+    length: usize,
+    map: impl FnOnce() -> Result<usize, Error>,
+) -> Result<Views, Error> {
+    let second = map();
+    if second.is_err() {
+        // SAFETY: nobody has seen it. If it can't be unmapped it is lost.
+        _ = unsafe { unmap(span(address, length)?) };
     }
+    second.map(|writable| Views { address, writable })
+}
+
+/// A memory file of this length that may be executed. `MFD_EXEC` says so to kernels that know it (6.3);
+/// others need no saying and refuse the flag.
+fn memory_file(length: usize) -> Result<c_int, Error> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is ours.
+    check(|| unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) })?;
+    if limit.rlim_cur < length as libc::rlim_t {
+        // Making the file so long would raise SIGXFSZ.
+        return Err(Error::Refused);
+    }
+    let create = |flags: libc::c_uint| {
+        // SAFETY: the name is a C string. Called directly: old C libraries lack the function.
+        unsafe { libc::syscall(libc::SYS_memfd_create, c"execmem".as_ptr(), flags) as c_int }
+    };
+    let mut file = create(libc::MFD_CLOEXEC | libc::MFD_EXEC);
+    if file < 0 && number() == libc::EINVAL {
+        file = create(libc::MFD_CLOEXEC);
+    }
+    if file < 0 {
+        return Err(translate(number()));
+    }
+    // SAFETY: the file is ours.
+    check(|| unsafe { libc::ftruncate(file, length as libc::off_t) }).map(|()| file).inspect_err(|_| {
+        // SAFETY: the file is ours.
+        unsafe { libc::close(file) };
+    })
 }
 
 /// # Safety
@@ -159,10 +211,24 @@ pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), 
 pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usize, Error> {
     let target: *mut libc::c_void = ptr::with_exposed_provenance_mut(onto.unwrap_or(0));
     let flags = libc::MREMAP_MAYMOVE | if onto.is_some() { libc::MREMAP_FIXED } else { 0 };
-    // SAFETY: the caller says that the source is shared memory of ours, and so are the pages at `onto`, which the new
-    // mapping replaces. The kernel holds the address space's lock over all of it: threads that execute there wait.
+    // SAFETY: the caller says that the source is shared memory of ours, and so are the pages at `onto`, which
+    // the new mapping replaces.
     let call = || unsafe { libc::mremap(pointer(source), 0, source.length(), flags, target) };
     retried(|| call().expose_provenance() as isize).map_err(translate)
+}
+
+/// The kernel holds the address space's lock over all of it, so that threads which execute at `onto` wait, and it
+/// checks its limits before it takes the old pages away (mm/mremap.c).
+///
+/// # Safety
+/// As [`Platform::move_onto`](execmem_core::Platform::move_onto).
+pub(crate) unsafe fn move_onto(source: Span, onto: usize) -> Result<(), Error> {
+    let target: *mut libc::c_void = ptr::with_exposed_provenance_mut(onto);
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    let length = source.length();
+    // SAFETY: the caller says that both are ours, and that what the target showed is not needed there any more.
+    let call = || unsafe { libc::mremap(pointer(source), length, length, flags, target) };
+    retried(|| call().expose_provenance() as isize).map(drop).map_err(translate)
 }
 
 /// # Safety
@@ -190,6 +256,11 @@ fn native_advice(advice: Advice) -> c_int {
         Advice::WillNeed => libc::MADV_WILLNEED,
         Advice::DontNeed => libc::MADV_DONTNEED,
     }
+}
+
+/// Never an error for what the kernel has mapped: user addresses end far below `i64::MAX`.
+fn span(address: usize, length: usize) -> Result<Span, Error> {
+    Span::new(address as i64, length as i64)
 }
 
 pub(crate) fn pointer(pages: Span) -> *mut libc::c_void {

@@ -90,6 +90,11 @@ unsafe impl Platform for MacOs {
         unsafe { pages::map_again(source, onto) }
     }
 
+    unsafe fn move_onto(self, source: Span, onto: usize) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pages::move_onto(source, onto) }
+    }
+
     fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {
         mappings::visit(from, visit)
     }

@@ -151,6 +151,18 @@ pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usiz
     remap(source, onto)
 }
 
+/// The new mapping takes the place of the old one under the lock of the address space (vm_map_remap in
+/// osfmk/vm/vm_map.c), so that threads which execute at `onto` wait.
+///
+/// # Safety
+/// As [`Platform::move_onto`](execmem_core::Platform::move_onto).
+pub(crate) unsafe fn move_onto(source: Span, onto: usize) -> Result<(), Error> {
+    remap(source, Some(onto))?;
+    // SAFETY: the caller gives the source up. If it can't be unmapped it is lost.
+    let _ = unsafe { unmap(source) };
+    Ok(())
+}
+
 /// # Safety
 /// As [`Platform::request`](execmem_core::Platform::request).
 pub(crate) unsafe fn request(pages: Span, request: PageRequest) -> Result<(), Error> {

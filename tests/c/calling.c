@@ -32,7 +32,7 @@ static void mapping_functions(void) {
     EXPECT(CALL("rt_madvise", address, 5, GARBAGE | RT_ADVICE_NORMAL) == 1);
     EXPECT(CALL("rt_madvise", address, 5, 99) == 0);
     EXPECT(CALL("rt_msync", address, 5, BOOL_GARBAGE) == 1 && CALL("rt_msync", address, 5, BOOL_GARBAGE | 1) == 1);
-    EXPECT(CALL("rt_msync", address, 0, 0) == 0);
+    EXPECT(CALL("rt_msync", address, 0, 0) == 1 && CALL("rt_msync", address, -1, 0) == 0);
     EXPECT(CALL("rt_mlock", address, 5, GARBAGE) == 1 && CALL("rt_munlock", address, 5, GARBAGE) == 1);
     EXPECT(CALL("rt_mlock", 0, 5, GARBAGE) == 0 && CALL("rt_munlock", 0, 5, GARBAGE) == 0);
     uint8_t copy[5];

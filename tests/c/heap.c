@@ -76,7 +76,8 @@ static void batches(void) {
     sizes[1]++;
     EXPECT_FAILURE(!rt_code_publish_all(blocks, sizes, 3), RT_ERROR_NOT_OWNED);
     EXPECT_FAILURE(!rt_code_publish_all(NULL, sizes, 1), RT_ERROR_INVALID_ARGUMENT);
-    EXPECT_FAILURE(!rt_code_publish(blocks[0], 0), RT_ERROR_INVALID_ARGUMENT);
+    EXPECT(rt_code_publish(blocks[0], 0) && rt_code_publish(blocks[0] + sizes[0], 0));
+    EXPECT_FAILURE(!rt_code_publish(blocks[0], -1), RT_ERROR_INVALID_ARGUMENT);
     for (int i = 0; i < 3; i++) EXPECT(rt_code_free(blocks[i]));
 }
 

@@ -151,10 +151,15 @@ fn build(project: &Project, arguments: &[&str]) -> Result<PathBuf> {
 
 /// Runs an example as its first lines tell a reader to, and looks for lines that it must print.
 fn check_example(project: &Project, name: &str, expected: &[&str]) -> Result<()> {
-    let mut cargo = project.cargo(&["run", "--release", "--quiet"]);
-    cargo.current_dir(project.file(&format!("examples/{name}")));
+    let cargo = |task: &str| {
+        let mut cargo = project.cargo(&[task, "--release", "--quiet"]);
+        cargo.current_dir(project.file(&format!("examples/{name}")));
+        cargo
+    };
+    // Apart: a compiler may say nothing for longer than a machine that hangs.
+    capture(&mut cargo("build"))?;
     let mut printed = String::new();
-    let end = run(&mut cargo, LIMITS, |line| printed.push_str(line))?;
+    let end = run(&mut cargo("run"), LIMITS, |line| printed.push_str(line))?;
     if !end.status.success() {
         return Err(format!("it failed ({})", end.status));
     }

@@ -82,14 +82,20 @@ impl Frozen<'_> {
         self.records.copies.insert(copy, &mut self.records.pool, platform).is_ok()
     }
 
-    pub(crate) fn copy_for(&self, region: Index) -> Option<Copied> {
-        self.records.copies.iter().find(|copy| copy.region == region).copied()
+    /// Takes the copy for a region from the notes.
+    pub(crate) fn take_copy_for(&mut self, region: Index) -> Option<Copied> {
+        self.take_copy_if(|copy| copy.region == region)
     }
 
-    /// Forgets a copy: the first one of those that are left.
+    /// Takes any copy from the notes.
     pub(crate) fn take_copy(&mut self) -> Option<Copied> {
+        self.take_copy_if(|_| true)
+    }
+
+    fn take_copy_if(&mut self, is_it: impl Fn(&Copied) -> bool) -> Option<Copied> {
         let copies = &mut self.records.copies;
-        copies.indexes().find_map(|index| copies.remove(index))
+        let index = copies.indexes().find(|index| copies.get(*index).is_some_and(&is_it))?;
+        copies.remove(index)
     }
 
     /// Records that no access is left to these pages. With their contents gone, lookups there no longer lead to

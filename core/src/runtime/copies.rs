@@ -72,11 +72,8 @@ impl<P: Platform> Runtime<P> {
     /// Puts a copy of a region's memory behind all its views. Nobody writes to the region meanwhile. If it fails
     /// the views show what they did, and may be given a copy later.
     pub(crate) fn separate(&self, region: &Region, used: impl Iterator<Item = Span>) -> Result<(), Error> {
-        let length = region.pages(self.page_size()).length();
         let copy = self.copy(region, used)?;
-        let shown = self.show(copy, region);
-        self.unmap_views(copy, length);
-        shown
+        self.show(copy, region)
     }
 
     /// Maps a copy of a region's memory: of the parts that are `used`, each where one view shows it. The others
@@ -119,32 +116,45 @@ impl<P: Platform> Runtime<P> {
         Ok(())
     }
 
-    /// Shows a copy's memory behind all views of a region, with the protection that the registry knows.
+    /// Puts a copy's memory behind all views of a region, with the protection that the registry knows. The copy's own
+    /// views are gone afterwards, also if it fails.
     pub(super) fn show(&self, copy: Views, region: &Region) -> Result<(), Error> {
         let pages = region.pages(self.page_size());
-        // The view for writing comes first: what can't be written to is not in common yet.
-        for (view, protection) in region.other_views(self.page_size()) {
-            self.show_part(copy, 0, view, protection)?;
+        let mut writable_is_left = true;
+        let mut moved = 0;
+        let shown = (|| {
+            // SAFETY: all pages at the targets are the region's, which nobody writes to; they show the same bytes
+            // afterwards. Nobody else knows of the copy.
+            unsafe {
+                let whole = |view| Span::from_parts(view, pages.length());
+                if region.executable_view != 0 {
+                    self.platform.map_again(whole(copy.address), Some(region.executable_view))?;
+                }
+                // Before the base: what can't be written to yet shows the same as before.
+                if region.writable_view != 0 {
+                    self.platform.move_onto(whole(copy.writable), region.writable_view)?;
+                    writable_is_left = false;
+                }
+                for (run, page) in self.registry.runs(pages.range()) {
+                    let source = Span::from_parts(copy.address + moved, run.len());
+                    self.platform.move_onto(source, run.start)?;
+                    moved += run.len();
+                    if page.protection != Protection::RX {
+                        self.platform.protect(Span::from_parts(run.start, run.len()), page.protection)?;
+                    }
+                }
+            }
+            Ok(())
+        })();
+        let left = [
+            (copy.address + moved, pages.length() - moved),
+            (copy.writable, if writable_is_left { pages.length() } else { 0 }),
+        ];
+        for (start, length) in left.into_iter().filter(|(_, length)| *length > 0) {
+            // SAFETY: the copy's own views, which nobody else has seen. What can't be unmapped is lost.
+            let _ = unsafe { self.platform.unmap(Span::from_parts(start, length)) };
         }
-        for (run, page) in self.registry.runs(pages.range()) {
-            let run = Span::from_parts(run.start, run.len());
-            self.show_part(copy, run.start() - pages.start(), run, page.protection)?;
-        }
-        Ok(())
-    }
-
-    fn show_part(&self, copy: Views, offset: usize, at: Span, protection: Protection) -> Result<(), Error> {
-        // A view that has a protection already need not gain EXEC, which a system may refuse.
-        let (view, has) = match protection.contains(Protection::WRITE) {
-            true => (copy.writable, Protection::RW),
-            false => (copy.address, Protection::RX),
-        };
-        let source = Span::from_parts(view + offset, at.length());
-        // SAFETY: the pages are the region's, which nobody writes to, and show the same bytes afterwards.
-        unsafe {
-            self.platform.map_again(source, Some(at.start()))?;
-            if protection != has { self.platform.protect(at, protection) } else { Ok(()) }
-        }
+        shown
     }
 
     /// Unmaps views that nobody uses. What can't be unmapped is lost, and nothing else is.

@@ -142,7 +142,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     fn take_over_copy(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) {
-        let shown = match frozen.copy_for(index) {
+        let shown = match frozen.take_copy_for(index) {
             Some(copy) => self.show(copy.views, region),
             None => Err(Error::NoMemory),
         };

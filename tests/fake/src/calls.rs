@@ -11,6 +11,7 @@ pub enum Call {
     Unmap,
     Protect,
     MapAgain,
+    MoveOnto,
     Mappings,
     MapFile,
     FileSize,

@@ -144,6 +144,14 @@ impl Inner {
         Ok(target)
     }
 
+    fn move_onto(&mut self, source: Span, onto: usize) -> Result<(), Error> {
+        self.map_again(source, Some(onto))?;
+        self.space.divide(source.start(), source.length());
+        self.space.unmap(source.start(), source.length());
+        self.caches.forget(source.start(), source.end());
+        Ok(())
+    }
+
     /// Stores through shared mappings reach their file.
     fn write_back(&mut self, start: usize, length: usize) {
         for (part, area) in self.space.areas_in(start..start + length) {
@@ -320,6 +328,12 @@ unsafe impl Platform for FakePlatform {
         let (mut inner, verdict) = self.begin(Event::new(Call::MapAgain, source.start(), source.length()));
         failed(verdict)?;
         inner.map_again(source, onto)
+    }
+
+    unsafe fn move_onto(self, source: Span, onto: usize) -> Result<(), Error> {
+        let (mut inner, verdict) = self.begin(Event::new(Call::MoveOnto, source.start(), source.length()));
+        failed(verdict)?;
+        inner.move_onto(source, onto)
     }
 
     fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {

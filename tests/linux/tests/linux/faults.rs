@@ -302,10 +302,11 @@ fn untrue_pages(watched: &[Watched]) -> Option<String> {
     None
 }
 
-/// The mappings that can be executed or are shared (the kernel keeps those as a file of that name): code
-/// memory, whoever holds it. Other memory may grow: the library's own records.
+/// The mappings that can be executed or are shared (which the kernel names as files): code memory, whoever holds
+/// it. Other memory may grow: the library's own records.
 fn code_memory() -> Vec<impl Debug + PartialEq> {
-    let is_code = |line: &maps::Line| line.name.starts_with(b"/dev/zero") || line.protection & 4 != 0;
+    let is_shared = |name: &[u8]| name.starts_with(b"/dev/zero") || name.starts_with(b"/memfd");
+    let is_code = |line: &maps::Line| is_shared(&line.name) || line.protection & 4 != 0;
     maps::lines().into_iter().filter(is_code).collect()
 }
 

@@ -77,7 +77,7 @@ fn opened_since(before: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 fn no_leaks() -> Outcome {
-    // The policy that needs a file for each allocation.
+    // The policy whose allocations may need a file.
     assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
     let before = descriptors();
     let path = files::file(b"some bytes");

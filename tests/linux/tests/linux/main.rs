@@ -52,7 +52,7 @@ const TESTS: [&[Test]; 11] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 64;
+const TEST_COUNT: usize = 67;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();

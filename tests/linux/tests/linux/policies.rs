@@ -25,7 +25,7 @@ pub const TESTS: &[Test] = &[
         run: refused_wish,
     },
     Test {
-        name: "policies: auto ends at toggle where the kernel has neither W with X nor second views",
+        name: "policies: auto ends at toggle where the kernel has neither W with X nor two views",
         needs: Needs::Kernel,
         run: last_resort,
     },
@@ -33,6 +33,21 @@ pub const TESTS: &[Test] = &[
         name: "policies: where the kernel grants nothing at all, auto says refused and stays open",
         needs: Needs::Kernel,
         run: nothing_granted,
+    },
+    Test {
+        name: "policies: two views without a memory file are never writable and executable, and gain no EXEC",
+        needs: Needs::Kernel,
+        run: views_without_a_file,
+    },
+    Test {
+        name: "policies: where shared memory can't be mapped again, a memory file has the two views",
+        needs: Needs::Kernel,
+        run: memory_files,
+    },
+    Test {
+        name: "policies: nor may a file have a byte: two views are refused, without a signal",
+        needs: Needs::Kernel,
+        run: neither_way,
     },
     Test {
         name: "policies: where no file may have a byte, regions and the heap work, in a forked child too",
@@ -107,12 +122,18 @@ fn refused_wish() -> Outcome {
 }
 
 /// Shared memory can't be mapped again.
-const NO_SECOND_VIEWS: Refusal =
+const NO_SECOND_MAPPING: Refusal =
     Refusal { call: libc::SYS_mremap, condition: Condition::Is(1, 0), error: libc::EPERM };
+
+const NO_MEMORY_FILE: Refusal =
+    Refusal { call: libc::SYS_memfd_create, condition: Condition::Any, error: libc::EPERM };
+
+/// Neither way to two views.
+const NO_TWO_VIEWS: [Refusal; 2] = [NO_SECOND_MAPPING, NO_MEMORY_FILE];
 
 fn last_resort() -> Outcome {
     confinement::refuse(&confinement::NO_WRITABLE_CODE).expect("a filter");
-    confinement::refuse(&[NO_SECOND_VIEWS]).expect("a filter");
+    confinement::refuse(&NO_TWO_VIEWS).expect("a filter");
     wish("auto");
     expect_service();
     assert_eq!(rt_exec_memory_policy(), RT_POLICY_TOGGLE);
@@ -121,10 +142,54 @@ fn last_resort() -> Outcome {
 
 fn nothing_granted() -> Outcome {
     confinement::refuse(&NO_NEW_CODE).expect("a filter");
-    confinement::refuse(&[NO_SECOND_VIEWS]).expect("a filter");
+    confinement::refuse(&NO_TWO_VIEWS).expect("a filter");
     wish("auto");
     expect_refusal(RT_ERROR_REFUSED);
     assert_eq!(rt_exec_memory_policy(), RT_POLICY_AUTO);
+    Outcome::Passed
+}
+
+/// Without memory files, which would make up for it if a step were refused.
+fn views_without_a_file() -> Outcome {
+    wish("dual");
+    for filter in [&confinement::NO_WRITABLE_CODE, &NO_NEW_CODE] {
+        let outcome = children::run(|| {
+            confinement::refuse(&[&filter[..], &[NO_MEMORY_FILE]].concat()).expect("a filter");
+            expect_service();
+            expect_heap_service();
+            Outcome::Passed
+        });
+        assert_eq!(outcome, Outcome::Passed);
+    }
+    Outcome::Passed
+}
+
+/// Also of a kernel that does not know MFD_EXEC.
+fn memory_files() -> Outcome {
+    const MFD_CLOEXEC_AND_EXEC: u32 = 0x11;
+    let condition = Condition::Is(1, MFD_CLOEXEC_AND_EXEC);
+    let unknown = Refusal { call: libc::SYS_memfd_create, condition, error: libc::EINVAL };
+    wish("dual");
+    for refusals in [&[NO_SECOND_MAPPING][..], &[NO_SECOND_MAPPING, unknown]] {
+        let outcome = children::run(|| {
+            confinement::refuse(refusals).expect("a filter");
+            expect_service();
+            expect_heap_service();
+            Outcome::Passed
+        });
+        assert_eq!(outcome, Outcome::Passed);
+    }
+    Outcome::Passed
+}
+
+fn neither_way() -> Outcome {
+    confinement::refuse(&[NO_SECOND_MAPPING]).expect("a filter");
+    allow_no_file_sizes();
+    wish("dual");
+    expect_refusal(RT_ERROR_REFUSED);
+    wish("auto");
+    expect_service();
+    expect_heap_service();
     Outcome::Passed
 }
 
@@ -153,12 +218,21 @@ fn expect_heap_service() {
     assert!(rt_code_free(block));
 }
 
-/// What would write to a file is ended by SIGXFSZ.
-fn no_file_sizes() -> Outcome {
+/// Whoever makes a file longer is ended by SIGXFSZ.
+fn allow_no_file_sizes() {
     let limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: changes this child's limit only.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limits) }, 0);
+}
+
+fn no_file_sizes() -> Outcome {
+    allow_no_file_sizes();
+    // Memory that the child has in common with this process until it writes there.
+    let (region, block) = (rt_alloc_exec_memory(4096), rt_code_alloc(100));
     let service = || {
+        let code = returning(7);
+        assert_eq!(write_bytes(region, &code, 0), code.len() as i64, "error {}", rt_last_error());
+        assert_eq!(write_block(block, &code, 0), code.len() as i64, "error {}", rt_last_error());
         expect_service();
         expect_heap_service();
         Outcome::Passed

@@ -276,7 +276,9 @@ fn real_time() -> Outcome {
             }
         });
         let real_time = scope.spawn(|| {
-            let priority = libc::sched_param { sched_priority: 1 };
+            // SAFETY: some C libraries have more fields, for which zeros are good.
+            let mut priority: libc::sched_param = unsafe { std::mem::zeroed() };
+            priority.sched_priority = 1;
             // SAFETY: changes this thread alone.
             if unsafe { libc::pthread_setschedparam(libc::pthread_self(), libc::SCHED_FIFO, &priority) } != 0
             {
