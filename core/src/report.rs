@@ -93,8 +93,8 @@ pub struct Statistics {
     pub code_chunks: i64,
     /// Bytes of the chunks' code pages; second views are not counted.
     pub code_chunk_bytes: i64,
-    /// Stretches of addresses in which a direct branch reaches from any block to any other, 16 at most. Chunks near
-    /// an address that was asked for may lie outside of all of them.
+    /// Stretches of addresses in which a direct branch reaches from any block to any other, 16 at most. Outside of
+    /// all of them are chunks near an address that was asked for far away, and those for which 16 are not enough.
     pub code_reservations: i64,
     /// By [`Policy`]'s number, what came of trying it out: why the one in force was chosen.
     pub policy_trials: [Trial; POLICIES],
@@ -214,9 +214,8 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Prints a head line with the policy, or what `EXECMEM_POLICY` holds if that is none, and with those that the
-    /// system did not grant; the number of allocations,
-    /// their bytes, and a line for each with address, size and protection, in address order. Where pages of one
-    /// differ, the first one's protection has a `+`.
+    /// system did not grant; the number of allocations, their bytes, and a line for each with address, size and
+    /// protection, in address order. Where pages of one differ, the first one's protection has a `+`.
     pub fn dump(&self) {
         let line = &mut Line::new();
         self.dump_policy(line);
