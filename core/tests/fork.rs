@@ -10,7 +10,7 @@ use execmem_core::{Error, Policy, Protection};
 use execmem_fake::{Call, Request};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use support::System;
 
@@ -217,10 +217,13 @@ fn a_child_forgets_a_region_that_was_being_unmapped_and_counts_what_it_has() {
 fn nobody_overtakes_whoever_waits_for_a_region() {
     let system = System::new(Policy::Rwx, 4096);
     let code = system.runtime.alloc_exec(SIZE).unwrap() as i64;
-    let order = std::sync::Mutex::new(Vec::new());
-    let rounds = if cfg!(miri) { 50 } else { 5000 };
-    // Time enough for a thread that doesn't wait. One that does is never early, however slow the machine.
-    let pass_time = || (0..rounds).for_each(|_| thread::yield_now());
+    let order = Mutex::new(Vec::new());
+    // Until so many threads wait, or one did not have to.
+    let until_waiting = |threads: usize| {
+        while system.fake.threads_that_waited() < threads && order.lock().unwrap().is_empty() {
+            thread::yield_now();
+        }
+    };
     thread::scope(|scope| {
         let flush = || system.runtime.flush_icache(code, SIZE).unwrap();
         during(&system, Call::FlushIcache, flush, || {
@@ -228,12 +231,12 @@ fn nobody_overtakes_whoever_waits_for_a_region() {
                 system.runtime.set_protection(code, 1, Protection::READ).unwrap();
                 order.lock().unwrap().push("exclusive");
             });
-            pass_time();
+            until_waiting(1);
             scope.spawn(|| {
                 system.runtime.lock(code, 1).unwrap();
                 order.lock().unwrap().push("shared");
             });
-            pass_time();
+            until_waiting(2);
             assert!(order.lock().unwrap().is_empty(), "both wait for the flush, and for each other");
         });
     });

@@ -424,6 +424,7 @@ unsafe impl Platform for FakePlatform {
     }
 
     fn wait(self, word: &AtomicU32, value: u32) -> Turn {
+        self.lock().waited.insert(std::thread::current().id());
         // A moment is enough: nobody is left asleep, whoever forgets to wake him.
         if word.load(Ordering::SeqCst) == value {
             std::thread::yield_now();

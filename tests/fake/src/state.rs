@@ -6,7 +6,7 @@ use crate::faults::Faults;
 use crate::files::{File, Files};
 use crate::memory::{Kind, Live, Space};
 use execmem_core::{Error, Protection};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) requests: Vec<Request>,
     pub(crate) text: Vec<u8>,
     pub(crate) last_errors: HashMap<ThreadId, i32>,
+    pub(crate) waited: HashSet<ThreadId>,
     pub(crate) elsewhere: usize,
     observer: Option<Observer>,
 }
@@ -101,6 +102,7 @@ impl Fake {
             requests: Vec::new(),
             text: Vec::new(),
             last_errors: HashMap::new(),
+            waited: HashSet::new(),
             elsewhere: 0,
             observer: None,
         };
@@ -334,6 +336,11 @@ impl FakePlatform {
     /// Flushes of the instruction cache since the last time.
     pub fn take_flushes(self) -> Vec<Flush> {
         std::mem::take(&mut self.lock().flushes)
+    }
+
+    /// How many threads have waited for another one so far.
+    pub fn threads_that_waited(self) -> usize {
+        self.lock().waited.len()
     }
 
     /// Requests since the last time.
