@@ -56,7 +56,7 @@ fn foreign(machine: &Machine) -> Result<(), String> {
     host::protect(place + 2 * 16384..place + 3 * 16384, 5).map_err(|number| number.to_string())?;
     check_eq!(protection(place), 3);
     check_eq!(protection(place + 16384), -1);
-    check_eq!(library.call("rt_last_error", &[]), RT_ERROR_NOT_FOUND.into());
+    check_eq!(library.call("rt_last_error", &[]), RT_ERROR_NONE.into());
     check_eq!(protection(place + 2 * 16384), 5);
     check_eq!(library.call("rt_is_executable", &[place as i64 + 2 * 16384]), 1);
     check_eq!(protection(library.address("rt_get_protection")?), 5);
