@@ -9,8 +9,9 @@
 
 use crate::RUNTIME;
 use crate::errno::{self, preserved};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use execmem_core::platform::Turn;
+use execmem_core::runtime::Forking;
 
 /// Runs when the library is loaded, before the program's own code.
 #[used]
@@ -26,11 +27,7 @@ pub(crate) extern "C" fn watch() {
     }
 }
 
-/// The thread that holds all locks for a fork, told apart by its place for `errno`, which its copy in the child has
-/// too; 0: none.
-static FORKING: AtomicUsize = AtomicUsize::new(0);
-/// The process that it is in, before the fork.
-static PROCESS: AtomicI32 = AtomicI32::new(0);
+static FORKING: Forking = Forking::new();
 
 fn process() -> i32 {
     // SAFETY: asks for a number.
@@ -38,35 +35,23 @@ fn process() -> i32 {
 }
 
 extern "C" fn prepare() {
-    preserved(|| RUNTIME.before_fork());
-    PROCESS.store(process(), Ordering::Relaxed);
-    FORKING.store(errno::place(), Ordering::Release);
+    preserved(|| FORKING.before(&RUNTIME, errno::place(), process()));
 }
 
 extern "C" fn parent() {
-    if FORKING.swap(0, Ordering::AcqRel) != 0 {
-        // SAFETY: `prepare` ran in this thread, which is not in a child.
-        preserved(|| unsafe { RUNTIME.after_fork_in_parent() });
-    }
+    // SAFETY: the C library calls it in the thread that forked, after `prepare`.
+    preserved(|| unsafe { FORKING.in_parent(&RUNTIME) });
 }
 
-/// Also called by whoever finds out first that this is a child.
 extern "C" fn child() {
-    if FORKING.swap(0, Ordering::AcqRel) != 0 {
-        // SAFETY: `prepare` ran in the thread that this one is the copy of, and a child has one thread.
-        preserved(|| unsafe { RUNTIME.after_fork_in_child() });
-    }
+    // SAFETY: the C library calls it in the copy of the thread that forked, after `prepare`.
+    preserved(|| unsafe { FORKING.in_child(&RUNTIME) });
 }
 
-/// Sleeps while a word has a value. The thread that forks waits for nobody: another handler of its fork is asking.
-/// In the parent it goes on under its own locks; in the child it does first what our handler would do later.
+/// Sleeps while a word has a value. The thread that forks waits for nobody.
 pub(crate) fn wait(word: &AtomicU32, value: u32) -> Turn {
-    if FORKING.load(Ordering::Acquire) == errno::place() {
-        if process() == PROCESS.load(Ordering::Relaxed) {
-            return Turn::HeldForFork;
-        }
-        child();
-        return Turn::Again;
+    if let Some(turn) = FORKING.turn(&RUNTIME, errno::place(), process) {
+        return turn;
     }
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: reads the word, and sleeps at most; what ends the sleep doesn't matter.

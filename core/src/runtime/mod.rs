@@ -8,10 +8,12 @@ mod copies;
 mod exec_memory;
 mod files;
 mod fork;
+mod forking;
 mod freed_code;
 mod protect;
 
 pub use files::MapRequest;
+pub use forking::Forking;
 
 use crate::code_heap::Heaps;
 use crate::error::Error;

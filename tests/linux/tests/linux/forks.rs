@@ -381,18 +381,23 @@ fn busy() -> Outcome {
     Outcome::Passed
 }
 
-/// A function that handlers rewrite.
+/// A function that handlers rewrite on both sides, and one, in a chunk of its own, that no child's does.
 static KEPT: AtomicI64 = AtomicI64::new(0);
+static PARENTS: AtomicI64 = AtomicI64::new(0);
 static HANDLED: AtomicI32 = AtomicI32::new(0);
 
 fn handlers() -> Outcome {
     assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
     KEPT.store(function(50), Ordering::Relaxed);
+    PARENTS.store(rt_code_alloc(100_000), Ordering::Relaxed);
     with_handlers(|moment| {
         let kept = KEPT.load(Ordering::Relaxed);
         work(moment as usize);
         if moment != 0 {
             rewrite(kept, 60 + moment as u8);
+        }
+        if moment != 2 {
+            rewrite(PARENTS.load(Ordering::Relaxed), 70 + moment as u8);
         }
         HANDLED.fetch_or(1 << moment, Ordering::Relaxed);
     });
