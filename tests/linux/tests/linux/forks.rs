@@ -406,12 +406,16 @@ fn handlers() -> Outcome {
         |number| work(10 + number),
         || {
             for _ in 0..rounds(100) {
-                let kept = KEPT.load(Ordering::Relaxed);
-                expect_success(fork(|| {
-                    assert_eq!(call(kept, &[]), 62);
+                let [kept, parents] = [&KEPT, &PARENTS].map(|function| function.load(Ordering::Relaxed));
+                let (mut forked, mut say) = std::io::pipe().expect("a pipe");
+                let child = fork(|| {
+                    forked.read_exact(&mut [0]).unwrap();
+                    assert_eq!([call(kept, &[]), call(parents, &[])], [62, 70]);
                     work(20);
-                }));
-                assert_eq!(call(kept, &[]), 61);
+                });
+                say.write_all(b".").unwrap();
+                expect_success(child);
+                assert_eq!([call(kept, &[]), call(parents, &[])], [61, 71]);
             }
         },
     );
