@@ -18,33 +18,36 @@ use core::ptr;
 use core::sync::atomic::Ordering;
 
 impl<P: Platform> Runtime<P> {
-    /// The count of forks, those of this process's ancestors included: it is even but for the time around one.
+    /// The epoch of memory that is this process's alone now.
+    ///
+    /// The count is even, but for the time around a fork, which it counts twice. Whether the fork has happened can't be
+    /// seen in between, so that nothing stays anybody's own then: each write makes another copy.
     pub(crate) fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Acquire)
+        self.epoch.load(Ordering::Acquire) & !1
     }
 
-    /// Whether another process may see what is written to dual memory that was this one's alone at `epoch`.
+    /// Whether another process may see what is written to dual memory of this epoch.
     pub(crate) fn is_in_common(&self, epoch: u32) -> bool {
-        epoch.wrapping_sub(self.epoch()).cast_signed() < 0
+        epoch.wrapping_sub(self.epoch.load(Ordering::Acquire)).cast_signed() < 0
     }
 
-    /// Claims a region to write to it, or to make it writable: what it had in common with another process is its
-    /// own then.
+    /// Claims a region to write to it, or to make it writable. What it had in common with another process is its own
+    /// then; for that the claim becomes exclusive.
     pub(super) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>, Error> {
-        loop {
-            let claim = self.registry.claim(wanted, access, self.platform)?;
-            self.check_not_lost(claim.region())?;
-            let region = claim.region();
-            if !region.has_several_views() || !self.is_in_common(region.epoch) {
-                return Ok(claim);
-            }
-            if access == Access::Exclusive {
-                return self.separate_claimed(claim);
-            }
-            drop(claim);
-            // The next fork may come at any moment, so the region is looked at again.
-            drop(self.claim_to_write(wanted, Access::Exclusive)?);
+        let claim = self.registry.claim(wanted, access, self.platform)?;
+        self.check_not_lost(claim.region())?;
+        if !self.has_in_common(claim.region()) {
+            return Ok(claim);
         }
+        if access == Access::Exclusive {
+            return self.separate_claimed(claim);
+        }
+        drop(claim);
+        self.claim_to_write(wanted, Access::Exclusive)
+    }
+
+    fn has_in_common(&self, region: &Region) -> bool {
+        region.has_several_views() && self.is_in_common(region.epoch)
     }
 
     /// Refuses access to memory that this process has in common with another one and could not copy at the fork.

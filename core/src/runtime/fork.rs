@@ -30,12 +30,12 @@ impl<P: Platform> Runtime<P> {
     /// Takes all locks, so that no record is in the middle of a change, and copies what can't wait.
     ///
     /// Handlers of the program's own may write in this thread until the process has forked, and on both sides before
-    /// ours run: so the count of forks goes on twice, now and then, and what they write to in between is copied again.
+    /// ours run: see [`epoch`](Self::epoch).
     pub fn before_fork(&self) {
         self.values.lock_for_fork();
         self.heaps.lock_for_fork(self.platform);
         self.registry.lock_for_fork(self.platform);
-        let own = self.epoch.fetch_add(1, Ordering::AcqRel);
+        let own = self.epoch.fetch_or(1, Ordering::AcqRel);
         // SAFETY: this thread has taken the lock just now.
         let mut frozen = unsafe { self.registry.frozen() };
         for index in frozen.indexes() {
@@ -46,7 +46,7 @@ impl<P: Platform> Runtime<P> {
             };
             if self.heaps.epoch_of(&region).unwrap_or(region.epoch) == own {
                 // The child will have a copy, or no access.
-                self.record_epoch(&mut frozen, index, &region, own.wrapping_add(2));
+                self.record_epoch(&mut frozen, index, &region, next_epoch(own));
             }
             let Ok(views) = self.copy_used(&region) else { continue };
             let length = region.pages(self.page_size()).length();
@@ -61,7 +61,7 @@ impl<P: Platform> Runtime<P> {
     /// # Safety
     /// This thread called [`before_fork`](Self::before_fork), and did not fork or is the parent.
     pub unsafe fn after_fork_in_parent(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.epoch.store(next_epoch(self.epoch.load(Ordering::Relaxed)), Ordering::Release);
         // SAFETY: the locks are held since `before_fork`; what they guard is not in use any more.
         unsafe {
             self.drop_copies(&mut self.registry.frozen());
@@ -75,7 +75,7 @@ impl<P: Platform> Runtime<P> {
     /// This thread is the copy, in a forked child, of one that called [`before_fork`](Self::before_fork). No other
     /// thread of the child uses this runtime yet.
     pub unsafe fn after_fork_in_child(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.epoch.store(next_epoch(self.epoch.load(Ordering::Relaxed)), Ordering::Release);
         // SAFETY: the locks are held since `before_fork`.
         let mut frozen = unsafe { self.registry.frozen() };
         let mut has_lost_code = false;
@@ -229,4 +229,9 @@ impl<P: Platform> Runtime<P> {
         }
         views.address == pages.start()
     }
+}
+
+/// The epoch after the fork that this one is before, or in the middle of.
+fn next_epoch(epoch: u32) -> u32 {
+    (epoch | 1).wrapping_add(1)
 }
