@@ -56,6 +56,8 @@ pub struct BareMetal;
 // SAFETY: frames are given to one mapping at a time, zeroed or with a file's bytes; the page tables do what
 // `PageTables` demands of them; the page size is a constant.
 unsafe impl Platform for BareMetal {
+    const CAN_FORK: bool = false;
+
     fn page_size(self) -> usize {
         PAGE_SIZE
     }

@@ -50,8 +50,9 @@ type Cores = [u64; 128];
 /// comes back on the core that it was asked for; a core that goes offline meanwhile runs nobody.
 ///
 /// A visit waits for its turn on the core: some microseconds on an idle one, a time slice on a busy one (two busy
-/// cores: 1.6 ms where `membarrier` took 1.6 us), and as long as real-time threads there leave no time to others. A core that this thread may not visit (EINVAL) is
-/// offline, or outside of the process's cpuset; threads in a threaded cgroup with other cores are not reached.
+/// cores: 1.6 ms where `membarrier` took 1.6 us), and as long as real-time threads there leave no time to others. A
+/// core that this thread may not visit (EINVAL) is offline, or outside of the process's cpuset; threads in a threaded
+/// cgroup with other cores are not reached.
 fn by_visits() -> Result<(), Error> {
     let mut own: Cores = [0; 128];
     let set = own.as_mut_ptr();
@@ -97,20 +98,19 @@ fn serialize() {
     };
 }
 
-/// Whether the C library knows of no thread but this one: `__libc_single_threaded` of glibc (2.32, see
-/// sys/single_threaded.h). Looked up by name, since other C libraries have no such variable.
+/// `__libc_single_threaded` of glibc (2.32, see sys/single_threaded.h), if the C library has such a variable.
+static SINGLE_THREADED: AtomicPtr<libc::c_char> = AtomicPtr::new(ptr::null_mut());
+
+/// Looks the variable up: when the library is loaded, since the loader takes locks of its own for that.
+pub(crate) fn find_variable() {
+    // SAFETY: the name is a C string.
+    let variable = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()) };
+    SINGLE_THREADED.store(variable.cast(), Ordering::Relaxed);
+}
+
+/// Whether the C library knows of no thread but this one. It doesn't know of those that a raw `clone` makes.
 pub(crate) fn is_single_threaded() -> bool {
-    static VARIABLE: AtomicPtr<libc::c_char> = AtomicPtr::new(ptr::null_mut());
-    static MISSING: libc::c_char = 0;
-    let mut variable = VARIABLE.load(Ordering::Relaxed);
-    if variable.is_null() {
-        // SAFETY: the name is a C string.
-        variable = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()) }.cast();
-        if variable.is_null() {
-            variable = (&raw const MISSING).cast_mut();
-        }
-        VARIABLE.store(variable, Ordering::Relaxed);
-    }
-    // SAFETY: the C library's variable, or ours. It changes only when this thread starts the first other one.
-    unsafe { variable.read_volatile() != 0 }
+    let variable = SINGLE_THREADED.load(Ordering::Relaxed);
+    // SAFETY: null, or the C library's variable. It changes only when this thread starts the first other one.
+    !variable.is_null() && unsafe { variable.read_volatile() != 0 }
 }

@@ -9,9 +9,10 @@
 
 use crate::RUNTIME;
 use crate::errno::{self, preserved};
+use crate::{cores, mappings};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use execmem_core::platform::Turn;
-use execmem_core::runtime::Forking;
+use execmem_core::runtime::AtFork;
 
 /// Runs when the library is loaded, before the program's own code.
 #[used]
@@ -22,12 +23,13 @@ static WATCH: extern "C" fn() = watch;
 pub(crate) extern "C" fn watch() {
     static WATCHED: AtomicBool = AtomicBool::new(false);
     if !WATCHED.load(Ordering::Relaxed) && !WATCHED.swap(true, Ordering::Relaxed) {
+        cores::find_variable();
         // SAFETY: the functions fit. Without memory for it, forks go unnoticed: the child shares dual memory.
         unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     }
 }
 
-static FORKING: Forking = Forking::new();
+static AT_FORK: AtFork = AtFork::new();
 
 fn process() -> i32 {
     // SAFETY: asks for a number.
@@ -35,22 +37,25 @@ fn process() -> i32 {
 }
 
 extern "C" fn prepare() {
-    preserved(|| FORKING.before(&RUNTIME, errno::place(), process()));
+    // SAFETY: the place is this thread's own, and its copy's; the C library forks next.
+    preserved(|| unsafe { AT_FORK.before(&RUNTIME, errno::place(), process()) });
 }
 
 extern "C" fn parent() {
     // SAFETY: the C library calls it in the thread that forked, after `prepare`.
-    preserved(|| unsafe { FORKING.in_parent(&RUNTIME) });
+    preserved(|| unsafe { AT_FORK.in_parent(&RUNTIME) });
 }
 
 extern "C" fn child() {
+    mappings::forget_parent();
     // SAFETY: the C library calls it in the copy of the thread that forked, after `prepare`.
-    preserved(|| unsafe { FORKING.in_child(&RUNTIME) });
+    preserved(|| unsafe { AT_FORK.in_child(&RUNTIME) });
 }
 
 /// Sleeps while a word has a value. The thread that forks waits for nobody.
 pub(crate) fn wait(word: &AtomicU32, value: u32) -> Turn {
-    if let Some(turn) = FORKING.turn(&RUNTIME, errno::place(), process) {
+    // SAFETY: the numbers are as in `prepare`.
+    if let Some(turn) = unsafe { AT_FORK.turn(&RUNTIME, errno::place(), process) } {
         return turn;
     }
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;

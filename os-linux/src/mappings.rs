@@ -129,6 +129,11 @@ fn maps_file() -> Result<MapsFile, QueryRefused> {
     }
 }
 
+/// In a forked child: the file is its parent's, whose process may have had the same number (in another namespace).
+pub(crate) fn forget_parent() {
+    MAPS_FILE.store(0, Ordering::Release);
+}
+
 fn forget_maps_file(file: c_int) {
     let known = MAPS_FILE.load(Ordering::Acquire);
     if known as c_int == file {

@@ -13,7 +13,7 @@ use crate::errno::{self, preserved};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use execmem_core::platform::Turn;
-use execmem_core::runtime::Forking;
+use execmem_core::runtime::AtFork;
 
 /// Runs when the library is loaded, before the program's own code.
 #[used]
@@ -29,7 +29,7 @@ pub(crate) extern "C" fn watch() {
     }
 }
 
-static FORKING: Forking = Forking::new();
+static AT_FORK: AtFork = AtFork::new();
 
 fn process() -> i32 {
     // SAFETY: asks for a number.
@@ -37,17 +37,18 @@ fn process() -> i32 {
 }
 
 extern "C" fn prepare() {
-    preserved(|| FORKING.before(&RUNTIME, errno::place(), process()));
+    // SAFETY: the place is this thread's own, and its copy's; the C library forks next.
+    preserved(|| unsafe { AT_FORK.before(&RUNTIME, errno::place(), process()) });
 }
 
 extern "C" fn parent() {
     // SAFETY: the C library calls it in the thread that forked, after `prepare`.
-    preserved(|| unsafe { FORKING.in_parent(&RUNTIME) });
+    preserved(|| unsafe { AT_FORK.in_parent(&RUNTIME) });
 }
 
 extern "C" fn child() {
     // SAFETY: the C library calls it in the copy of the thread that forked, after `prepare`.
-    preserved(|| unsafe { FORKING.in_child(&RUNTIME) });
+    preserved(|| unsafe { AT_FORK.in_child(&RUNTIME) });
 }
 
 /// So long a thread sleeps before it looks again: Darwin's calls that wait for a word are not public before macOS 14.4.
@@ -55,7 +56,8 @@ const NAP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
 
 /// Sleeps a moment if a word has a value. The thread that forks waits for nobody.
 pub(crate) fn wait(word: &AtomicU32, value: u32) -> Turn {
-    if let Some(turn) = FORKING.turn(&RUNTIME, errno::place(), process) {
+    // SAFETY: the numbers are as in `prepare`.
+    if let Some(turn) = unsafe { AT_FORK.turn(&RUNTIME, errno::place(), process) } {
         return turn;
     }
     if word.load(Ordering::Acquire) == value {

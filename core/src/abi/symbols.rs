@@ -31,7 +31,8 @@ macro_rules! for_each_symbol {
         /// Writes changes in the pages that the range touches back to the file, and waits for it unless
         /// `is_async`.
         fn rt_msync(address: i64, size: i64, is_async: bool) -> bool, else false;
-        /// Keeps the pages that the range touches in memory.
+        /// Keeps the pages that the range touches in memory. After a fork the first write to memory with two views
+        /// (policy `dual`) replaces its pages, which are not locked then.
         fn rt_mlock(address: i64, size: i64) -> bool, else false;
         /// No longer keeps the pages that the range touches in memory.
         fn rt_munlock(address: i64, size: i64) -> bool, else false;
@@ -98,7 +99,8 @@ macro_rules! for_each_symbol {
         /// As `rt_write_exec_memory`, with `length` bytes at `src`.
         fn rt_write_exec_bytes(address: i64, src: *const u8, length: i64, offset: i64) -> i64, else -1;
         /// Copies `length` bytes at `address + offset`, inside one live region, to `dst`. The number of bytes;
-        /// -1 on failure.
+        /// -1 on failure. A failure in the middle, of a file that is cut off or a region that is freed meanwhile, may
+        /// leave the first bytes at `dst`.
         fn rt_mmap_read_into(address: i64, offset: i64, dst: *mut u8, length: i64) -> i64, else -1;
 
         /// The version of this interface: 1.
@@ -142,7 +144,8 @@ macro_rules! for_each_symbol {
         /// `address`, or nothing. The number of bytes; -1 on failure.
         fn rt_code_write(address: i64, src: *const u8, length: i64, offset: i64) -> i64, else -1;
         /// Where the byte at an address of a live block, and the rest of the block behind it, can be written
-        /// directly; 0 unless the heap's memory has two views.
+        /// directly; 0 unless the heap's memory has two views. A chunk whose view was handed out is copied whenever the
+        /// process forks.
         fn rt_code_write_view(address: i64) -> i64, else 0;
         /// After it any core may execute the bytes, which lie in one live block; also where other code was
         /// executed before.

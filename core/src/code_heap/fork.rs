@@ -1,4 +1,4 @@
-//! Around a fork, no thread is inside a heap: a child gets whole records.
+//! Around a fork, no thread holds a heap's lock: a child gets whole records.
 
 use super::Heaps;
 use super::chunk::Chunk;
@@ -57,7 +57,7 @@ impl Heaps {
 
     /// In a child, which has none of the pages behind a write switch: heaps of such pages start anew, with no
     /// block and no chunk. Their regions are the registry's to revise. No other thread runs.
-    pub(crate) fn forget_lost_chunks(&self, platform: impl Platform) {
+    pub(crate) fn forget_absent_chunks(&self, platform: impl Platform) {
         for heap in self.all().filter(|heap| heap.policy() == Some(Policy::Jit)) {
             self.end_all(heap, platform);
             self.forget_retired(heap, platform);

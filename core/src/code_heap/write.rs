@@ -74,6 +74,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// behind it: a store there costs no call. *Unsupported* unless the heap's policy is `dual`.
     pub fn write_view(&self, address: i64) -> Result<usize, Error> {
         self.with_block(address, |chunk, block| {
+            self.runtime.check_not_forking()?;
             let view = self.view_to_write(chunk, address as usize)?.ok_or(Error::Unsupported)?;
             self.populate(chunk, chunk.whole_of(block))?;
             set(chunk.tables.marks, chunk.granule_of(block.address));
@@ -156,15 +157,16 @@ impl<P: Platform> CodeHeap<'_, P> {
         if self.policy()? == Policy::Toggle {
             return Err(Error::Unsupported);
         }
-        let before = self.exchange(span, word)?;
+        let before = self.exchange(span, None, word)?;
         let published = self.make_coherent(span).and_then(|was_executed| self.synchronize(was_executed));
         published.inspect_err(|_| {
-            let _ = self.exchange(span, before).and_then(|_| self.make_coherent(span));
+            // Unless somebody else's word is there by now.
+            let _ = self.exchange(span, Some(word), before).and_then(|_| self.make_coherent(span));
         })
     }
 
-    /// Stores a word in a block. The one that was there.
-    fn exchange(&self, span: Span, word: u64) -> Result<u64, Error> {
+    /// Stores a word in a block, if the one that is `expected` is there. The one that was there.
+    fn exchange(&self, span: Span, expected: Option<u64>, word: u64) -> Result<u64, Error> {
         self.with_block(span.start() as i64, |chunk, block| {
             check_inside(block, span)?;
             let mut before = 0;
@@ -172,7 +174,13 @@ impl<P: Platform> CodeHeap<'_, P> {
                 let target = ptr::with_exposed_provenance_mut(target);
                 // SAFETY: `store` gives an address where the word can be written; it is as aligned as the
                 // span, since views differ by whole pages.
-                before = unsafe { AtomicU64::from_ptr(target) }.swap(word, Ordering::AcqRel);
+                let place = unsafe { AtomicU64::from_ptr(target) };
+                before = match expected {
+                    None => place.swap(word, Ordering::AcqRel),
+                    Some(expected) => place
+                        .compare_exchange(expected, word, Ordering::AcqRel, Ordering::Acquire)
+                        .unwrap_or_else(|found| found),
+                };
             })?;
             Ok(before)
         })
@@ -256,6 +264,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             Policy::Dual => {
                 let view = self.view_to_write(chunk, span.start())?.ok_or(Error::WrongProtection)?;
                 self.populate(chunk, whole)?;
+                self.runtime.write_for_child(span.start(), span.length(), write)?;
                 write(view);
             }
             Policy::Jit => self.runtime.platform.with_jit_writes(&mut || write(span.start())),

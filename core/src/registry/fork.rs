@@ -9,11 +9,14 @@ use crate::protection::Protection;
 use crate::span::Span;
 use core::ops::Range;
 
-/// A copy of a region's memory that was mapped before a fork, for the child.
+/// That a region's memory was copied before a fork, for the child.
 #[derive(Clone, Copy)]
-pub(crate) struct Copied {
-    pub(crate) region: Index,
-    pub(crate) views: Views,
+pub(crate) struct Note {
+    region: Index,
+    /// Of the region's record: its number may be another region's by now.
+    generation: u32,
+    /// `None`: there was no memory for a copy.
+    pub(crate) views: Option<Views>,
     pub(crate) length: usize,
 }
 
@@ -33,11 +36,32 @@ impl Registry {
         Frozen { registry: self, records: unsafe { self.records.held_for_fork() } }
     }
 
+    /// Whether this thread holds the lock for a fork, and a handler of the program's own is calling. Waits while another
+    /// thread does.
+    pub(crate) fn is_held_for_fork(&self, platform: impl Platform) -> bool {
+        self.records(platform).is_for_fork()
+    }
+
+    /// The copy for a child of the region that has this page, in the thread that forks.
+    pub(crate) fn copy_for_child(&self, page: Page, platform: impl Platform) -> Option<Views> {
+        let records = self.records(platform);
+        let of_region = |note: &&Note| note.region == page.region && records.is_current(note);
+        let notes = records.notes.indexes().filter_map(|index| records.notes.get(index));
+        notes.filter(of_region).find_map(|note| note.views)
+    }
+
     /// # Safety
     /// As for [`frozen`](Self::frozen).
     pub(crate) unsafe fn unlock_after_fork(&self, platform: impl Platform) {
         // SAFETY: the caller says that the lock is its own.
         unsafe { self.records.unlock_after_fork(platform) };
+    }
+}
+
+impl Records {
+    /// Whether the region of a note is live still.
+    fn is_current(&self, note: &Note) -> bool {
+        self.regions.generation(note.region) == Some(note.generation)
     }
 }
 
@@ -66,9 +90,9 @@ impl Frozen<'_> {
         self.records.regions.get(index).is_some_and(|record| record.usage.is_exclusive())
     }
 
-    /// Whether the region was being unmapped: its pages may be gone, and others there.
-    pub(crate) fn is_being_unmapped(&self, region: &Region) -> bool {
-        self.registry.pages.get(region.base).is_none()
+    /// Whether the region was being unmapped: its pages may be gone, and others there, of another region too.
+    pub(crate) fn is_being_unmapped(&self, index: Index, region: &Region) -> bool {
+        self.registry.pages.get(region.base).is_none_or(|page| page.region != index)
     }
 
     pub(crate) fn set_epoch(&mut self, index: Index, epoch: u32) {
@@ -77,33 +101,47 @@ impl Frozen<'_> {
         }
     }
 
-    /// Notes a copy. Without memory for the note there is none.
-    pub(crate) fn note_copy(&mut self, copy: Copied, platform: impl Platform) -> bool {
-        self.records.copies.insert(copy, &mut self.records.pool, platform).is_ok()
+    /// Notes what became of copying a region. Whether there was memory for the note.
+    pub(crate) fn note(
+        &mut self,
+        region: Index,
+        views: Option<Views>,
+        length: usize,
+        platform: impl Platform,
+    ) -> bool {
+        let Records { regions, notes, pool, .. } = &mut *self.records;
+        let Some(generation) = regions.generation(region) else { return false };
+        notes.insert(Note { region, generation, views, length }, pool, platform).is_ok()
     }
 
-    /// Takes the copy for a region from the notes.
-    pub(crate) fn take_copy_for(&mut self, region: Index) -> Option<Copied> {
-        self.take_copy_if(|copy| copy.region == region)
+    /// Whether anything was noted of a region.
+    pub(crate) fn has_note(&self, region: Index) -> bool {
+        let notes = &self.records.notes;
+        notes.indexes().filter_map(|index| notes.get(index)).any(|note| note.region == region)
     }
 
-    /// Takes any copy from the notes.
-    pub(crate) fn take_copy(&mut self) -> Option<Copied> {
-        self.take_copy_if(|_| true)
+    /// Takes all notes, each with its region if that is live still.
+    pub(crate) fn take_notes(&mut self, mut each: impl FnMut(&mut Self, Note, Option<Index>)) {
+        for number in self.records.notes.indexes() {
+            if let Some(note) = self.records.notes.remove(number) {
+                let region = self.records.is_current(&note).then_some(note.region);
+                each(self, note, region);
+            }
+        }
     }
 
-    fn take_copy_if(&mut self, is_it: impl Fn(&Copied) -> bool) -> Option<Copied> {
-        let copies = &mut self.records.copies;
-        let index = copies.indexes().find(|index| copies.get(*index).is_some_and(&is_it))?;
-        copies.remove(index)
-    }
-
-    /// Records that no access is left to these pages. With their contents gone, lookups there no longer lead to
-    /// a heap's chunk.
-    pub(crate) fn record_lost(&mut self, pages: Span, has_contents: bool) {
+    /// Records that no access is left to these pages.
+    pub(crate) fn record_no_access(&mut self, pages: Span) {
         for (run, page) in self.registry.pages.runs(pages.range()) {
-            let chunk = if has_contents { page.chunk } else { 0 };
-            self.registry.pages.fill(run, Page { protection: Protection::NONE, chunk, ..page });
+            self.registry.pages.fill(run, Page { protection: Protection::NONE, ..page });
+        }
+    }
+
+    /// Records that these pages are not in this process, but that their place is kept: lookups there no longer lead to
+    /// a heap's chunk.
+    pub(crate) fn record_absent(&mut self, pages: Span) {
+        for (run, page) in self.registry.pages.runs(pages.range()) {
+            self.registry.pages.fill(run, Page { protection: Protection::NONE, chunk: 0, ..page });
         }
     }
 

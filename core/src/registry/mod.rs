@@ -10,7 +10,8 @@ mod page_map;
 mod region;
 
 pub use claim::{Access, Claim};
-pub(crate) use fork::{Copied, Frozen};
+pub(crate) use fork::Frozen;
+use fork::Note;
 pub use page_map::Page;
 pub use region::{Kind, Region};
 
@@ -86,8 +87,8 @@ struct Records {
     pool: Pool,
     /// Threads that wait for a claim.
     waiters: usize,
-    /// Around a fork: the copies for the child.
-    copies: Slots<Copied>,
+    /// Around a fork: what was copied for the child.
+    notes: Slots<Note>,
 }
 
 /// A live region, and who uses it.
@@ -111,7 +112,7 @@ impl Registry {
                 regions: Slots::new(),
                 pool: Pool::new(),
                 waiters: 0,
-                copies: Slots::new(),
+                notes: Slots::new(),
             }),
             changes: Changes::new(),
         }

@@ -60,7 +60,11 @@ impl<P: Platform> Runtime<P> {
         let copy_to = |target: usize| unsafe {
             ptr::copy(source, ptr::with_exposed_provenance_mut(target), span.length());
         };
-        match self.way_to_write(&claim, span)? {
+        let way = self.way_to_write(&claim, span)?;
+        if region.has_several_views() {
+            self.write_for_child(span.start(), span.length(), &mut |target| copy_to(target))?;
+        }
+        match way {
             Way::Directly if region.kind == Kind::File => {
                 self.check_presence(span, true)?;
                 // SAFETY: `source` by the caller; the destination is writable and stays mapped while it is claimed.

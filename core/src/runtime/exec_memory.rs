@@ -41,6 +41,7 @@ impl<P: Platform> Runtime<P> {
         let size = self.allocation_size(size)?;
         let policy = self.policy.fix(self.platform)?;
         let region = if policy == Policy::Dual && !self.policy.can_add_exec(self.platform)? {
+            self.check_not_forking()?;
             // The caller gets the writable view; the executable one is kept for later.
             let views = self.map(size, Memory::Dual)?;
             let epoch = self.epoch();

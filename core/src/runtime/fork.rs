@@ -4,7 +4,7 @@
 //! regions, not for a copy. The order is that of [`Runtime::before_fork`]; a shard's lock and then the registry's
 //! are the only two that other threads ever hold together.
 //!
-//! Dual memory stays in common until somebody writes to it ([`copies`](super::copies)), but for what may be written
+//! Dual memory stays in common until somebody writes to it ([`separation`](super::separation)), but for what may be written
 //! at this very moment without asking: pages that callers can store to, views that were handed out, and
 //! regions that an operation is using. Of those the parent maps a copy before the fork, which the child puts behind its
 //! views. Where there was no memory for it the child's region loses all access: code that fails to run is better
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::memory::Index;
 use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
-use crate::registry::{Copied, Frozen, Region};
+use crate::registry::{Frozen, Region};
 use crate::report::Totals;
 use crate::span::Span;
 use core::ops::ControlFlow;
@@ -39,19 +39,19 @@ impl<P: Platform> Runtime<P> {
         // SAFETY: this thread has taken the lock just now.
         let mut frozen = unsafe { self.registry.frozen() };
         for index in frozen.indexes() {
-            let Some(region) =
-                frozen.region(index).filter(|region| self.can_not_wait(&frozen, index, region))
-            else {
+            let Some(region) = frozen.region(index) else { continue };
+            if !self.may_be_stored_to(&frozen, index, &region) {
                 continue;
-            };
+            }
             if self.heaps.epoch_of(&region).unwrap_or(region.epoch) == own {
                 // The child will have a copy, or no access.
                 self.record_epoch(&mut frozen, index, &region, next_epoch(own));
             }
-            let Ok(views) = self.copy_used(&region) else { continue };
             let length = region.pages(self.page_size()).length();
-            if !frozen.note_copy(Copied { region: index, views, length }, self.platform) {
-                self.unmap_views(views, length);
+            let views = self.copy_used(&region).ok();
+            if !frozen.note(index, views, length, self.platform) {
+                views.into_iter().for_each(|views| self.unmap_views(views, length));
+                self.has_missing_notes.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -64,9 +64,12 @@ impl<P: Platform> Runtime<P> {
         self.epoch.store(next_epoch(self.epoch.load(Ordering::Relaxed)), Ordering::Release);
         // SAFETY: the locks are held since `before_fork`; what they guard is not in use any more.
         unsafe {
-            self.drop_copies(&mut self.registry.frozen());
+            self.registry.frozen().take_notes(|_, note, _| {
+                note.views.into_iter().for_each(|views| self.unmap_views(views, note.length));
+            });
             self.unlock_after_fork();
         }
+        self.has_missing_notes.store(false, Ordering::Relaxed);
     }
 
     /// Makes a child's records say what it has, and gives it memory of its own where that can't wait.
@@ -78,26 +81,38 @@ impl<P: Platform> Runtime<P> {
         self.epoch.store(next_epoch(self.epoch.load(Ordering::Relaxed)), Ordering::Release);
         // SAFETY: the locks are held since `before_fork`.
         let mut frozen = unsafe { self.registry.frozen() };
-        let mut has_lost_code = false;
+        let has_missing_notes = self.has_missing_notes.swap(false, Ordering::Relaxed);
+        let mut has_absent_code = false;
         for index in frozen.indexes() {
             let Some(region) = frozen.region(index) else { continue };
-            if frozen.is_being_unmapped(&region) {
+            if frozen.is_being_unmapped(index, &region) {
                 frozen.forget(index, self.page_size());
             } else if self.has_write_switch(&region) {
-                has_lost_code |= self.revise_code_behind_switch(&mut frozen, index, &region);
-            } else if self.can_not_wait(&frozen, index, &region) {
-                self.take_over_copy(&mut frozen, index, &region);
-            } else if frozen.is_in_exclusive_use(index) {
-                self.restore_protection(&mut frozen, &region);
+                has_absent_code |= self.revise_code_behind_switch(&mut frozen, index, &region);
+            } else if !region.has_several_views() {
+                if frozen.is_in_exclusive_use(index) {
+                    self.restore_protection(&mut frozen, &region);
+                }
+            } else if has_missing_notes
+                && !frozen.has_note(index)
+                && self.may_be_stored_to(&frozen, index, &region)
+            {
+                self.withdraw_access(&mut frozen, &region);
             }
         }
-        self.drop_copies(&mut frozen);
+        frozen.take_notes(|frozen, note, index| {
+            match (index.and_then(|index| Some((index, frozen.region(index)?))), note.views) {
+                (Some((index, region)), Some(views)) => self.take_over(frozen, index, &region, views),
+                (Some((_, region)), None) => self.withdraw_access(frozen, &region),
+                (None, views) => views.into_iter().for_each(|views| self.unmap_views(views, note.length)),
+            }
+        });
         frozen.void_claims();
         self.counters.reset(self.totals(&frozen));
         // SAFETY: as above; `frozen` is not used any more.
         unsafe { self.unlock_after_fork() };
-        if has_lost_code {
-            self.heaps.forget_lost_chunks(self.platform);
+        if has_absent_code {
+            self.heaps.forget_absent_chunks(self.platform);
         }
     }
 
@@ -112,16 +127,15 @@ impl<P: Platform> Runtime<P> {
         }
     }
 
-    /// Whether somebody may be storing to a region's shared memory now, without asking.
-    fn can_not_wait(&self, frozen: &Frozen<'_>, index: Index, region: &Region) -> bool {
-        if !region.has_several_views() || frozen.is_being_unmapped(region) {
+    /// Whether somebody may be storing to a region's shared memory at this moment.
+    fn may_be_stored_to(&self, frozen: &Frozen<'_>, index: Index, region: &Region) -> bool {
+        if !region.has_several_views() || frozen.is_being_unmapped(index, region) {
             return false;
         }
         if region.chunk != 0 {
             return self.heaps.has_lent_view(region);
         }
-        let pages = region.pages(self.page_size());
-        let mut runs = self.registry.runs(pages.range());
+        let mut runs = self.registry.runs(region.pages(self.page_size()).range());
         frozen.is_in_use(index) || runs.any(|(_, page)| page.protection.contains(Protection::WRITE))
     }
 
@@ -141,23 +155,19 @@ impl<P: Platform> Runtime<P> {
         }
     }
 
-    fn take_over_copy(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) {
-        let shown = match frozen.take_copy_for(index) {
-            Some(copy) => self.show(copy.views, region),
-            None => Err(Error::NoMemory),
-        };
-        match shown {
+    fn take_over(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region, copy: Views) {
+        match self.show(copy, region) {
             Ok(()) => self.record_epoch(frozen, index, region, self.epoch()),
-            Err(_) => self.lose_access(frozen, region),
+            Err(_) => self.withdraw_access(frozen, region),
         }
     }
 
-    fn lose_access(&self, frozen: &mut Frozen<'_>, region: &Region) {
+    fn withdraw_access(&self, frozen: &mut Frozen<'_>, region: &Region) {
         self.has_lost_views.store(true, Ordering::Relaxed);
         for view in region.all_views(self.page_size()) {
             // SAFETY: the pages are this region's. If even this fails, nothing is left to try.
             let _ = unsafe { self.platform.protect(view, Protection::NONE) };
-            frozen.record_lost(view, true);
+            frozen.record_no_access(view);
         }
     }
 
@@ -167,14 +177,8 @@ impl<P: Platform> Runtime<P> {
             let run = Span::from_parts(run.start, run.len());
             // SAFETY: the pages are this region's, and no other thread runs.
             if unsafe { self.platform.protect(run, page.protection) }.is_err() {
-                frozen.record_lost(run, true);
+                frozen.record_no_access(run);
             }
-        }
-    }
-
-    fn drop_copies(&self, frozen: &mut Frozen<'_>) {
-        while let Some(copy) = frozen.take_copy() {
-            self.unmap_views(copy.views, copy.length);
         }
     }
 
@@ -201,7 +205,7 @@ impl<P: Platform> Runtime<P> {
             return false;
         }
         match self.reserve(pages) {
-            true => frozen.record_lost(pages, false),
+            true => frozen.record_absent(pages),
             false => frozen.forget(index, self.page_size()),
         }
         true

@@ -4,16 +4,16 @@
 //! around these methods ([`crate::abi`]); Rust callers use them directly and get a [`Result`].
 
 mod access;
-mod copies;
+mod atfork;
 mod exec_memory;
 mod files;
 mod fork;
-mod forking;
 mod freed_code;
 mod protect;
+mod separation;
 
+pub use atfork::AtFork;
 pub use files::MapRequest;
-pub use forking::Forking;
 
 use crate::code_heap::Heaps;
 use crate::error::Error;
@@ -35,8 +35,10 @@ pub struct Runtime<P: Platform> {
     /// The most bytes that a single allocation may have; 0 stands for physical memory.
     limit: AtomicUsize,
     pub(crate) freed_code: FreedCode,
-    /// Forks so far: see [`copies`].
+    /// Twice the number of forks, and odd around one: see [`separation`].
     epoch: AtomicU32,
+    /// Whether there was no memory to note what became of a copy for a child.
+    has_missing_notes: AtomicBool,
     /// Whether this process is a forked child that could not get memory of its own for all views.
     pub(crate) has_lost_views: AtomicBool,
     pub(crate) counters: Counters,
@@ -54,6 +56,7 @@ impl<P: Platform> Runtime<P> {
             limit: AtomicUsize::new(0),
             freed_code: FreedCode::new(),
             epoch: AtomicU32::new(0),
+            has_missing_notes: AtomicBool::new(false),
             has_lost_views: AtomicBool::new(false),
             counters: Counters::new(),
             values: Values::new(platform),

@@ -33,7 +33,13 @@ impl<P: Platform> Runtime<P> {
         self.check_writable_code(wanted)?;
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
         let mut claim = match wanted.contains(Protection::WRITE) {
-            true => self.claim_to_write(Wanted::Pages(span), Access::Exclusive)?,
+            true => {
+                let claim = self.claim_to_write(Wanted::Pages(span), Access::Exclusive)?;
+                if claim.region().has_several_views() {
+                    self.check_not_forking()?;
+                }
+                claim
+            }
             false => self.registry.claim(Wanted::Pages(span), Access::Exclusive, self.platform)?,
         };
         self.check_not_lost(claim.region())?;

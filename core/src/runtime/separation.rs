@@ -20,15 +20,15 @@ use core::sync::atomic::Ordering;
 impl<P: Platform> Runtime<P> {
     /// The epoch of memory that is this process's alone now.
     ///
-    /// The count is even, but for the time around a fork, which it counts twice. Whether the fork has happened can't be
-    /// seen in between, so that nothing stays anybody's own then: each write makes another copy.
+    /// A fork is counted twice, before and after it. Whether it has happened can't be seen in between, while the count
+    /// is odd: nothing becomes anybody's own then, and each write makes another copy.
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire) & !1
     }
 
     /// Whether another process may see what is written to dual memory of this epoch.
     pub(crate) fn is_in_common(&self, epoch: u32) -> bool {
-        epoch.wrapping_sub(self.epoch.load(Ordering::Acquire)).cast_signed() < 0
+        P::CAN_FORK && epoch.wrapping_sub(self.epoch.load(Ordering::Acquire)).cast_signed() < 0
     }
 
     /// Claims a region to write to it, or to make it writable. What it had in common with another process is its own
@@ -50,12 +50,48 @@ impl<P: Platform> Runtime<P> {
         region.has_several_views() && self.is_in_common(region.epoch)
     }
 
+    /// Whether this thread is about to fork, or has just forked, and a handler of the program's own is calling. Others
+    /// wait here until the fork is over.
+    fn is_forking(&self) -> bool {
+        let is_even = self.epoch.load(Ordering::Acquire).is_multiple_of(2);
+        P::CAN_FORK && !is_even && self.registry.is_held_for_fork(self.platform)
+    }
+
+    /// Refuses to hand out memory that can be stored to without asking, in the middle of a fork: whose it is can't be
+    /// said then.
+    pub(crate) fn check_not_forking(&self) -> Result<(), Error> {
+        if self.is_forking() { Err(Error::Refused) } else { Ok(()) }
+    }
+
+    /// Writes to a region's copy for a child, if it has one, what is about to be written to the region at `address`: a
+    /// handler before the fork writes for both processes.
+    pub(crate) fn write_for_child(
+        &self,
+        address: usize,
+        length: usize,
+        write: &mut dyn FnMut(usize),
+    ) -> Result<(), Error> {
+        if !self.is_forking() {
+            return Ok(());
+        }
+        let page = self.registry.page(address);
+        let copy = page.and_then(|page| self.registry.copy_for_child(page, self.platform));
+        let base = page.and_then(|page| self.registry.region_of(page, self.platform));
+        let (Some(copy), Some(region)) = (copy, base) else { return Ok(()) };
+        let target = Span::from_parts(copy.writable + (address - region.base), length);
+        self.populate(target.pages(self.page_size()), true)?;
+        write(target.start());
+        // SAFETY: both views are this process's, and can be read.
+        unsafe { self.platform.flush_icache(target.start(), copy.address + (address - region.base), length) };
+        Ok(())
+    }
+
     /// Refuses access to memory that this process has in common with another one and could not copy at the fork.
     pub(super) fn check_not_lost(&self, region: &Region) -> Result<(), Error> {
         let is_lost = |(view, _): (Span, Protection)| {
             self.registry.page(view.start()).is_none_or(|page| page.protection == Protection::NONE)
         };
-        let has_lost_views = self.has_lost_views.load(Ordering::Relaxed);
+        let has_lost_views = P::CAN_FORK && self.has_lost_views.load(Ordering::Relaxed);
         match has_lost_views && region.other_views(self.page_size()).any(is_lost) {
             true => Err(Error::WrongProtection),
             false => Ok(()),
@@ -65,10 +101,9 @@ impl<P: Platform> Runtime<P> {
     /// Gives a region whose claim is exclusive memory of its own.
     fn separate_claimed<'a>(&self, mut claim: Claim<'a, P>) -> Result<Claim<'a, P>, Error> {
         let region = *claim.region();
-        let epoch = self.epoch();
         let whole = region.shown(self.page_size());
         self.separate(&region, core::iter::once(whole))?;
-        claim.record_epoch(epoch);
+        claim.record_own(|| self.epoch());
         Ok(claim)
     }
 
@@ -100,15 +135,8 @@ impl<P: Platform> Runtime<P> {
     }
 
     fn copy_part(&self, part: Span, target: Span) -> Result<(), Error> {
-        // Touching a page that the system has no memory for would end the process.
-        for (pages, for_write) in [(part, false), (target, true)] {
-            // SAFETY: the pages are a region's and those of its copy; populating changes no contents.
-            match unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) } {
-                Ok(()) | Err(Error::Unsupported) => {}
-                Err(Error::Io) => return Err(Error::NoMemory),
-                Err(error) => return Err(error),
-            }
-        }
+        self.populate(part, false)?;
+        self.populate(target, true)?;
         // SAFETY: a view of the region is readable and stays mapped, by the caller's claim or lock; the copy is as
         // long, writable and nobody else's.
         unsafe {
@@ -117,6 +145,16 @@ impl<P: Platform> Runtime<P> {
             ptr::copy_nonoverlapping(ptr::with_exposed_provenance::<u8>(from), to, part.length());
         }
         Ok(())
+    }
+
+    /// Brings in pages of dual memory. Touching one that the system has no memory for would end the process.
+    fn populate(&self, pages: Span, for_write: bool) -> Result<(), Error> {
+        // SAFETY: the pages are a region's or those of its copy; populating changes no contents.
+        match unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) } {
+            Ok(()) | Err(Error::Unsupported) => Ok(()),
+            Err(Error::Io) => Err(Error::NoMemory),
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts a copy's memory behind all views of a region, with the protection that the registry knows. The copy's own
