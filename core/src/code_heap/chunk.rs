@@ -209,6 +209,22 @@ impl Chunk {
         self.mapped.load(Ordering::Relaxed)
     }
 
+    /// The record has no chunk any more.
+    pub(super) fn forget_pages(&self) {
+        self.mapped.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether its shard knows of it, or of the block that it is for alone.
+    pub(super) fn is_in_use(&self) -> bool {
+        if self.length() == 0 {
+            return false;
+        }
+        match self.is_for_one() {
+            true => self.live() > 0,
+            false => self.summary().chunk.load(Ordering::Relaxed) == self.number + 1,
+        }
+    }
+
     pub(super) fn reservation(&self) -> u32 {
         self.reservation.load(Ordering::Relaxed)
     }

@@ -82,6 +82,7 @@ impl Records {
 
     /// Takes back a record that has no chunk any more.
     pub(super) fn give(&mut self, chunk: &'static Chunk) {
+        chunk.forget_pages();
         chunk.next.store(self.free, Ordering::Relaxed);
         self.free = u32::from(chunk.number) + 1;
     }

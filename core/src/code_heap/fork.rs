@@ -30,6 +30,37 @@ impl Heaps {
         unsafe { self.shared.unlock_after_fork(platform) };
     }
 
+    /// In a child: chunks that threads had in hand which are not here, to add them to a heap or to unmap them, wait to
+    /// be unmapped again, and each heap is charged for what it has. `is_mapped` says whether a chunk's region is live.
+    ///
+    /// # Safety
+    /// As for [`unlock_after_fork`](Self::unlock_after_fork).
+    pub(crate) unsafe fn recover(&self, is_mapped: impl Fn(&Region) -> bool) {
+        // SAFETY: the caller says that the lock is its own.
+        let shared = unsafe { self.shared.held_for_fork() };
+        for heap in self.all() {
+            heap.forget_counts();
+            heap.take_retired();
+        }
+        let chunks = (0..shared.records.used()).filter_map(|number| self.directory.get(number));
+        for chunk in chunks.filter(|chunk| chunk.mapped() > 0) {
+            let owner = self.all().find(|heap| heap.id == chunk.owner().heap);
+            if let Some(heap) = owner.filter(|_| chunk.is_in_use()) {
+                heap.count_again(chunk);
+                continue;
+            }
+            let is_mapped = is_mapped(&chunk.region());
+            chunk.disown();
+            if is_mapped {
+                self.default_heap().count_again(chunk);
+                self.default_heap().push_retired(chunk);
+            } else {
+                shared.reservations.leave(chunk.reservation());
+                shared.records.give(chunk);
+            }
+        }
+    }
+
     fn chunk_of(&self, region: &Region) -> Option<&'static Chunk> {
         self.directory.get(region.chunk.checked_sub(1)?)
     }

@@ -269,6 +269,15 @@ impl Heap {
         self.retired.swap(0, Ordering::AcqRel)
     }
 
+    /// In a forked child: counts a chunk that it has, without regard to its limit.
+    pub(super) fn count_again(&self, chunk: &Chunk) {
+        self.mapped.fetch_add(chunk.mapped(), Ordering::Relaxed);
+        self.chunks.fetch_add(1, Ordering::Relaxed);
+        if chunk.live() == 0 && chunk.length() > 0 {
+            self.empty_chunk_added();
+        }
+    }
+
     /// All its chunks are gone, whatever thread was about to add or to remove one.
     pub(super) fn forget_counts(&self) {
         for count in [&self.mapped, &self.chunks, &self.empty] {

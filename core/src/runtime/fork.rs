@@ -108,6 +108,12 @@ impl<P: Platform> Runtime<P> {
             }
         });
         frozen.void_claims();
+        // SAFETY: as above.
+        unsafe {
+            self.heaps.recover(|region| {
+                self.registry.page(region.base).is_some_and(|page| page.chunk == region.chunk)
+            });
+        }
         self.counters.reset(self.totals(&frozen));
         // SAFETY: as above; `frozen` is not used any more.
         unsafe { self.unlock_after_fork() };

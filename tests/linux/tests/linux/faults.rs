@@ -286,7 +286,7 @@ fn snapshot(watched: &[Watched]) -> Snapshot {
     Snapshot::of(watched).unwrap_or_else(|stop| panic!("{stop:?}"))
 }
 
-fn statistics() -> RtExecMemoryStats {
+pub fn statistics() -> RtExecMemoryStats {
     execmem_conformance::memory::statistics().unwrap_or_else(|stop| panic!("{stop:?}"))
 }
 

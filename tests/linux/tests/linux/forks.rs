@@ -1,7 +1,8 @@
-//! Forks of a process that is busy, and handlers of the program's own around them.
+//! Forks of a process that is busy.
 //!
 //! Whoever waits for ever here is ended by the watchdog of the test's process; that is how a deadlock shows.
 
+use crate::faults::statistics;
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;
 use execmem_conformance::symbols::*;
@@ -11,7 +12,7 @@ use execmem_tests_linux::system::is_emulated;
 use execmem_tests_linux::{files, maps};
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 pub const TESTS: &[Test] = &[
@@ -55,57 +56,10 @@ pub const TESTS: &[Test] = &[
         needs: Needs::Nothing,
         run: busy,
     },
-    Test {
-        name: "forks: handlers of the program's own may use the library, before and after, on both sides",
-        needs: Needs::Nothing,
-        run: handlers,
-    },
-    Test {
-        name: "forks: a parent waits for no handler of its child's",
-        needs: Needs::Nothing,
-        run: slow_child,
-    },
 ];
 
-/// What runs in the handlers of the program's own: 0 before a fork, 1 in the parent, 2 in the child.
-static HANDLER: AtomicUsize = AtomicUsize::new(0);
-
-fn handle(moment: i32) {
-    let handler = HANDLER.load(Ordering::Relaxed);
-    if handler != 0 {
-        // SAFETY: `with_handlers` stores nothing but functions of this type.
-        let handler: fn(i32) = unsafe { std::mem::transmute(handler) };
-        handler(moment);
-    }
-}
-
-fn with_handlers(handler: fn(i32)) {
-    HANDLER.store(handler as usize, Ordering::Relaxed);
-}
-
-extern "C" fn before() {
-    handle(0);
-}
-extern "C" fn in_parent() {
-    handle(1);
-}
-extern "C" fn in_child() {
-    handle(2);
-}
-
-/// Registers the handlers before the library registers its own, which it does when it is loaded: so theirs run between
-/// the library's and the fork itself.
-#[used]
-#[unsafe(link_section = ".init_array.00101")]
-static EARLY: extern "C" fn() = register;
-
-extern "C" fn register() {
-    // SAFETY: the functions fit.
-    unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
-}
-
 /// Forks; the child's work says whether it went well. The child's number.
-fn fork(child: impl FnOnce()) -> libc::pid_t {
+pub fn fork(child: impl FnOnce()) -> libc::pid_t {
     // SAFETY: the child ends without the parent's clean-up. Like any program's, it may use what its C library allows
     // after a fork; the standard library's locks are not held by other threads here.
     match unsafe { libc::fork() } {
@@ -121,12 +75,12 @@ fn fork(child: impl FnOnce()) -> libc::pid_t {
     }
 }
 
-fn expect_success(child: libc::pid_t) {
+pub fn expect_success(child: libc::pid_t) {
     assert_eq!(wait(child), Status::Exit(0), "the child's work");
 }
 
 /// Does `work` again and again in so many threads until `then` is done.
-fn meanwhile(threads: usize, work: impl Fn(usize) + Sync, then: impl FnOnce()) {
+pub fn meanwhile(threads: usize, work: impl Fn(usize) + Sync, then: impl FnOnce()) {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         for number in 0..threads {
@@ -143,12 +97,12 @@ fn meanwhile(threads: usize, work: impl Fn(usize) + Sync, then: impl FnOnce()) {
     });
 }
 
-fn rounds(natively: u32) -> u32 {
+pub fn rounds(natively: u32) -> u32 {
     if is_emulated() { natively / 10 } else { natively }
 }
 
 /// A written and published function in the code heap.
-fn function(value: u8) -> i64 {
+pub fn function(value: u8) -> i64 {
     let code = returning(value);
     let address = rt_code_alloc(code.len() as i64);
     assert!(address > 0, "error {}", rt_last_error());
@@ -156,20 +110,20 @@ fn function(value: u8) -> i64 {
     address
 }
 
-fn rewrite(address: i64, value: u8) {
+pub fn rewrite(address: i64, value: u8) {
     let code = returning(value);
     assert_eq!(write_block(address, &code, 0), code.len() as i64, "error {}", rt_last_error());
     assert!(rt_code_publish(address, code.len() as i64));
 }
 
-fn region(value: u8) -> i64 {
+pub fn region(value: u8) -> i64 {
     let address = rt_alloc_exec_memory(5000);
     assert!(address > 0, "error {}", rt_last_error());
     rewrite_region(address, value);
     address
 }
 
-fn rewrite_region(address: i64, value: u8) {
+pub fn rewrite_region(address: i64, value: u8) {
     let code = returning(value);
     assert_eq!(write_bytes(address, &code, 0), code.len() as i64, "error {}", rt_last_error());
     rt_flush_icache(address, 5000);
@@ -355,7 +309,7 @@ fn running_on() -> Outcome {
     Outcome::Passed
 }
 
-fn work(number: usize) {
+pub fn work(number: usize) {
     let value = number as u8 + 1;
     let (block, region) = (function(value), region(value));
     assert_eq!([call(block, &[]), call(region, &[])], [value as i64; 2]);
@@ -370,6 +324,9 @@ fn busy() -> Outcome {
     meanwhile(4, work, || {
         for _ in 0..rounds(300) {
             expect_success(fork(|| {
+                let figures = statistics();
+                let known: i64 = figures.regions_by_protection.iter().sum();
+                assert_eq!(known, figures.regions + figures.code_chunks, "every record has its pages");
                 (0..4).for_each(work);
                 rewrite(kept, 98);
                 assert_eq!(call(kept, &[]), 98);
@@ -378,76 +335,5 @@ fn busy() -> Outcome {
         }
     });
     assert_eq!((rt_exec_memory_count(), rt_exec_memory_total()), (0, 0));
-    Outcome::Passed
-}
-
-/// A function that handlers rewrite on both sides, and one, in a chunk of its own, that no child's does.
-static KEPT: AtomicI64 = AtomicI64::new(0);
-static PARENTS: AtomicI64 = AtomicI64::new(0);
-static HANDLED: AtomicI32 = AtomicI32::new(0);
-
-fn handlers() -> Outcome {
-    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
-    KEPT.store(function(50), Ordering::Relaxed);
-    PARENTS.store(rt_code_alloc(100_000), Ordering::Relaxed);
-    with_handlers(|moment| {
-        let kept = KEPT.load(Ordering::Relaxed);
-        work(moment as usize);
-        if moment != 0 {
-            rewrite(kept, 60 + moment as u8);
-        }
-        if moment != 2 {
-            rewrite(PARENTS.load(Ordering::Relaxed), 70 + moment as u8);
-        }
-        HANDLED.fetch_or(1 << moment, Ordering::Relaxed);
-    });
-    meanwhile(
-        2,
-        |number| work(10 + number),
-        || {
-            for _ in 0..rounds(100) {
-                let [kept, parents] = [&KEPT, &PARENTS].map(|function| function.load(Ordering::Relaxed));
-                let (mut forked, mut say) = std::io::pipe().expect("a pipe");
-                let child = fork(|| {
-                    forked.read_exact(&mut [0]).unwrap();
-                    assert_eq!([call(kept, &[]), call(parents, &[])], [62, 70]);
-                    work(20);
-                });
-                say.write_all(b".").unwrap();
-                expect_success(child);
-                assert_eq!([call(kept, &[]), call(parents, &[])], [61, 71]);
-            }
-        },
-    );
-    assert_eq!(HANDLED.load(Ordering::Relaxed), 0b011, "the child's own are its own");
-    assert_eq!((rt_exec_memory_count(), rt_exec_memory_total()), (0, 0));
-    Outcome::Passed
-}
-
-/// The end of a pipe on which a child's handler waits.
-static GATE: AtomicI32 = AtomicI32::new(-1);
-
-fn slow_child() -> Outcome {
-    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
-    let kept = function(1);
-    let (gate, mut opens) = std::io::pipe().expect("a pipe");
-    GATE.store(std::os::fd::AsRawFd::as_raw_fd(&gate), Ordering::Relaxed);
-    with_handlers(|moment| {
-        if moment == 2 {
-            let mut byte = 0u8;
-            // SAFETY: room for a byte.
-            unsafe { libc::read(GATE.load(Ordering::Relaxed), (&raw mut byte).cast(), 1) };
-        }
-    });
-    let child = fork(|| {
-        assert_eq!(call(kept, &[]), 1);
-        rewrite(kept, 3);
-        assert_eq!(call(kept, &[]), 3);
-    });
-    rewrite(kept, 2);
-    work(7);
-    opens.write_all(b".").unwrap();
-    expect_success(child);
-    assert_eq!(call(kept, &[]), 2);
     Outcome::Passed
 }

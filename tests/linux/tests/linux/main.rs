@@ -7,6 +7,7 @@ mod exhaustion;
 mod faults;
 mod files;
 mod forks;
+mod handlers;
 mod places;
 mod policies;
 mod queries;
@@ -37,13 +38,14 @@ pub enum Needs {
     NewKernel,
 }
 
-const TESTS: [&[Test]; 11] = [
+const TESTS: [&[Test]; 12] = [
     policies::TESTS,
     copies::TESTS,
     cores::TESTS,
     faults::TESTS,
     files::TESTS,
     forks::TESTS,
+    handlers::TESTS,
     places::TESTS,
     queries::TESTS,
     threads::TESTS,
@@ -52,7 +54,7 @@ const TESTS: [&[Test]; 11] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 67;
+const TEST_COUNT: usize = 68;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();

@@ -1,0 +1,184 @@
+//! Handlers of the program's own around forks, which run between the library's and the fork itself.
+
+use crate::forks::*;
+use crate::{Needs, Test};
+use execmem_conformance::symbols::*;
+use execmem_core::abi::*;
+use execmem_tests_linux::children::Outcome;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicUsize, Ordering};
+
+pub const TESTS: &[Test] = &[
+    Test {
+        name: "handlers: those of the program's own may use the library, before and after, on both sides",
+        needs: Needs::Nothing,
+        run: handlers,
+    },
+    Test {
+        name: "handlers: a parent waits for no handler of its child's",
+        needs: Needs::Nothing,
+        run: slow_child,
+    },
+    Test {
+        name: "handlers: what one writes before the fork is in both processes, in memory that was copied too",
+        needs: Needs::Nothing,
+        run: lent_and_writable,
+    },
+];
+
+/// What runs in the handlers of the program's own: 0 before a fork, 1 in the parent, 2 in the child.
+static HANDLER: AtomicUsize = AtomicUsize::new(0);
+
+fn handle(moment: i32) {
+    let handler = HANDLER.load(Ordering::Relaxed);
+    if handler != 0 {
+        // SAFETY: `with_handlers` stores nothing but functions of this type.
+        let handler: fn(i32) = unsafe { std::mem::transmute(handler) };
+        handler(moment);
+    }
+}
+
+fn with_handlers(handler: fn(i32)) {
+    HANDLER.store(handler as usize, Ordering::Relaxed);
+}
+
+extern "C" fn before() {
+    handle(0);
+}
+extern "C" fn in_parent() {
+    handle(1);
+}
+extern "C" fn in_child() {
+    handle(2);
+}
+
+/// Registers the handlers before the library registers its own, which it does when it is loaded: so theirs run between
+/// the library's and the fork itself.
+#[used]
+#[unsafe(link_section = ".init_array.00101")]
+static EARLY: extern "C" fn() = register;
+
+extern "C" fn register() {
+    // SAFETY: the functions fit.
+    unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+}
+
+/// A function that handlers rewrite on both sides, and one, in a chunk of its own, that no child's does.
+static KEPT: AtomicI64 = AtomicI64::new(0);
+static PARENTS: AtomicI64 = AtomicI64::new(0);
+static HANDLED: AtomicI32 = AtomicI32::new(0);
+
+fn handlers() -> Outcome {
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    KEPT.store(function(50), Ordering::Relaxed);
+    PARENTS.store(rt_code_alloc(100_000), Ordering::Relaxed);
+    with_handlers(|moment| {
+        let kept = KEPT.load(Ordering::Relaxed);
+        work(moment as usize);
+        if moment != 0 {
+            rewrite(kept, 60 + moment as u8);
+        }
+        if moment != 2 {
+            rewrite(PARENTS.load(Ordering::Relaxed), 70 + moment as u8);
+        }
+        HANDLED.fetch_or(1 << moment, Ordering::Relaxed);
+    });
+    meanwhile(
+        2,
+        |number| work(10 + number),
+        || {
+            for _ in 0..rounds(100) {
+                let [kept, parents] = [&KEPT, &PARENTS].map(|function| function.load(Ordering::Relaxed));
+                let (mut forked, mut say) = std::io::pipe().expect("a pipe");
+                let child = fork(|| {
+                    forked.read_exact(&mut [0]).unwrap();
+                    assert_eq!([call(kept, &[]), call(parents, &[])], [62, 70]);
+                    work(20);
+                });
+                say.write_all(b".").unwrap();
+                expect_success(child);
+                assert_eq!([call(kept, &[]), call(parents, &[])], [61, 71]);
+            }
+        },
+    );
+    assert_eq!(HANDLED.load(Ordering::Relaxed), 0b011, "the child's own are its own");
+    assert_eq!((rt_exec_memory_count(), rt_exec_memory_total()), (0, 0));
+    Outcome::Passed
+}
+
+/// The end of a pipe on which a child's handler waits.
+static GATE: AtomicI32 = AtomicI32::new(-1);
+
+fn slow_child() -> Outcome {
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    let kept = function(1);
+    let (gate, mut opens) = std::io::pipe().expect("a pipe");
+    GATE.store(std::os::fd::AsRawFd::as_raw_fd(&gate), Ordering::Relaxed);
+    with_handlers(|moment| {
+        if moment == 2 {
+            let mut byte = 0u8;
+            // SAFETY: room for a byte.
+            unsafe { libc::read(GATE.load(Ordering::Relaxed), (&raw mut byte).cast(), 1) };
+        }
+    });
+    let child = fork(|| {
+        assert_eq!(call(kept, &[]), 1);
+        rewrite(kept, 3);
+        assert_eq!(call(kept, &[]), 3);
+    });
+    rewrite(kept, 2);
+    work(7);
+    opens.write_all(b".").unwrap();
+    expect_success(child);
+    assert_eq!(call(kept, &[]), 2);
+    Outcome::Passed
+}
+
+/// Memory that is copied before the fork, and what a handler then does with it.
+static LENT: AtomicI64 = AtomicI64::new(0);
+static WRITABLE: AtomicI64 = AtomicI64::new(0);
+
+fn lent_and_writable() -> Outcome {
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    let lent = function(1);
+    assert!(rt_code_write_view(lent) > 0);
+    LENT.store(lent, Ordering::Relaxed);
+    with_handlers(|moment| {
+        if moment != 0 {
+            return;
+        }
+        rewrite(LENT.load(Ordering::Relaxed), 2);
+        KEPT.store(function(3), Ordering::Relaxed);
+        assert!(rt_make_executable(WRITABLE.load(Ordering::Relaxed), 5000));
+        // Whose memory it is that somebody stores to without asking can't be said now.
+        assert_eq!(rt_code_write_view(KEPT.load(Ordering::Relaxed)), 0);
+        assert_eq!(rt_last_error(), RT_ERROR_REFUSED);
+        let other = region(4);
+        assert!(!rt_make_writable(other, 5000) && rt_free_exec_memory(other, 5000));
+    });
+    for _ in 0..rounds(50) {
+        let writable = region(5);
+        WRITABLE.store(writable, Ordering::Relaxed);
+        rewrite(lent, 1);
+        assert!(rt_make_writable(writable, 5000));
+        rewrite_region(writable, 6);
+        let (mut changed, mut say) = std::io::pipe().expect("a pipe");
+        let child = fork(|| {
+            changed.read_exact(&mut [0]).unwrap();
+            let kept = KEPT.load(Ordering::Relaxed);
+            assert_eq!([lent, kept, writable].map(|function| call(function, &[])), [2, 3, 6]);
+            rewrite(lent, 10);
+            rewrite_region(writable, 11);
+            assert_eq!([lent, kept, writable].map(|function| call(function, &[])), [10, 3, 11]);
+        });
+        let kept = KEPT.load(Ordering::Relaxed);
+        rewrite(lent, 7);
+        rewrite(kept, 8);
+        rewrite_region(writable, 9);
+        say.write_all(b".").unwrap();
+        expect_success(child);
+        assert_eq!([lent, kept, writable].map(|function| call(function, &[])), [7, 8, 9]);
+        assert!(rt_code_free(kept) && rt_free_exec_memory(writable, 5000));
+    }
+    Outcome::Passed
+}
