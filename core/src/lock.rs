@@ -34,7 +34,9 @@ impl<T> Lock<T> {
         Self { state: AtomicU32::new(FREE), contents: UnsafeCell::new(contents) }
     }
 
-    #[inline]
+    // A kernel pays for each place where it stands; nobody else notices a call.
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn lock<P: Platform>(&self, platform: P) -> Guard<'_, T, P> {
         match self.try_lock(platform) {
             Some(guard) => guard,
@@ -89,6 +91,7 @@ impl<T> Lock<T> {
         self.unlock(platform);
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     fn unlock(&self, platform: impl Platform) {
         if self.state.swap(FREE, Ordering::Release) == CONTENDED {
             platform.wake(&self.state, false);

@@ -161,6 +161,25 @@ fn a_step_that_failed_is_made_up_for() {
 }
 
 #[test]
+fn whoever_publishes_while_code_is_being_unmapped_interrupts_other_cores() {
+    let system = std::sync::Arc::new(System::new(Policy::Dual, 4096));
+    let old = Code::alloc(&system, Source::Region);
+    old.publish(&system, 1).unwrap();
+    let others = [(); 2].map(|()| Code::alloc(&system, Source::Region).address);
+    let observed = system.clone();
+    system.fake.observe(move |event| {
+        if event.call == Call::Unmap {
+            // Neither was published before, but either may be where the old code is already gone.
+            others.iter().for_each(|other| observed.publish(*other, &[3; SIZE]));
+        }
+    });
+    old.free(&system);
+    system.fake.stop_observing();
+    // The region has two views.
+    assert_eq!(system.fake.count(Call::SynchronizeCores), 4);
+}
+
+#[test]
 fn a_step_that_ends_before_the_pages_are_gone_does_not_count() {
     for (before, after) in PAIRS {
         let system = std::sync::Arc::new(System::new(Policy::Dual, 4096));

@@ -218,7 +218,7 @@ impl<P: Platform> Claim<'_, P> {
     pub fn record_executable_view(&mut self, view: Span) -> Result<(), Error> {
         let mut records = self.registry.records(self.platform);
         let Records { regions, pool, .. } = &mut *records;
-        self.registry.pages.reserve(view.range(), || pool.take(self.platform, UNIT))?;
+        self.registry.pages.reserve(view.range(), &mut || pool.take(self.platform, UNIT))?;
         if let Some(record) = regions.get_mut(self.index) {
             record.region.executable_view = view.start();
             self.region = record.region;

@@ -158,7 +158,7 @@ impl Registry {
         let page_size = platform.page_size();
         let mut records = self.records(platform);
         let Records { regions, pool, .. } = &mut *records;
-        let mut reserve = |view: Span| self.pages.reserve(view.range(), || pool.take(platform, UNIT));
+        let mut reserve = |view: Span| self.pages.reserve(view.range(), &mut || pool.take(platform, UNIT));
         let is_reserved = region.all_views(page_size).try_for_each(&mut reserve);
         let index = is_reserved
             .and_then(|()| regions.insert(Record { region, usage: Use::default() }, pool, platform));
@@ -176,7 +176,7 @@ impl Registry {
     /// Makes a later [`record`](Self::record) of live regions' pages unable to fail.
     pub(crate) fn prepare(&self, pages: Span, platform: impl Platform) -> Result<(), Error> {
         let mut records = self.records(platform);
-        self.pages.reserve(pages.range(), || records.pool.take(platform, UNIT))
+        self.pages.reserve(pages.range(), &mut || records.pool.take(platform, UNIT))
     }
 
     /// Records what live regions' pages, which were prepared, allow now.

@@ -108,6 +108,7 @@ impl<P: Platform> Runtime<P> {
             }
         });
         frozen.void_claims();
+        self.freed_code.forget_threads();
         // SAFETY: as above.
         unsafe {
             self.heaps.recover(|region| {

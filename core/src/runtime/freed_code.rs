@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::platform::Platform;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Cross-core steps, by number: each makes all cores drop what they had fetched before it started.
 pub(crate) struct FreedCode {
@@ -10,11 +10,18 @@ pub(crate) struct FreedCode {
     finished: AtomicU64,
     /// The step that has to have finished before anything is published.
     wanted: AtomicU64,
+    /// Unmaps of fetched code that may not be over. Whoever publishes meanwhile may have got the addresses already.
+    unmapping: AtomicU32,
 }
 
 impl FreedCode {
     pub(crate) const fn new() -> Self {
-        Self { started: AtomicU64::new(0), finished: AtomicU64::new(0), wanted: AtomicU64::new(0) }
+        Self {
+            started: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
+            wanted: AtomicU64::new(0),
+            unmapping: AtomicU32::new(0),
+        }
     }
 
     /// The first step that is sure to start after now.
@@ -27,22 +34,31 @@ impl FreedCode {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// Unmaps pages; `was_fetched`: other cores may have executed them. It is noted before, so that whoever
-    /// gets the addresses next sees it, and after, since a core can fetch from them until then.
+    /// Unmaps pages; `was_fetched`: other cores may have executed them, and can fetch from them until they are gone.
     pub(crate) fn unmap<R>(
         &self,
         was_fetched: bool,
         unmap: impl FnOnce() -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let note = || {
-            if was_fetched {
-                self.wanted.fetch_max(self.next_step(), Ordering::AcqRel);
-            }
-        };
-        note();
-        let unmapped = unmap()?;
-        note();
-        Ok(unmapped)
+        if !was_fetched {
+            return unmap();
+        }
+        self.unmapping.fetch_add(1, Ordering::SeqCst);
+        let unmapped = unmap();
+        self.want_step();
+        self.unmapping.fetch_sub(1, Ordering::SeqCst);
+        unmapped
+    }
+
+    fn want_step(&self) {
+        self.wanted.fetch_max(self.next_step(), Ordering::AcqRel);
+    }
+
+    /// In a forked child: no thread is unmapping anything.
+    pub(crate) fn forget_threads(&self) {
+        if self.unmapping.swap(0, Ordering::SeqCst) > 0 {
+            self.want_step();
+        }
     }
 
     /// Makes all cores drop what they have fetched, if one of the pages that were unmapped wants it or the code at hand
@@ -50,7 +66,8 @@ impl FreedCode {
     /// switch.
     pub(crate) fn drop_fetched(&self, was_fetched: bool, platform: impl Platform) -> Result<(), Error> {
         let must = was_fetched && platform.may_run_on_other_cores();
-        if must || self.finished() < self.wanted.load(Ordering::Acquire) {
+        let is_unmapping = self.unmapping.load(Ordering::SeqCst) > 0;
+        if must || is_unmapping || self.finished() < self.wanted.load(Ordering::Acquire) {
             let step = self.started.fetch_add(1, Ordering::AcqRel) + 1;
             platform.synchronize_cores()?;
             self.finished.fetch_max(step, Ordering::AcqRel);

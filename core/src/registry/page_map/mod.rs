@@ -94,7 +94,8 @@ impl PageMap {
     }
 
     /// The page at an address.
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn get(&self, address: usize) -> Option<Page> {
         if address >= ADDRESS_END {
             return None;
@@ -103,7 +104,8 @@ impl PageMap {
     }
 
     /// The first run of equal pages that ends after `from`, up to `end`; the run's start is at least `from`.
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn next_run(&self, from: usize, end: usize) -> Option<(Range<usize>, Page)> {
         let end = end.min(ADDRESS_END);
         let mut at = from;
@@ -140,13 +142,13 @@ impl PageMap {
     pub(crate) fn reserve(
         &self,
         range: Range<usize>,
-        mut memory: impl FnMut() -> Result<NonNull<u8>, Error>,
+        memory: &mut dyn FnMut() -> Result<NonNull<u8>, Error>,
     ) -> Result<(), Error> {
         if range.end > ADDRESS_END {
             return Err(Error::NoMemory);
         }
-        let is_split = self.split_at(range.start, &mut memory);
-        let is_split = is_split.and_then(|()| self.split_at(range.end, &mut memory));
+        let is_split = self.split_at(range.start, memory);
+        let is_split = is_split.and_then(|()| self.split_at(range.end, memory));
         is_split.inspect_err(|_| self.unreserve(range))
     }
 
@@ -223,7 +225,7 @@ impl PageMap {
     fn split_at(
         &self,
         boundary: usize,
-        memory: &mut impl FnMut() -> Result<NonNull<u8>, Error>,
+        memory: &mut dyn FnMut() -> Result<NonNull<u8>, Error>,
     ) -> Result<(), Error> {
         let mut node = &self.root;
         let mut level = TOP;
@@ -309,7 +311,8 @@ impl PageMap {
     }
 
     /// The entry that decides about an address below [`ADDRESS_END`], and its level.
-    #[inline]
+    #[cfg_attr(not(target_os = "none"), inline)]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn entry(&self, address: usize) -> (*mut Node, u32) {
         self.entry_between(address, |_| {})
     }

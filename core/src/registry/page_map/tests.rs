@@ -54,7 +54,7 @@ impl Map {
 
     /// Reserves a range with memory for so many nodes.
     fn reserve(&self, range: Range<usize>, mut most: usize) -> Result<(), Error> {
-        self.map.reserve(range, || {
+        self.map.reserve(range, &mut || {
             most = most.checked_sub(1).ok_or(Error::NoMemory)?;
             let unit = Box::into_raw(Box::new(Unit([0; UNIT])));
             self.units.borrow_mut().push(unit);
