@@ -47,7 +47,7 @@ impl<T> Lock<T> {
     #[inline]
     pub(crate) fn try_lock<P: Platform>(&self, platform: P) -> Option<Guard<'_, T, P>> {
         let taken = self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
-        taken.is_ok().then(|| Guard { lock: self, platform, is_own: true })
+        taken.is_ok().then(|| Guard { lock: self, platform, is_for_fork: false })
     }
 
     #[cold]
@@ -63,10 +63,10 @@ impl<T> Lock<T> {
         }
         while self.state.swap(CONTENDED, Ordering::Acquire) != FREE {
             if platform.wait(&self.state, CONTENDED) == Turn::HeldForFork {
-                return Guard { lock: self, platform, is_own: false };
+                return Guard { lock: self, platform, is_for_fork: true };
             }
         }
-        Guard { lock: self, platform, is_own: true }
+        Guard { lock: self, platform, is_for_fork: false }
     }
 
     /// Takes the lock until [`unlock_after_fork`](Self::unlock_after_fork).
@@ -77,8 +77,8 @@ impl<T> Lock<T> {
     /// What is guarded, for the thread that forks.
     ///
     /// # Safety
-    /// This thread holds the lock by [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did, and
-    /// has no other reference to the contents.
+    /// This thread holds the lock by [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did,
+    /// and has no other reference to the contents.
     #[expect(clippy::mut_from_ref, reason = "the lock is held")]
     pub(crate) unsafe fn held_for_fork(&self) -> &mut T {
         // SAFETY: the caller holds the lock, and has no other reference.
@@ -103,14 +103,14 @@ impl<T> Lock<T> {
 pub(crate) struct Guard<'a, T, P: Platform> {
     lock: &'a Lock<T>,
     platform: P,
-    /// Not where the thread holds the lock for a fork: then it is given back after the fork.
-    is_own: bool,
+    /// Whether the thread holds the lock for a fork: then it is given back after the fork.
+    is_for_fork: bool,
 }
 
 impl<T, P: Platform> Guard<'_, T, P> {
     /// Whether this thread holds the lock for a fork: other threads can't go on before it has forked.
     pub(crate) fn is_for_fork(&self) -> bool {
-        !self.is_own
+        self.is_for_fork
     }
 }
 
@@ -118,21 +118,22 @@ impl<T, P: Platform> Deref for Guard<'_, T, P> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: this thread holds the lock, and has no other guard of it.
+        // SAFETY: this thread holds the lock: it took it, or the platform says that it did for a fork. It has no
+        // other guard of it in use.
         unsafe { &*self.lock.contents.get() }
     }
 }
 
 impl<T, P: Platform> DerefMut for Guard<'_, T, P> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: this thread holds the lock, and has no other guard of it.
+        // SAFETY: as for `deref`, by the guard's own uniqueness.
         unsafe { &mut *self.lock.contents.get() }
     }
 }
 
 impl<T, P: Platform> Drop for Guard<'_, T, P> {
     fn drop(&mut self) {
-        if self.is_own {
+        if !self.is_for_fork {
             self.lock.unlock(self.platform);
         }
     }

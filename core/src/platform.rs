@@ -97,11 +97,12 @@ pub enum PageRequest {
 /// [`Error`]; a method that fails has changed nothing.
 ///
 /// # Safety
-/// The core hands out memory on this trait's word: `map` and `map_file` give pages that nobody else
-/// uses, zeroed or with the file's bytes, readable and writable as asked for; `protect` does to exactly
-/// the given pages what it says; `map_again` and `move_onto` leave other pages alone; `copy_guarded` has copied all
-/// where it says so; `wait` says [`Turn::HeldForFork`] only in a thread that has called
-/// [`Runtime::before_fork`](crate::Runtime) and not yet the method that follows it; `page_size` is a power of two from 4 KiB to 4 MiB that never changes.
+/// The core hands out memory on this trait's word: `map` and `map_file` give pages that nobody else uses, zeroed
+/// or with the file's bytes, readable and writable as asked for; `protect` does to exactly the given pages what it
+/// says; `map_again` and `move_onto` leave other pages alone; `copy_guarded` has copied everything where it says
+/// so; `wait` says [`Turn::HeldForFork`] only in a thread that has called [`Runtime::before_fork`](crate::Runtime)
+/// and not yet the method that follows it; `page_size` is a power of two of at least 4096, and at most 4 MiB, that
+/// never changes.
 pub unsafe trait Platform: Copy + Send + Sync + 'static {
     /// Whether processes of the system can fork. Where they can't, nothing of what that takes is linked.
     const CAN_FORK: bool = true;

@@ -2,7 +2,7 @@
 //!
 //! Until a runtime registers its own table, a built-in store serves. Operations run without any of our locks or
 //! claims: they may call this library, and wait for threads that do. So what becomes a value is copied into a
-//! [`Draft`] first, which belongs to nobody else.
+//! `Draft` first, which belongs to nobody else.
 
 mod blocks;
 mod store;

@@ -45,14 +45,15 @@ type Cores = [u64; 128];
 /// - One that is not running goes on on a core that has been visited, or is visited before this returns.
 ///
 /// The visitor serialises the core itself: that the kernel's way back to a program does, always, is true for
-/// aarch64 (ERET; arch/arm64/include/asm/membarrier.h) and not for x86-64 (SYSRET; arch/x86/include/asm/sync_core.h)
-/// nor for riscv64 (Documentation/features/sched/membarrier-sync-core/arch-support.txt). `sched_setaffinity`
-/// comes back on the core that it was asked for; a core that goes offline meanwhile runs nobody.
+/// aarch64 (ERET; arch/arm64/include/asm/membarrier.h) and not for x86-64 (SYSRET;
+/// arch/x86/include/asm/sync_core.h) nor for riscv64
+/// (Documentation/features/sched/membarrier-sync-core/arch-support.txt). `sched_setaffinity` comes back on the
+/// core that it was asked for; a core that goes offline meanwhile runs nobody.
 ///
 /// A visit waits for its turn on the core: some microseconds on an idle one, a time slice on a busy one (two busy
-/// cores: 1.6 ms where `membarrier` took 1.6 us), and as long as real-time threads there leave no time to others. A
-/// core that this thread may not visit (EINVAL) is offline, or outside of the process's cpuset; threads in a threaded
-/// cgroup with other cores are not reached.
+/// cores: 1.6 ms where `membarrier` took 1.6 us), and as long as real-time threads there leave no time to others.
+/// A core that this thread may not visit (EINVAL) is offline, or outside of the process's cpuset; threads in a
+/// threaded cgroup with other cores are not reached.
 fn by_visits() -> Result<(), Error> {
     let mut own: Cores = [0; 128];
     let set = own.as_mut_ptr();

@@ -1,8 +1,8 @@
 //! Forking: the core is told before and after.
 //!
-//! We ask for that as soon as the library is loaded: the C library calls whoever asked first last before a fork and
-//! first after it. Others may have asked still earlier, and call the library in between, in the thread that forks and
-//! holds all locks: see [`wait`].
+//! We ask for that as soon as the library is loaded: the C library calls whoever asked first last before a fork
+//! and first after it. Others may have asked still earlier, and call the library in between, in the thread that
+//! forks and holds all locks: see [`wait`].
 //!
 //! `vfork`, `posix_spawn` and a raw `clone` run none of this: their child shares dual memory with its parent, so it
 //! must not write to any before it executes another program.

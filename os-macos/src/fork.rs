@@ -1,8 +1,8 @@
 //! Forking: the core is told before and after.
 //!
-//! We ask for that as soon as the library is loaded: the C library calls whoever asked first last before a fork and
-//! first after it. Others may have asked still earlier, and call the library in between, in the thread that forks and
-//! holds all locks: see [`wait`].
+//! We ask for that as soon as the library is loaded: the C library calls whoever asked first last before a fork
+//! and first after it. Others may have asked still earlier, and call the library in between, in the thread that
+//! forks and holds all locks: see [`wait`].
 //!
 //! `vfork` and `posix_spawn` run none of this: their child shares dual memory with its parent, so it must not write to
 //! any before it executes another program. What is registered here Darwin never forgets, so the library must not be
@@ -51,7 +51,8 @@ extern "C" fn child() {
     preserved(|| unsafe { AT_FORK.in_child(&RUNTIME) });
 }
 
-/// So long a thread sleeps before it looks again: Darwin's calls that wait for a word are not public before macOS 14.4.
+/// So long a thread sleeps before it looks again: Darwin's calls that wait for a word are not public before macOS
+/// 14.4.
 const NAP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
 
 /// Sleeps a moment if a word has a value. The thread that forks waits for nobody.

@@ -30,8 +30,9 @@ impl Heaps {
         unsafe { self.shared.unlock_after_fork(platform) };
     }
 
-    /// In a child: chunks that threads had in hand which are not here, to add them to a heap or to unmap them, wait to
-    /// be unmapped again, and each heap is charged for what it has. `is_mapped` says whether a chunk's region is live.
+    /// In a child: chunks that threads had in hand which are not here, to add them to a heap or to unmap them,
+    /// wait to be unmapped again, and each heap is charged for what it has. `is_mapped` says whether a chunk's
+    /// region is live.
     ///
     /// # Safety
     /// As for [`unlock_after_fork`](Self::unlock_after_fork).

@@ -15,8 +15,8 @@ pub(super) const REACH: usize = if cfg!(target_arch = "aarch64") { 128 << 20 } e
 /// place mappings from the top down, also the second views: they must not fill the room between chunks.
 pub(super) const HEADROOM: usize = 256 << 20;
 
-/// Chunks are placed at multiples of this where possible, smaller ones at multiples of about their length: so no two
-/// share one of the directory's stretches, and they are whole entries of a page table and of the page map.
+/// Chunks are placed at multiples of this where possible, smaller ones at multiples of about their length: so no
+/// two share one of the directory's stretches, and they are whole entries of a page table and of the page map.
 pub(super) const ALIGNMENT: usize = LONGEST_CHUNK;
 
 const MOST: usize = 16;

@@ -294,7 +294,7 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// A child that got no memory of its own after a fork has views without any access.
     fn check_view(&self, view: usize) -> Result<(), Error> {
-        if !self.runtime.has_lost_views.load(Ordering::Relaxed) {
+        if !self.runtime.has_withdrawn_views.load(Ordering::Relaxed) {
             return Ok(());
         }
         match self.runtime.registry.page(view) {
@@ -325,7 +325,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// Sees to it that a block's pages can be read and executed: an earlier flip may have stopped half-way, or
     /// a fork have taken them.
     fn restore_exec(&self, span: Span) -> Result<(), Error> {
-        if self.policy()? != Policy::Toggle && !self.runtime.has_lost_views.load(Ordering::Relaxed) {
+        if self.policy()? != Policy::Toggle && !self.runtime.has_withdrawn_views.load(Ordering::Relaxed) {
             return Ok(());
         }
         let pages = span.pages(self.runtime.page_size());

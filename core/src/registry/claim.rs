@@ -59,16 +59,17 @@ impl Use {
         }
     }
 
-    /// In a forked child the claims of threads that it doesn't have are void: there may be none to end.
+    /// There may be none to end: a fork in the middle of an operation, in a signal handler, makes all claims void
+    /// in the child, that of its own thread too.
     fn end(&mut self) {
         self.users = if self.is_exclusive() { 0 } else { self.users.saturating_sub(1) };
     }
 }
 
 /// How those who wait hear that a claim has ended, or that the queue has moved on.
-pub(super) struct Changes(AtomicU32);
+pub(super) struct Wakeups(AtomicU32);
 
-impl Changes {
+impl Wakeups {
     pub(super) const fn new() -> Self {
         Self(AtomicU32::new(0))
     }
@@ -145,9 +146,9 @@ impl Registry {
                 ticket = Some(Ticket { region: index, generation, number });
             }
             records.waiters += 1;
-            let seen = self.changes.0.load(Ordering::Acquire);
+            let seen = self.wakeups.0.load(Ordering::Acquire);
             drop(records);
-            self.changes.wait(seen, platform);
+            self.wakeups.wait(seen, platform);
         }
     }
 
@@ -161,7 +162,7 @@ impl Registry {
         let somebody_waits = records.waiters > 0;
         drop(records);
         if somebody_waits {
-            self.changes.announce(platform);
+            self.wakeups.announce(platform);
         }
     }
 }
@@ -208,8 +209,8 @@ impl<P: Platform> Claim<'_, P> {
         }
     }
 
-    /// Records that the memory is this process's alone. `epoch` is asked while no thread can begin to fork: one that
-    /// has forked since the claim was made has copied the region for its child.
+    /// Records that the memory is this process's alone. `epoch` is asked while no thread can begin to fork: one
+    /// that has forked since the claim was made has copied the region for its child.
     pub(crate) fn record_own(&mut self, epoch: impl FnOnce() -> u32) {
         self.update(|region| region.epoch = epoch());
     }

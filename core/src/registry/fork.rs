@@ -29,15 +29,15 @@ impl Registry {
     /// All regions, for the thread that forks.
     ///
     /// # Safety
-    /// This thread took the lock with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did, and
-    /// has nothing else of the records in hand.
+    /// This thread took the lock with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did,
+    /// and has nothing else of the records in hand.
     pub(crate) unsafe fn frozen(&self) -> Frozen<'_> {
         // SAFETY: the caller's promise.
         Frozen { registry: self, records: unsafe { self.records.held_for_fork() } }
     }
 
-    /// Whether this thread holds the lock for a fork, and a handler of the program's own is calling. Waits while another
-    /// thread does.
+    /// Whether this thread holds the lock for a fork, and a handler of the program's own is calling. Waits while
+    /// another thread does.
     pub(crate) fn is_held_for_fork(&self, platform: impl Platform) -> bool {
         self.records(platform).is_for_fork()
     }
@@ -137,8 +137,8 @@ impl Frozen<'_> {
         }
     }
 
-    /// Records that these pages are not in this process, but that their place is kept: lookups there no longer lead to
-    /// a heap's chunk.
+    /// Records that these pages are not in this process, but that their place is kept: lookups there no longer
+    /// lead to a heap's chunk.
     pub(crate) fn record_absent(&mut self, pages: Span) {
         for (run, page) in self.registry.pages.runs(pages.range()) {
             self.registry.pages.fill(run, Page { protection: Protection::NONE, chunk: 0, ..page });

@@ -2,7 +2,7 @@
 //!
 //! Lookups of a page are lock-free. Everything else takes one lock for a short time, and no system call is
 //! made under it, except to get memory for the registry's own records, and around a fork. An operation on a region
-//! [*claims*](claim) it: shared for copies and hints, exclusive for changes of protection and release.
+//! *claims* it: shared for copies and hints, exclusive for changes of protection and release.
 
 mod claim;
 mod fork;
@@ -21,7 +21,7 @@ use crate::memory::{Index, Pool, Slots, UNIT};
 use crate::platform::Platform;
 use crate::protection::Protection;
 use crate::span::Span;
-use claim::{Changes, Use};
+use claim::{Use, Wakeups};
 use core::ops::Range;
 use page_map::{ADDRESS_END, PageMap};
 
@@ -79,7 +79,7 @@ impl Wanted {
 pub struct Registry {
     pages: PageMap,
     records: Lock<Records>,
-    changes: Changes,
+    wakeups: Wakeups,
 }
 
 struct Records {
@@ -114,7 +114,7 @@ impl Registry {
                 waiters: 0,
                 notes: Slots::new(),
             }),
-            changes: Changes::new(),
+            wakeups: Wakeups::new(),
         }
     }
 

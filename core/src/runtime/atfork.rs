@@ -42,7 +42,8 @@ impl AtFork {
         }
     }
 
-    /// The handler after a fork in the child. Whoever finds out first that this is a child may have done it already.
+    /// The handler after a fork in the child. Whoever finds out first that this is a child may have done it
+    /// already.
     ///
     /// # Safety
     /// The copy of the thread that called [`before`](Self::before) calls it, in the child.
@@ -53,9 +54,9 @@ impl AtFork {
         }
     }
 
-    /// What a thread does that is about to wait, if it must not: it is the one that forks, and another handler of its
-    /// fork is asking. In the parent it goes on under its own locks; in the child it does first what our handler would
-    /// do later.
+    /// What a thread does that is about to wait, if it must not: it is the one that forks, and another handler of
+    /// its fork is asking. In the parent it goes on under its own locks; in the child it does first what our
+    /// handler would do later.
     ///
     /// # Safety
     /// `thread` and `process` are as for [`before`](Self::before).
@@ -71,7 +72,8 @@ impl AtFork {
         if process() == self.process.load(Ordering::Relaxed) {
             return Some(Turn::HeldForFork);
         }
-        // SAFETY: this thread has the number of the one that called `before`, by the caller's word, in another process.
+        // SAFETY: this thread has the number of the one that called `before`, by the caller's word, in another
+        // process.
         unsafe { self.in_child(runtime) };
         Some(Turn::Again)
     }

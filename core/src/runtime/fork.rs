@@ -1,14 +1,14 @@
 //! Forking. An adapter on a system with `fork` calls the three methods around each one.
 //!
 //! The thread that forks takes the locks that guard records, and waits for nothing else: not for operations on
-//! regions, not for a copy. The order is that of [`Runtime::before_fork`]; a shard's lock and then the registry's
-//! are the only two that other threads ever hold together.
+//! regions, not for a copy. The order is that of [`Runtime::before_fork`]; other threads
+//! hold several at most of the heaps' shards, in the order of their numbers, and then the registry's.
 //!
-//! Dual memory stays in common until somebody writes to it ([`separation`](super::separation)), but for what may be written
-//! at this very moment without asking: pages that callers can store to, views that were handed out, and
-//! regions that an operation is using. Of those the parent maps a copy before the fork, which the child puts behind its
-//! views. Where there was no memory for it the child's region loses all access: code that fails to run is better
-//! than code that another process can change.
+//! Dual memory stays in common until somebody writes to it ([`separation`](super::separation)), but for what may
+//! be written at this very moment without asking: pages that callers can store to, views that were handed out, and
+//! regions that an operation is using. Of those the parent maps a copy before the fork, which the child puts
+//! behind its views. Where there was no memory for it the child's region loses all access: code that fails to run
+//! is better than code that another process can change.
 //!
 //! Pages behind a write switch may stay with the parent: that depends on the system and on the kind of
 //! program, so the child looks. What it doesn't have it keeps as regions without any access, so that it can free
@@ -29,8 +29,8 @@ use core::sync::atomic::Ordering;
 impl<P: Platform> Runtime<P> {
     /// Takes all locks, so that no record is in the middle of a change, and copies what can't wait.
     ///
-    /// Handlers of the program's own may write in this thread until the process has forked, and on both sides before
-    /// ours run: see [`epoch`](Self::epoch).
+    /// Handlers of the program's own may write in this thread until the process has forked, and on both sides
+    /// before ours run. What they write then is copied each time, and again after the fork.
     pub fn before_fork(&self) {
         self.values.lock_for_fork();
         self.heaps.lock_for_fork(self.platform);
@@ -170,7 +170,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     fn withdraw_access(&self, frozen: &mut Frozen<'_>, region: &Region) {
-        self.has_lost_views.store(true, Ordering::Relaxed);
+        self.has_withdrawn_views.store(true, Ordering::Relaxed);
         for view in region.all_views(self.page_size()) {
             // SAFETY: the pages are this region's. If even this fails, nothing is left to try.
             let _ = unsafe { self.platform.protect(view, Protection::NONE) };

@@ -34,7 +34,8 @@ impl FreedCode {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// Unmaps pages; `was_fetched`: other cores may have executed them, and can fetch from them until they are gone.
+    /// Unmaps pages; `was_fetched`: other cores may have executed them, and can fetch from them until they are
+    /// gone.
     pub(crate) fn unmap<R>(
         &self,
         was_fetched: bool,
@@ -61,7 +62,8 @@ impl FreedCode {
         }
     }
 
-    /// Makes all cores drop what they have fetched, if one of the pages that were unmapped wants it or the code at hand
+    /// Makes all cores drop what they have fetched, if one of the pages that were unmapped wants it or the code at
+    /// hand
     /// `was_fetched` before. A program of one thread has no other cores: where it ran before, it left by a context
     /// switch.
     pub(crate) fn drop_fetched(&self, was_fetched: bool, platform: impl Platform) -> Result<(), Error> {

@@ -40,7 +40,7 @@ pub struct Runtime<P: Platform> {
     /// Whether there was no memory to note what became of a copy for a child.
     has_missing_notes: AtomicBool,
     /// Whether this process is a forked child that could not get memory of its own for all views.
-    pub(crate) has_lost_views: AtomicBool,
+    pub(crate) has_withdrawn_views: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) values: Values<P>,
 }
@@ -57,7 +57,7 @@ impl<P: Platform> Runtime<P> {
             freed_code: FreedCode::new(),
             epoch: AtomicU32::new(0),
             has_missing_notes: AtomicBool::new(false),
-            has_lost_views: AtomicBool::new(false),
+            has_withdrawn_views: AtomicBool::new(false),
             counters: Counters::new(),
             values: Values::new(platform),
         }

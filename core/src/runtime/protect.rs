@@ -42,7 +42,7 @@ impl<P: Platform> Runtime<P> {
             }
             false => self.registry.claim(Wanted::Pages(span), Access::Exclusive, self.platform)?,
         };
-        self.check_not_lost(claim.region())?;
+        self.check_not_withdrawn(claim.region())?;
         let pages = span.pages(self.page_size());
         if self.has_write_switch(claim.region()) {
             return self.confirm_protection(&mut claim, pages, wanted);

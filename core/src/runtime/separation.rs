@@ -20,8 +20,8 @@ use core::sync::atomic::Ordering;
 impl<P: Platform> Runtime<P> {
     /// The epoch of memory that is this process's alone now.
     ///
-    /// A fork is counted twice, before and after it. Whether it has happened can't be seen in between, while the count
-    /// is odd: nothing becomes anybody's own then, and each write makes another copy.
+    /// A fork is counted twice, before and after it. Whether it has happened can't be seen in between, while the
+    /// count is odd: nothing becomes anybody's own then, and each write makes another copy.
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire) & !1
     }
@@ -31,11 +31,11 @@ impl<P: Platform> Runtime<P> {
         P::CAN_FORK && epoch.wrapping_sub(self.epoch.load(Ordering::Acquire)).cast_signed() < 0
     }
 
-    /// Claims a region to write to it, or to make it writable. What it had in common with another process is its own
-    /// then; for that the claim becomes exclusive.
+    /// Claims a region to write to it, or to make it writable. What it had in common with another process is its
+    /// own then; for that the claim becomes exclusive.
     pub(super) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>, Error> {
         let claim = self.registry.claim(wanted, access, self.platform)?;
-        self.check_not_lost(claim.region())?;
+        self.check_not_withdrawn(claim.region())?;
         if !self.has_in_common(claim.region()) {
             return Ok(claim);
         }
@@ -50,21 +50,21 @@ impl<P: Platform> Runtime<P> {
         region.has_several_views() && self.is_in_common(region.epoch)
     }
 
-    /// Whether this thread is about to fork, or has just forked, and a handler of the program's own is calling. Others
-    /// wait here until the fork is over.
+    /// Whether this thread is about to fork, or has just forked, and a handler of the program's own is calling.
+    /// Others wait here until the fork is over.
     fn is_forking(&self) -> bool {
         let is_even = self.epoch.load(Ordering::Acquire).is_multiple_of(2);
         P::CAN_FORK && !is_even && self.registry.is_held_for_fork(self.platform)
     }
 
-    /// Refuses to hand out memory that can be stored to without asking, in the middle of a fork: whose it is can't be
-    /// said then.
+    /// Refuses to hand out memory that can be stored to without asking, in the middle of a fork: whose it is can't
+    /// be said then.
     pub(crate) fn check_not_forking(&self) -> Result<(), Error> {
         if self.is_forking() { Err(Error::Refused) } else { Ok(()) }
     }
 
-    /// Writes to a region's copy for a child, if it has one, what is about to be written to the region at `address`: a
-    /// handler before the fork writes for both processes.
+    /// Writes to a region's copy for a child, if it has one, what is about to be written to the region at
+    /// `address`: a handler before the fork writes for both processes.
     pub(crate) fn write_for_child(
         &self,
         address: usize,
@@ -87,12 +87,12 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Refuses access to memory that this process has in common with another one and could not copy at the fork.
-    pub(super) fn check_not_lost(&self, region: &Region) -> Result<(), Error> {
+    pub(super) fn check_not_withdrawn(&self, region: &Region) -> Result<(), Error> {
         let is_lost = |(view, _): (Span, Protection)| {
             self.registry.page(view.start()).is_none_or(|page| page.protection == Protection::NONE)
         };
-        let has_lost_views = P::CAN_FORK && self.has_lost_views.load(Ordering::Relaxed);
-        match has_lost_views && region.other_views(self.page_size()).any(is_lost) {
+        let has_withdrawn_views = P::CAN_FORK && self.has_withdrawn_views.load(Ordering::Relaxed);
+        match has_withdrawn_views && region.other_views(self.page_size()).any(is_lost) {
             true => Err(Error::WrongProtection),
             false => Ok(()),
         }
@@ -126,9 +126,9 @@ impl<P: Platform> Runtime<P> {
                 self.unmap_views(copy, source.length());
                 return Err(error);
             }
-            // What cores execute at the old addresses comes from this memory soon. They may have fetched the same bytes
-            // there already: no other core has to be told.
-            // SAFETY: both views were mapped above, and can be read.
+            // What cores execute at the old addresses comes from this memory soon. They may have fetched the same
+            // bytes there already: no other core has to be told. SAFETY: both views were mapped above, and can be
+            // read.
             unsafe { self.platform.flush_icache(target.start(), copy.address + offset, part.length()) };
         }
         Ok(copy)
@@ -157,8 +157,8 @@ impl<P: Platform> Runtime<P> {
         }
     }
 
-    /// Puts a copy's memory behind all views of a region, with the protection that the registry knows. The copy's own
-    /// views are gone afterwards, also if it fails.
+    /// Puts a copy's memory behind all views of a region, with the protection that the registry knows. The copy's
+    /// own views are gone afterwards, also if it fails.
     pub(super) fn show(&self, copy: Views, region: &Region) -> Result<(), Error> {
         let pages = region.pages(self.page_size());
         let mut writable_is_left = true;

@@ -264,8 +264,8 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
     if let Some(problem) = untrue_pages(watched) {
         return Outcome::Failed(format!("in the end, {problem}"));
     }
-    // When nothing can be unmapped, pages may be lost; when one call fails, they may not. (The first operation tries
-    // out what the kernel grants: a refusal changes its ways, and the page that it tried with may be lost.)
+    // When nothing can be unmapped, pages may be lost; when one call fails, they may not. (The first operation
+    // tries out what the kernel grants: a refusal changes its ways, and the page that it tried with may be lost.)
     sweep();
     let count = code_memory().len();
     let is_exact = !fault.lasting && !operation.is_first;

@@ -60,8 +60,8 @@ pub const TESTS: &[Test] = &[
 
 /// Forks; the child's work says whether it went well. The child's number.
 pub fn fork(child: impl FnOnce()) -> libc::pid_t {
-    // SAFETY: the child ends without the parent's clean-up. Like any program's, it may use what its C library allows
-    // after a fork; the standard library's locks are not held by other threads here.
+    // SAFETY: the child ends without the parent's clean-up. Like any program's, it may use what its C library
+    // allows after a fork; the standard library's locks are not held by other threads here.
     match unsafe { libc::fork() } {
         0 => {
             let status = catch_unwind(AssertUnwindSafe(child)).map_or(1, |()| 0);

@@ -52,8 +52,8 @@ extern "C" fn in_child() {
     handle(2);
 }
 
-/// Registers the handlers before the library registers its own, which it does when it is loaded: so theirs run between
-/// the library's and the fork itself.
+/// Registers the handlers before the library registers its own, which it does when it is loaded: so theirs run
+/// between the library's and the fork itself.
 #[used]
 #[unsafe(link_section = ".init_array.00101")]
 static EARLY: extern "C" fn() = register;
