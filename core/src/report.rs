@@ -17,6 +17,8 @@ pub(crate) struct Counters {
     /// Bytes of pages mapped now, each view counted.
     mapped: AtomicI64,
     peak_mapped: AtomicI64,
+    /// Mapped files.
+    files: AtomicI64,
     pub(crate) failed_calls: AtomicI64,
 }
 
@@ -27,8 +29,18 @@ impl Counters {
             requested: AtomicI64::new(0),
             mapped: AtomicI64::new(0),
             peak_mapped: AtomicI64::new(0),
+            files: AtomicI64::new(0),
             failed_calls: AtomicI64::new(0),
         }
+    }
+
+    /// A mapped file is there now, or there no longer.
+    pub(crate) fn count_file(&self, difference: i64) {
+        self.files.fetch_add(difference, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_files(&self) -> bool {
+        self.files.load(Ordering::Relaxed) != 0
     }
 
     /// In a forked child: what its records say. Threads that were about to count are not here.
@@ -36,6 +48,7 @@ impl Counters {
         self.live.store(totals.live, Ordering::Relaxed);
         self.requested.store(totals.requested as i64, Ordering::Relaxed);
         self.mapped.store(totals.mapped as i64, Ordering::Relaxed);
+        self.files.store(totals.files, Ordering::Relaxed);
     }
 
     pub(crate) fn allocated(&self, size: usize) {
@@ -64,6 +77,7 @@ pub(crate) struct Totals {
     pub(crate) live: i64,
     pub(crate) requested: usize,
     pub(crate) mapped: usize,
+    pub(crate) files: i64,
 }
 
 /// Figures at one moment. Arrays are indexed by the contract's `PROT_*` bits.

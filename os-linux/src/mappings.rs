@@ -1,7 +1,7 @@
 //! What is mapped in this process: asked of the kernel one mapping at a time (`PROCMAP_QUERY`, since 6.11),
 //! or read from the text of `/proc/self/maps`.
 
-use crate::errno::{number, preserved, retried, translate};
+use crate::errno::{preserved, retried, translate};
 use core::ffi::CStr;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -54,28 +54,16 @@ const _: () = assert!(size_of::<ProcmapQuery>() == 0x68);
 fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused> {
     let mut file = maps_file()?;
     loop {
-        let mut query = ProcmapQuery {
-            size: size_of::<ProcmapQuery>() as u64,
-            query_flags: COVERING_OR_NEXT,
-            query_addr: *from as u64,
-            ..Default::default()
-        };
-        // SAFETY: the structure has the size that it says. An `ioctl` number is an int in musl, a long in glibc.
-        if unsafe { libc::ioctl(file.number, PROCMAP_QUERY as _, &raw mut query) } == 0 {
-            let mapping = Mapping {
-                start: query.vma_start as usize,
-                end: query.vma_end as usize,
-                protection: Protection::from_bits_truncate(query.vma_flags as u8 & 7),
-            };
-            if visit(mapping).is_break() {
-                return Ok(());
+        let number = match query(file.number, *from) {
+            Ok(mapping) if visit(mapping).is_break() => return Ok(()),
+            Ok(mapping) => {
+                *from = mapping.end;
+                continue;
             }
-            *from = query.vma_end as usize;
-            continue;
-        }
-        match number() {
+            Err(number) => number,
+        };
+        match number {
             libc::ENOENT => return Ok(()),
-            libc::EINTR => {}
             // A shortage passes.
             libc::ENOMEM => return Err(QueryRefused),
             // Perhaps not our file any more: the program closed it (as daemons close all they don't know), and
@@ -94,6 +82,23 @@ fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused
             }
         }
     }
+}
+
+/// The mapping at an address, or the next one; or an error number.
+fn query(file: c_int, from: usize) -> Result<Mapping, i32> {
+    let mut query = ProcmapQuery {
+        size: size_of::<ProcmapQuery>() as u64,
+        query_flags: COVERING_OR_NEXT,
+        query_addr: from as u64,
+        ..Default::default()
+    };
+    // SAFETY: the structure has the size that it says. An `ioctl` number is an int in musl, a long in glibc.
+    retried(|| unsafe { libc::ioctl(file, PROCMAP_QUERY as _, &raw mut query) } as isize)?;
+    Ok(Mapping {
+        start: query.vma_start as usize,
+        end: query.vma_end as usize,
+        protection: Protection::from_bits_truncate(query.vma_flags as u8 & 7),
+    })
 }
 
 /// The open `/proc/self/maps`: process number in the upper half, file number in the lower; 0: none.
@@ -129,9 +134,14 @@ fn maps_file() -> Result<MapsFile, QueryRefused> {
     }
 }
 
-/// In a forked child: the file is its parent's, whose process may have had the same number (in another namespace).
+/// In a forked child: the file is its parent's, whose process may have had the same number (in another namespace). It
+/// is closed if it is that file still: the program may have closed it, and the number be somebody else's.
 pub(crate) fn forget_parent() {
-    MAPS_FILE.store(0, Ordering::Release);
+    let file = MAPS_FILE.swap(0, Ordering::AcqRel) as c_int;
+    if file != 0 && query(file, 0).is_ok() {
+        // SAFETY: opened by this library; no other thread of the child uses it.
+        unsafe { libc::close(file) };
+    }
 }
 
 fn forget_maps_file(file: c_int) {

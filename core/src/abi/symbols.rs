@@ -69,8 +69,8 @@ macro_rules! for_each_symbol {
         /// Whether the page at any address can be executed. A lookup: it takes no lock, allocates nothing and leaves
         /// `rt_last_error` alone, so that a signal handler may call it.
         fn rt_is_executable(address: i64) -> bool;
-        /// The `RT_PROT_*` bits of the page at any address; -1 if nothing is mapped there. A lookup, as
-        /// `rt_is_executable` is.
+        /// The `RT_PROT_*` bits of the page at any address; -1 if nothing is mapped there, or the system doesn't tell
+        /// (it takes a file descriptor to ask). A lookup, as `rt_is_executable` is.
         fn rt_get_protection(address: i64) -> i32;
         /// Sets the protection of exactly the pages that the range touches. EXEC makes caches coherent; WRITE
         /// with EXEC only under policy `rwx`. An empty range at an address of a live region, its end included, does

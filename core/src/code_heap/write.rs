@@ -46,16 +46,14 @@ impl<P: Platform> CodeHeap<'_, P> {
             self.with_block(address, |chunk, block| {
                 check_inside(block, span)?;
                 let piece = Span::from_parts(span.start() + done, most.min(span.length() - done));
+                let mut copied = Ok(());
                 self.store(chunk, chunk.whole_of(block), piece, &mut |target| {
-                    // SAFETY: `source` by the caller; `store` gives an address where the piece can be
-                    // written. `copy` allows that the two overlap.
-                    unsafe {
-                        let target = ptr::with_exposed_provenance_mut(target);
-                        ptr::copy(source.wrapping_add(done), target, piece.length());
-                    }
+                    // SAFETY: `source` by the caller; `store` gives an address where the piece can be written.
+                    copied =
+                        unsafe { self.runtime.copy_from(source.wrapping_add(done), target, piece.length()) };
                 })?;
                 done += piece.length();
-                Ok(())
+                copied
             })?;
         }
         Ok(done)

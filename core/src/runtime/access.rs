@@ -55,14 +55,15 @@ impl<P: Platform> Runtime<P> {
         };
         let claim = self.claim_to_write(Wanted::Bytes(address as usize, span), access)?;
         let region = *claim.region();
-        // SAFETY: `source` by the caller; the destination is inside the claimed region, and each way
-        // below makes it writable first. `copy` allows that the two overlap.
-        let copy_to = |target: usize| unsafe {
-            ptr::copy(source, ptr::with_exposed_provenance_mut(target), span.length());
+        let mut copied = Ok(());
+        let mut copy_to = |target: usize| {
+            // SAFETY: `source` by the caller; the destination is inside the claimed region, and each way
+            // below makes it writable first.
+            copied = unsafe { self.copy_from(source, target, span.length()) };
         };
         let way = self.way_to_write(&claim, span)?;
         if region.has_several_views() {
-            self.write_for_child(span.start(), span.length(), &mut |target| copy_to(target))?;
+            self.write_for_child(span.start(), span.length(), &mut copy_to)?;
         }
         match way {
             Way::Directly if region.kind == Kind::File => {
@@ -78,7 +79,33 @@ impl<P: Platform> Runtime<P> {
             // The claim is exclusive.
             Way::ByFlip => self.flip(span.pages(self.page_size()), &mut || copy_to(span.start()))?,
         }
-        Ok(span.length())
+        copied.map(|()| span.length())
+    }
+
+    /// Whether an address of the caller's may be in a mapped file.
+    fn may_be_files(&self, address: usize) -> bool {
+        self.counters.has_files() && self.registry.page(address).is_some()
+    }
+
+    /// Copies bytes of the caller's to memory that is writable. Where they lie in memory of ours it may be a mapped
+    /// file's, which others may truncate.
+    ///
+    /// # Safety
+    /// `source` is readable, by its protection, and `target` writable, for `length` bytes. They may overlap.
+    pub(crate) unsafe fn copy_from(
+        &self,
+        source: *const u8,
+        target: usize,
+        length: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.may_be_files(source.addr()) {
+                return self.platform.copy_guarded(source.expose_provenance(), target, length);
+            }
+            ptr::copy(source, ptr::with_exposed_provenance_mut(target), length);
+        }
+        Ok(())
     }
 
     /// As [`write`](Self::write), with the bytes of a byte-array value.
@@ -264,7 +291,8 @@ impl<P: Platform> Runtime<P> {
             let target = target.wrapping_add(done);
             // SAFETY: the piece is readable and stays mapped while the claim is held; `target` by the caller.
             unsafe {
-                if claim.region().kind == Kind::File {
+                // The caller's own bytes may be a mapped file's too.
+                if claim.region().kind == Kind::File || self.may_be_files(target.addr()) {
                     let target = target.expose_provenance();
                     self.platform.copy_guarded(piece.start(), target, piece.length())?;
                 } else {

@@ -72,6 +72,9 @@ impl<P: Platform> Runtime<P> {
         if region.kind.is_exec_memory() {
             self.counters.freed(region.size);
         }
+        if region.kind == Kind::File {
+            self.counters.count_file(-1);
+        }
         Ok(())
     }
 
@@ -88,6 +91,9 @@ impl<P: Platform> Runtime<P> {
         self.counters.mapped(region.all_views(page_size).map(Span::length).sum());
         if region.kind.is_exec_memory() {
             self.counters.allocated(region.size);
+        }
+        if region.kind == Kind::File {
+            self.counters.count_file(1);
         }
         Ok(region.base)
     }

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::memory::Index;
 use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
-use crate::registry::{Frozen, Region};
+use crate::registry::{Frozen, Kind, Region};
 use crate::report::Totals;
 use crate::span::Span;
 use core::ops::ControlFlow;
@@ -193,6 +193,7 @@ impl<P: Platform> Runtime<P> {
         let mut totals = Totals::default();
         for region in frozen.indexes().filter_map(|index| frozen.region(index)) {
             totals.mapped += region.all_views(self.page_size()).map(Span::length).sum::<usize>();
+            totals.files += i64::from(region.kind == Kind::File);
             if region.kind.is_exec_memory() {
                 totals.live += 1;
                 totals.requested += region.size;

@@ -294,6 +294,14 @@ fn shrunk(world: &World) -> Verdict {
         refuse(mapping.address, 0, size, RT_ERROR_IO)?;
         check_fails!(is_value(rt_mmap_read_string(mapping.address, page(), 0), b""), true, RT_ERROR_IO);
         check_fails!(is_value(rt_mmap_read_string(mapping.address, 0, size), b""), true, RT_ERROR_IO);
+        // Nor may code be written from there.
+        let (region, block) = (alloc_rw(8)?, rt_code_alloc(8));
+        for (write, target) in [(c"rt_write_exec_bytes", region), (c"rt_code_write", block)] {
+            let source = [target, mapping.address + page(), 8, 0, 0, 0];
+            check_fails!(call_by_name(write, source), -1, RT_ERROR_IO);
+        }
+        free(region, 8)?;
+        check!(rt_code_free(block));
         unmap(mapping.address, size)?;
     }
     Ok(())

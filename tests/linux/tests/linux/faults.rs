@@ -310,6 +310,6 @@ fn code_memory() -> Vec<impl Debug + PartialEq> {
     maps::lines().into_iter().filter(is_code).collect()
 }
 
-fn open_files() -> usize {
+pub fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("the kernel tells the open files").count()
 }

@@ -2,13 +2,13 @@
 //!
 //! Whoever waits for ever here is ended by the watchdog of the test's process; that is how a deadlock shows.
 
-use crate::faults::statistics;
+use crate::faults::{open_files, statistics};
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::{Outcome, Status, wait};
-use execmem_tests_linux::system::is_emulated;
+use execmem_tests_linux::system::{foreign_function, is_emulated};
 use execmem_tests_linux::{files, maps};
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,6 +46,7 @@ pub const TESTS: &[Test] = &[
         needs: Needs::Nothing,
         run: apart,
     },
+    Test { name: "forks: a child has no file of the library's", needs: Needs::Kernel, run: files_of_a_child },
     Test {
         name: "forks: functions run on while the memory behind them is replaced by a copy",
         needs: Needs::Nothing,
@@ -285,6 +286,20 @@ fn apart() -> Outcome {
         answer.write_all(b".").unwrap();
         expect_success(child);
         ground.expect(5);
+    }
+    Outcome::Passed
+}
+
+fn files_of_a_child() -> Outcome {
+    let files = open_files();
+    for _ in 0..3 {
+        // A lookup of somebody else's memory may keep a file open.
+        assert!(rt_is_executable(foreign_function()));
+        expect_success(fork(|| {
+            assert_eq!(open_files(), files);
+            assert!(rt_is_executable(foreign_function()));
+            expect_success(fork(|| assert_eq!(open_files(), files)));
+        }));
     }
     Outcome::Passed
 }

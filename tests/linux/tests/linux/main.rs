@@ -54,7 +54,7 @@ const TESTS: [&[Test]; 12] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 68;
+const TEST_COUNT: usize = 69;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();
