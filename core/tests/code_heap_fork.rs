@@ -3,23 +3,9 @@
 mod support;
 
 use execmem_core::code_heap::Limits;
-use execmem_core::platform::PageRequest;
 use execmem_core::{Error, Policy};
-use execmem_fake::{Call, Request};
-use support::{Heap, System, write_block as write};
-
-/// Makes this process the child.
-fn fork(system: &System) {
-    system.runtime.before_fork();
-    // SAFETY: `before_fork` was called above; this thread plays the child's only one.
-    unsafe { system.runtime.after_fork_in_child() };
-}
-
-/// How many bytes were brought in to be written since the last time, into copies at most.
-fn copied(system: &System) -> usize {
-    let for_write = |request: &Request| request.request == PageRequest::Populate { for_write: true };
-    system.fake.take_requests().into_iter().filter(for_write).map(|request| request.length).sum()
-}
+use execmem_fake::Call;
+use support::{Heap, System, copied, fork_as_child as fork, write_block as write};
 
 /// Blocks that were written in full, one here, one there, and one that was not written at all.
 fn blocks(heap: &Heap<'_>) -> Vec<(i64, usize, Option<u8>)> {

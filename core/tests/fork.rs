@@ -5,36 +5,17 @@
 
 mod support;
 
-use execmem_core::platform::PageRequest;
 use execmem_core::{Error, Policy, Protection};
-use execmem_fake::{Call, Request};
+use execmem_fake::Call;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
-use support::System;
+use support::{System, copied, fork_as_child, fork_as_parent};
 
 const CODE: [u8; 4] = [1, 2, 3, 4];
 const OTHER: [u8; 4] = [5, 6, 7, 8];
 const SIZE: i64 = 5000;
-
-fn fork_as_child(system: &System) {
-    system.runtime.before_fork();
-    // SAFETY: `before_fork` was called above; this thread plays the child's only one.
-    unsafe { system.runtime.after_fork_in_child() };
-}
-
-fn fork_as_parent(system: &System) {
-    system.runtime.before_fork();
-    // SAFETY: `before_fork` was called above.
-    unsafe { system.runtime.after_fork_in_parent() };
-}
-
-/// How many bytes were brought in to be written since the last time: those of copies.
-fn copied(system: &System) -> usize {
-    let for_write = |request: &Request| request.request == PageRequest::Populate { for_write: true };
-    system.fake.take_requests().into_iter().filter(for_write).map(|request| request.length).sum()
-}
 
 /// Does `work` in another thread, which stands still inside of the first `call` until `then` is done.
 fn during(system: &System, call: Call, work: impl FnOnce() + Send, then: impl FnOnce()) {

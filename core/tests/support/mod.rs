@@ -4,9 +4,10 @@
 use execmem_core::Statistics;
 use execmem_core::abi::calls;
 use execmem_core::code_heap::CodeHeap;
+use execmem_core::platform::PageRequest;
 use execmem_core::value::RtValue;
 use execmem_core::{Error, Policy, Protection, Runtime};
-use execmem_fake::{Fake, FakePlatform};
+use execmem_fake::{Fake, FakePlatform, Request};
 
 pub const POLICIES: [Policy; 4] = [Policy::Rwx, Policy::Dual, Policy::Toggle, Policy::Jit];
 /// Miri takes seconds for a system, and sees nothing new in larger pages.
@@ -183,4 +184,24 @@ impl Moment {
         .into_iter()
         .filter_map(|(part, is_same)| (!is_same).then_some(part))
     }
+}
+
+/// Goes on as a forked child.
+pub fn fork_as_child(system: &System) {
+    system.runtime.before_fork();
+    // SAFETY: `before_fork` was called above; this thread plays the child's only one.
+    unsafe { system.runtime.after_fork_in_child() };
+}
+
+/// Goes on as the parent of one.
+pub fn fork_as_parent(system: &System) {
+    system.runtime.before_fork();
+    // SAFETY: `before_fork` was called above.
+    unsafe { system.runtime.after_fork_in_parent() };
+}
+
+/// How many bytes were brought in to be written since the last time: those of copies.
+pub fn copied(system: &System) -> usize {
+    let for_write = |request: &Request| request.request == PageRequest::Populate { for_write: true };
+    system.fake.take_requests().into_iter().filter(for_write).map(|request| request.length).sum()
 }
