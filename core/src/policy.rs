@@ -186,7 +186,7 @@ impl Choice {
         if self.wish(platform)? != Policy::Auto {
             return self.fix(platform);
         }
-        match Policy::Dual.probe(platform) {
+        match self.try_out(Policy::Dual, platform) {
             Ok(()) => {
                 self.keep(Policy::Auto);
                 Ok(Policy::Dual)

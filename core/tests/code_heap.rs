@@ -4,6 +4,7 @@ mod support;
 
 use execmem_core::code_heap::{Block, Limits};
 use execmem_core::icache::TRAP;
+use execmem_core::policy::Trial;
 use execmem_core::{Error, Policy, Runtime};
 use execmem_fake::{Call, Fake};
 use support::{Heap, System, code_block as code};
@@ -230,7 +231,9 @@ fn the_heap_prefers_two_views_where_the_choice_is_its_own() {
     let runtime = Runtime::new(fake.platform());
     runtime.alloc_exec(1).unwrap();
     assert_eq!(runtime.policy(), Ok(Policy::Rwx));
+    assert_eq!(runtime.statistics().policy_trials[Policy::Dual as usize], Trial::NotTried);
     assert_eq!(runtime.code_heap().policy(), Ok(Policy::Dual));
+    assert_eq!(runtime.statistics().policy_trials[Policy::Dual as usize], Trial::Granted);
 
     let fake = Fake::new();
     fake.switch(|switches| (switches.refuse_dual, switches.refuse_writable_code) = (true, true));
