@@ -111,6 +111,25 @@ impl Registry {
         access: Access,
         platform: P,
     ) -> Result<Claim<'_, P>, Error> {
+        let mut records = self.records(platform);
+        let index = self.find(wanted)?;
+        let record = records.regions.get_mut(index).ok_or(Error::NotOwned)?;
+        wanted.check(&record.region, platform.page_size())?;
+        if record.usage.first == record.usage.next && record.usage.is_free_for(access) {
+            record.usage.begin(access);
+            return Ok(Claim { registry: self, platform, index, region: record.region });
+        }
+        drop(records);
+        self.claim_in_turn(wanted, access, platform)
+    }
+
+    #[cold]
+    fn claim_in_turn<P: Platform>(
+        &self,
+        wanted: Wanted,
+        access: Access,
+        platform: P,
+    ) -> Result<Claim<'_, P>, Error> {
         let mut ticket = None;
         loop {
             let mut records = self.records(platform);

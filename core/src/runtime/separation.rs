@@ -33,12 +33,23 @@ impl<P: Platform> Runtime<P> {
 
     /// Claims a region to write to it, or to make it writable. What it had in common with another process is its
     /// own then; for that the claim becomes exclusive.
+    #[inline]
     pub(super) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>, Error> {
         let claim = self.registry.claim(wanted, access, self.platform)?;
         self.check_not_withdrawn(claim.region())?;
-        if !self.has_in_common(claim.region()) {
-            return Ok(claim);
+        match self.has_in_common(claim.region()) {
+            false => Ok(claim),
+            true => self.claim_own(claim, wanted, access),
         }
+    }
+
+    #[cold]
+    fn claim_own<'a>(
+        &'a self,
+        claim: Claim<'a, P>,
+        wanted: Wanted,
+        access: Access,
+    ) -> Result<Claim<'a, P>, Error> {
         if access == Access::Exclusive {
             return self.separate_claimed(claim);
         }
@@ -52,6 +63,7 @@ impl<P: Platform> Runtime<P> {
 
     /// Whether this thread is about to fork, or has just forked, and a handler of the program's own is calling.
     /// Others wait here until the fork is over.
+    #[inline]
     fn is_forking(&self) -> bool {
         let is_even = self.epoch.load(Ordering::Acquire).is_multiple_of(2);
         P::CAN_FORK && !is_even && self.registry.is_held_for_fork(self.platform)
@@ -87,6 +99,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Refuses access to memory that this process has in common with another one and could not copy at the fork.
+    #[inline]
     pub(super) fn check_not_withdrawn(&self, region: &Region) -> Result<(), Error> {
         let is_lost = |(view, _): (Span, Protection)| {
             self.registry.page(view.start()).is_none_or(|page| page.protection == Protection::NONE)
