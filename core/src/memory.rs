@@ -148,6 +148,11 @@ impl<T: Copy> Slots<T> {
         Some(record)
     }
 
+    /// All records.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.indexes().filter_map(|index| self.get(index))
+    }
+
     /// Every slot that was ever used.
     pub(crate) fn indexes(&self) -> core::ops::Range<Index> {
         0..self.used

@@ -20,6 +20,20 @@ impl Span {
         Ok(Self { start: address as usize, length: size as usize })
     }
 
+    /// As [`new`](Self::new), but an empty range is `None` at an address that is owned, or right behind one;
+    /// elsewhere it is *not owned*.
+    pub(crate) fn unless_empty(
+        address: i64,
+        size: i64,
+        is_owned: impl Fn(i64) -> bool,
+    ) -> Result<Option<Self>, Error> {
+        if size != 0 {
+            return Self::new(address, size).map(Some);
+        }
+        Self::new(address, 1)?;
+        if is_owned(address) || is_owned(address - 1) { Ok(None) } else { Err(Error::NotOwned) }
+    }
+
     /// `[address + offset, address + offset + size)`, with an offset of at least 0.
     pub const fn at_offset(address: i64, offset: i64, size: i64) -> Result<Self, Error> {
         if address <= 0 || offset < 0 {

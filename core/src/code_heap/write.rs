@@ -7,7 +7,7 @@ use super::chunk::Chunk;
 use super::shard::Shard;
 use crate::error::Error;
 use crate::icache::TRAP;
-use crate::platform::{PageRequest, Platform};
+use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::span::Span;
@@ -135,12 +135,7 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// The range of a publication. `None`: it is empty, and in a live block or at its end.
     fn range(&self, address: i64, size: i64) -> Result<Option<Span>, Error> {
-        if size != 0 {
-            return Span::new(address, size).map(Some);
-        }
-        Span::new(address, 1)?;
-        let is_owned = |address: i64| self.with_block(address, |_, _| Ok(())).is_ok();
-        if is_owned(address) || is_owned(address - 1) { Ok(None) } else { Err(Error::NotOwned) }
+        Span::unless_empty(address, size, |address| self.with_block(address, |_, _| Ok(())).is_ok())
     }
 
     /// Replaces one aligned word of eight bytes of a live block, and publishes it. Other threads execute
@@ -282,8 +277,8 @@ impl<P: Platform> CodeHeap<'_, P> {
     fn view_to_write(&self, chunk: &'static Chunk, address: usize) -> Result<Option<usize>, Error> {
         let Some(view) = chunk.view_of(address) else { return Ok(None) };
         self.check_view(view)?;
-        let epoch = self.runtime.epoch();
         if self.runtime.is_in_common(chunk.epoch.load(Ordering::Relaxed)) {
+            let epoch = self.runtime.epoch();
             self.runtime.separate(&chunk.region(), chunk.backed_parts())?;
             chunk.epoch.store(epoch, Ordering::Relaxed);
         }
@@ -306,18 +301,9 @@ impl<P: Platform> CodeHeap<'_, P> {
     fn populate(&self, chunk: &Chunk, whole: Span) -> Result<(), Error> {
         let Some(parts) = chunk.unpopulated(whole) else { return Ok(()) };
         let pages = chunk.view_of_parts(parts.clone()).ok_or(Error::WrongProtection)?;
-        // SAFETY: the pages are the chunk's; populating changes no contents.
-        let populated =
-            unsafe { self.runtime.platform.request(pages, PageRequest::Populate { for_write: true }) };
-        match populated {
-            Ok(()) | Err(Error::Unsupported) => {
-                chunk.record_populated(parts);
-                Ok(())
-            }
-            // What a file would be too short for.
-            Err(Error::Io) => Err(Error::NoMemory),
-            Err(error) => Err(error),
-        }
+        self.runtime.populate(pages, true)?;
+        chunk.record_populated(parts);
+        Ok(())
     }
 
     /// Sees to it that a block's pages can be read and executed: an earlier flip may have stopped half-way, or

@@ -42,12 +42,15 @@ impl Registry {
         self.records(platform).is_for_fork()
     }
 
-    /// The copy for a child of the region that has this page, in the thread that forks.
-    pub(crate) fn copy_for_child(&self, page: Page, platform: impl Platform) -> Option<Views> {
+    /// The copy for a child of the region that holds an address, in the thread that forks, and the address's
+    /// offset in both.
+    pub(crate) fn copy_for_child(&self, address: usize, platform: impl Platform) -> Option<(Views, usize)> {
         let records = self.records(platform);
+        let page = self.pages.get(address)?;
+        let offset = address - records.regions.get(page.region)?.region.base;
         let of_region = |note: &&Note| note.region == page.region && records.is_current(note);
-        let notes = records.notes.indexes().filter_map(|index| records.notes.get(index));
-        notes.filter(of_region).find_map(|note| note.views)
+        let copy = records.notes.iter().filter(of_region).find_map(|note| note.views)?;
+        Some((copy, offset))
     }
 
     /// # Safety
@@ -116,8 +119,7 @@ impl Frozen<'_> {
 
     /// Whether anything was noted of a region.
     pub(crate) fn has_note(&self, region: Index) -> bool {
-        let notes = &self.records.notes;
-        notes.indexes().filter_map(|index| notes.get(index)).any(|note| note.region == region)
+        self.records.notes.iter().any(|note| note.region == region)
     }
 
     /// Takes all notes, each with its region if that is live still.
@@ -132,17 +134,15 @@ impl Frozen<'_> {
 
     /// Records that no access is left to these pages.
     pub(crate) fn record_no_access(&mut self, pages: Span) {
-        for (run, page) in self.registry.pages.runs(pages.range()) {
-            self.registry.pages.fill(run, Page { protection: Protection::NONE, ..page });
-        }
+        let without_access = |page| Page { protection: Protection::NONE, ..page };
+        self.registry.pages.update(pages.range(), without_access);
     }
 
     /// Records that these pages are not in this process, but that their place is kept: lookups there no longer
     /// lead to a heap's chunk.
     pub(crate) fn record_absent(&mut self, pages: Span) {
-        for (run, page) in self.registry.pages.runs(pages.range()) {
-            self.registry.pages.fill(run, Page { protection: Protection::NONE, chunk: 0, ..page });
-        }
+        let absent = |page| Page { protection: Protection::NONE, chunk: 0, ..page };
+        self.registry.pages.update(pages.range(), absent);
     }
 
     /// Forgets a region whose addresses may be somebody else's by now.

@@ -182,9 +182,7 @@ impl Registry {
     /// Records what live regions' pages, which were prepared, allow now.
     pub(crate) fn record(&self, pages: Span, protection: Protection, platform: impl Platform) {
         let _writer = self.records(platform);
-        for (run, page) in self.pages.runs(pages.range()) {
-            self.pages.fill(run, Page { protection, ..page });
-        }
+        self.pages.update(pages.range(), |page| Page { protection, ..page });
     }
 
     fn fill_views(&self, index: Index, region: &Region, page_size: usize) {

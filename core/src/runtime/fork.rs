@@ -204,7 +204,7 @@ impl<P: Platform> Runtime<P> {
 
     /// Takes all access from a region behind a write switch whose pages the child has not got, unless an earlier
     /// fork took it. Where its addresses can't be reserved they may be somebody else's by now, and it is forgotten.
-    /// Whether the pages are lost.
+    /// Whether the pages are absent.
     fn revise_code_behind_switch(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) -> bool {
         let pages = region.pages(self.page_size());
         let page = self.registry.page(region.base);

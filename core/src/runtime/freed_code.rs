@@ -63,9 +63,8 @@ impl FreedCode {
     }
 
     /// Makes all cores drop what they have fetched, if one of the pages that were unmapped wants it or the code at
-    /// hand
-    /// `was_fetched` before. A program of one thread has no other cores: where it ran before, it left by a context
-    /// switch.
+    /// hand `was_fetched` before. A program of one thread has no other cores: where it ran before, it left by a
+    /// context switch.
     pub(crate) fn drop_fetched(&self, was_fetched: bool, platform: impl Platform) -> Result<(), Error> {
         let must = was_fetched && platform.may_run_on_other_cores();
         let is_unmapping = self.unmapping.load(Ordering::SeqCst) > 0;

@@ -94,14 +94,10 @@ impl<P: Platform> Runtime<P> {
 
     /// The range of an operation on pages. `None`: it is empty, and in a live region or at its end.
     fn page_range(&self, address: i64, size: i64) -> Result<Option<Span>, Error> {
-        if size != 0 {
-            return Span::new(address, size).map(Some);
-        }
-        let at = Span::new(address, 1)?.start();
-        let is_owned = |address: usize| {
-            self.registry.page(address).is_some_and(|page| !page.is_other_view && page.chunk == 0)
-        };
-        if is_owned(at) || is_owned(at - 1) { Ok(None) } else { Err(Error::NotOwned) }
+        Span::unless_empty(address, size, |address| {
+            let page = self.registry.page(address as usize);
+            page.is_some_and(|page| !page.is_other_view && page.chunk == 0)
+        })
     }
 
     /// Checks the size of a single allocation against the limit.

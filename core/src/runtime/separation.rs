@@ -86,26 +86,24 @@ impl<P: Platform> Runtime<P> {
         if !self.is_forking() {
             return Ok(());
         }
-        let page = self.registry.page(address);
-        let copy = page.and_then(|page| self.registry.copy_for_child(page, self.platform));
-        let base = page.and_then(|page| self.registry.region_of(page, self.platform));
-        let (Some(copy), Some(region)) = (copy, base) else { return Ok(()) };
-        let target = Span::from_parts(copy.writable + (address - region.base), length);
+        let copy = self.registry.copy_for_child(address, self.platform);
+        let Some((copy, offset)) = copy else { return Ok(()) };
+        let target = Span::from_parts(copy.writable + offset, length);
         self.populate(target.pages(self.page_size()), true)?;
         write(target.start());
         // SAFETY: both views are this process's, and can be read.
-        unsafe { self.platform.flush_icache(target.start(), copy.address + (address - region.base), length) };
+        unsafe { self.platform.flush_icache(target.start(), copy.address + offset, length) };
         Ok(())
     }
 
     /// Refuses access to memory that this process has in common with another one and could not copy at the fork.
     #[inline]
     pub(super) fn check_not_withdrawn(&self, region: &Region) -> Result<(), Error> {
-        let is_lost = |(view, _): (Span, Protection)| {
+        let is_withdrawn = |(view, _): (Span, Protection)| {
             self.registry.page(view.start()).is_none_or(|page| page.protection == Protection::NONE)
         };
         let has_withdrawn_views = P::CAN_FORK && self.has_withdrawn_views.load(Ordering::Relaxed);
-        match has_withdrawn_views && region.other_views(self.page_size()).any(is_lost) {
+        match has_withdrawn_views && region.other_views(self.page_size()).any(is_withdrawn) {
             true => Err(Error::WrongProtection),
             false => Ok(()),
         }
@@ -140,8 +138,8 @@ impl<P: Platform> Runtime<P> {
                 return Err(error);
             }
             // What cores execute at the old addresses comes from this memory soon. They may have fetched the same
-            // bytes there already: no other core has to be told. SAFETY: both views were mapped above, and can be
-            // read.
+            // bytes there already: no other core has to be told.
+            // SAFETY: both views were mapped above, and can be read.
             unsafe { self.platform.flush_icache(target.start(), copy.address + offset, part.length()) };
         }
         Ok(copy)
@@ -160,11 +158,12 @@ impl<P: Platform> Runtime<P> {
         Ok(())
     }
 
-    /// Brings in pages of dual memory. Touching one that the system has no memory for would end the process.
-    fn populate(&self, pages: Span, for_write: bool) -> Result<(), Error> {
-        // SAFETY: the pages are a region's or those of its copy; populating changes no contents.
+    /// Brings in pages of code memory. Touching one that the system has no memory for would end the process.
+    pub(crate) fn populate(&self, pages: Span, for_write: bool) -> Result<(), Error> {
+        // SAFETY: the pages are a region's, a chunk's or those of a copy; populating changes no contents.
         match unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) } {
             Ok(()) | Err(Error::Unsupported) => Ok(()),
+            // What a file would be too short for.
             Err(Error::Io) => Err(Error::NoMemory),
             Err(error) => Err(error),
         }

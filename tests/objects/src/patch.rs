@@ -5,6 +5,7 @@ use crate::loader::imports::{Import, resolve};
 use crate::loader::layout::{Bases, Layout};
 use crate::loader::link::link;
 use crate::loader::object_file::ObjectFile;
+use crate::samples;
 use object::LittleEndian;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, SectionHeader};
@@ -22,6 +23,14 @@ pub fn prepare_with(file: &[u8], find: impl Fn(&str) -> Option<Import>) -> Resul
     let layout = Layout::new(&object, &imports, 4096)?;
     let code = 0x5555_5555_4000;
     link(&object, &layout, &imports, Bases { code, data: code + layout.split() })
+}
+
+/// Both bundled samples, changed; what preparing them says.
+pub fn refused(change: impl Fn(Patch) -> Patch) -> [Error; 2] {
+    [0, 1].map(|which| {
+        let patched = change(Patch::new(samples::BUNDLED[which].1));
+        prepare(&patched.0).expect_err("the change is refused")
+    })
 }
 
 /// Bytes of a section's header.

@@ -1,7 +1,7 @@
 //! What is sound but no object that can be loaded is said to be what it is, not to be damaged.
 
 use execmem_tests_objects::loader::error::Error;
-use execmem_tests_objects::patch::{Patch, prepare};
+use execmem_tests_objects::patch::{Patch, prepare, refused};
 use execmem_tests_objects::samples;
 use object::elf;
 
@@ -9,14 +9,6 @@ const FILE_TYPE: usize = 16;
 const MACHINE: usize = 18;
 /// A field of a section header.
 const SECTION_TYPE: usize = 4;
-
-/// Both bundled samples, changed; what preparing them says.
-fn refused(change: impl Fn(Patch) -> Patch) -> [Error; 2] {
-    [0, 1].map(|which| {
-        let patched = change(Patch::new(samples::BUNDLED[which].1));
-        prepare(&patched.0).expect_err("the change is refused")
-    })
-}
 
 #[test]
 fn another_elf_file_is_named() {

@@ -4,7 +4,7 @@ use execmem_tests_objects::loader::error::Error;
 use execmem_tests_objects::loader::image::Image;
 use execmem_tests_objects::loader::imports::Import;
 use execmem_tests_objects::loader::relocate::{Architecture, Misfit};
-use execmem_tests_objects::patch::{Patch, prepare, prepare_with};
+use execmem_tests_objects::patch::{Patch, prepare, prepare_with, refused};
 use execmem_tests_objects::samples;
 use object::elf;
 
@@ -18,14 +18,6 @@ const RELOCATION_ADDEND: usize = 16;
 /// A symbol's type and binding, in one byte.
 const SYMBOL_INFO: usize = 4;
 const SYMBOL_VALUE: usize = 8;
-
-/// Both bundled samples, changed; what preparing them says.
-fn refused(change: impl Fn(Patch) -> Patch) -> [Error; 2] {
-    [0, 1].map(|which| {
-        let patched = change(Patch::new(samples::BUNDLED[which].1));
-        prepare(&patched.0).expect_err("the change is refused")
-    })
-}
 
 #[test]
 fn an_object_for_another_machine_is_not_loaded() {

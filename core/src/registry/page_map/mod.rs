@@ -164,6 +164,13 @@ impl PageMap {
         self.rewrite(range, Change::Set(page.encode()));
     }
 
+    /// Changes what is known of all pages in a reserved range.
+    pub(crate) fn update(&self, range: Range<usize>, change: impl Fn(Page) -> Page) {
+        for (run, page) in self.runs(range) {
+            self.fill(run, change(page));
+        }
+    }
+
     /// Hides the pages of a reserved range from lookups until [`show`](Self::show) or
     /// [`remove_hidden`](Self::remove_hidden).
     pub(crate) fn hide(&self, range: Range<usize>) {
