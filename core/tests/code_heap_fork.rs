@@ -7,6 +7,11 @@ use execmem_core::{Error, Policy};
 use execmem_fake::Call;
 use support::{Heap, System, copied, fork_as_child as fork, write_block as write};
 
+/// A heap whose chunks are small, so that blocks get into several.
+fn small_heap(system: &System) -> Heap<'_> {
+    system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap()
+}
+
 /// Blocks that were written in full, one here, one there, and one that was not written at all.
 fn blocks(heap: &Heap<'_>) -> Vec<(i64, usize, Option<u8>)> {
     let sizes = [100, 9000, 64, 20_000, 5000, 70_000, 3000];
@@ -26,7 +31,7 @@ fn blocks(heap: &Heap<'_>) -> Vec<(i64, usize, Option<u8>)> {
 #[test]
 fn a_forked_child_has_every_function_and_goes_on_with_the_heap() {
     let system = System::new(Policy::Dual, 4096);
-    let heap = system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap();
+    let heap = small_heap(&system);
     let blocks = blocks(&heap);
     fork(&system);
     for (address, size, byte) in &blocks {
@@ -50,7 +55,7 @@ fn a_forked_child_has_every_function_and_goes_on_with_the_heap() {
 #[test]
 fn a_fork_copies_nothing_and_a_write_copies_what_was_ever_written_of_its_chunk() {
     let system = System::new(Policy::Dual, 4096);
-    let heap = system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap();
+    let heap = small_heap(&system);
     let addresses: Vec<i64> = (0..10).map(|_| heap.alloc(8000).unwrap() as i64).collect();
     let last = heap.alloc(70_000).unwrap() as i64;
     write(&heap, last, &[1; 70_000]).unwrap();
@@ -76,7 +81,7 @@ fn a_fork_copies_nothing_and_a_write_copies_what_was_ever_written_of_its_chunk()
 #[test]
 fn a_write_view_that_was_handed_out_is_copied_at_the_fork() {
     let system = System::new(Policy::Dual, 4096);
-    let heap = system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap();
+    let heap = small_heap(&system);
     let address = heap.alloc(100).unwrap() as i64;
     let view = heap.write_view(address).unwrap();
     copied(&system);
@@ -94,8 +99,7 @@ fn a_write_view_that_was_handed_out_is_copied_at_the_fork() {
 fn a_write_after_a_fork_that_finds_no_memory_fails_and_nothing_else_does() {
     for call in [Call::Map, Call::MoveOnto] {
         let system = System::new(Policy::Dual, 4096);
-        let heap =
-            system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap();
+        let heap = small_heap(&system);
         let address = heap.alloc(1000).unwrap() as i64;
         write(&heap, address, &[1; 1000]).unwrap();
         heap.publish(address, 1000).unwrap();
@@ -119,7 +123,7 @@ fn a_write_after_a_fork_that_finds_no_memory_fails_and_nothing_else_does() {
 #[test]
 fn a_child_without_memory_for_what_can_not_wait_can_neither_run_nor_write_it() {
     let system = System::new(Policy::Dual, 4096);
-    let heap = system.runtime.new_code_heap(Limits { chunk_bytes: 128 << 10, ..Limits::DEFAULT }).unwrap();
+    let heap = small_heap(&system);
     let address = heap.alloc(1000).unwrap() as i64;
     write(&heap, address, &[1; 1000]).unwrap();
     heap.publish(address, 1000).unwrap();

@@ -83,6 +83,7 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
 fn musl(project: &Project, tally: &mut Tally) -> Result<()> {
     let toolchain = Toolchain::find()?;
     let target = setup::musl_target(&toolchain);
+    toolchain.require_target(&target)?;
     let dist = linux_with_musl(project, &toolchain, &target, None, tally)?;
     match setup::musl_compiler() {
         Ok(compiler) => c_clients::run_c_client_with_musl(project, &dist, compiler, tally),
@@ -96,11 +97,11 @@ fn musl(project: &Project, tally: &mut Tally) -> Result<()> {
 /// `dc cvau` or `isb`, and passes membarrier to the kernel below it, so it proves nothing there.
 fn aarch64(project: &Project, tally: &mut Tally) -> Result<()> {
     let toolchain = Toolchain::find()?;
+    toolchain.require_target(AARCH64_LINUX)?;
     // A program that loops on stale code would hang the run for ever.
     let runner = format!("timeout --kill-after=10 900 {}", setup::qemu_aarch64()?.display());
     // The core's tests beside its units drive it on plain memory: the host's run of them says it all.
     let mut units = cargo_with_musl(project, AARCH64_LINUX, Some(&runner), &["test", "--lib"]);
-    toolchain.require_target(AARCH64_LINUX)?;
     tally.cargo_test(units.args(["--package", "execmem-core"]));
     linux_with_musl(project, &toolchain, AARCH64_LINUX, Some(&runner), tally).map(drop)
 }
@@ -113,7 +114,6 @@ fn linux_with_musl(
     runner: Option<&str>,
     tally: &mut Tally,
 ) -> Result<Dist> {
-    toolchain.require_target(target)?;
     let cargo = |arguments: &[&str]| cargo_with_musl(project, target, runner, arguments);
     let mut tests = cargo(&["test", "--no-fail-fast"]);
     for package in ["execmem", "execmem-os-linux", "execmem-tests-linux", "execmem-tests-objects"] {

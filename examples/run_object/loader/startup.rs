@@ -1,7 +1,7 @@
 //! What runs before all else and after it: in which order, and called with what.
 
 use super::layout::Layout;
-use super::object_file::{ObjectFile, Section, SectionKind};
+use super::object_file::{ObjectFile, SectionKind};
 use std::ffi::{CString, OsString, c_char};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
@@ -29,7 +29,7 @@ fn addresses(object: &ObjectFile<'_>, layout: &Layout, image: &[u8], kind: Secti
         let words = bytes.map(|word| i64::from_le_bytes(word.try_into().unwrap_or_default()));
         // Linkers write 0 and -1 for "none".
         let words = words.filter(|address| !matches!(address, 0 | -1));
-        match is_reversed(section) {
+        match is_of_older_kind(&section.name) {
             true => addresses.extend(words.rev()),
             false => addresses.extend(words),
         }
@@ -38,8 +38,8 @@ fn addresses(object: &ObjectFile<'_>, layout: &Layout, image: &[u8], kind: Secti
 }
 
 /// Whether a section is of the older kind, which the C runtime reads from its end (`.dtors` from its start).
-fn is_reversed(section: &Section<'_>) -> bool {
-    section.name.starts_with(".ctors") || section.name.starts_with(".dtors")
+fn is_of_older_kind(name: &str) -> bool {
+    name.starts_with(".ctors") || name.starts_with(".dtors")
 }
 
 /// Lower ones come first: `.preinit_array`, then by the number at the end of a name (`.init_array.100`, which is
@@ -50,9 +50,7 @@ fn priority(name: &str) -> u32 {
     }
     let number = name.rsplit('.').next().and_then(|end| end.parse::<u32>().ok());
     let number = match number {
-        Some(number) if name.starts_with(".ctors") || name.starts_with(".dtors") => {
-            Some(0xffff_u32.saturating_sub(number))
-        }
+        Some(number) if is_of_older_kind(name) => Some(0xffff_u32.saturating_sub(number)),
         number => number,
     };
     number.map_or(u32::MAX, |number| number.saturating_add(1))

@@ -13,6 +13,7 @@ use std::ops::Range;
 pub struct Image {
     exports: HashMap<String, usize>,
     jit_callbacks: Range<usize>,
+    /// Pointers to the functions that run before any other.
     initialisers: Range<usize>,
 }
 
@@ -70,8 +71,9 @@ pub fn load(
         host::protect(base + segment.range.start..base + segment.range.end, segment.protection)
             .map_err(|number| format!("segment {} can't be protected: error {number}", segment.name))?;
     }
-    let initialisers = initialisers(&file, base);
-    Ok(Image { exports: exports(&file, base)?, jit_callbacks: jit_callbacks(&file, base), initialisers })
+    let jit_callbacks = section_range(&file, base, "__pth_jit_func");
+    let initialisers = section_range(&file, base, "__mod_init_func");
+    Ok(Image { exports: exports(&file, base)?, jit_callbacks, initialisers })
 }
 
 fn sentence(error: object::Error) -> String {
@@ -199,19 +201,9 @@ fn exports(file: &File<'_>, base: usize) -> Result<HashMap<String, usize>, Strin
     Ok(exports)
 }
 
-/// Where the pointers to the functions are that run before any other.
-fn initialisers(file: &File<'_>, base: usize) -> Range<usize> {
-    match file.section_by_name("__mod_init_func") {
-        Some(section) => {
-            let start = base + section.address() as usize;
-            start..start + section.size() as usize
-        }
-        None => base..base,
-    }
-}
-
-fn jit_callbacks(file: &File<'_>, base: usize) -> Range<usize> {
-    match file.section_by_name("__pth_jit_func") {
+/// Where a section is; nowhere, if the file has none of that name.
+fn section_range(file: &File<'_>, base: usize, name: &str) -> Range<usize> {
+    match file.section_by_name(name) {
         Some(section) => {
             let start = base + section.address() as usize;
             start..start + section.size() as usize

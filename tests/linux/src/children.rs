@@ -62,6 +62,23 @@ pub fn run(test: impl FnOnce() -> Outcome) -> Outcome {
     }
 }
 
+/// Runs a test in a thread of a forked child whose main thread has ended. It panics where it fails.
+pub fn run_without_main_thread(test: impl FnOnce() + Send + 'static) -> Outcome {
+    run(|| {
+        std::thread::spawn(|| {
+            while std::fs::read("/proc/self/maps").is_ok_and(|text| !text.is_empty()) {
+                std::thread::yield_now();
+            }
+            let result = catch_unwind(AssertUnwindSafe(test));
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(if result.is_ok() { PASSED } else { FAILED }) };
+        });
+        // SAFETY: ends this thread alone; nothing of it is used by the other.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+        unreachable!("the thread has ended")
+    })
+}
+
 fn outcome_of(child: libc::pid_t, mut reader: PipeReader) -> Outcome {
     let mut text = Vec::new();
     // A child that dies closes the pipe; its status tells the rest.

@@ -12,3 +12,4 @@ pub mod files;
 pub mod maps;
 pub mod report;
 pub mod system;
+pub mod threads;

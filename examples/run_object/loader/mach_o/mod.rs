@@ -127,12 +127,17 @@ impl<'data> Reader<'data> {
         Ok(())
     }
 
-    /// The place that the file calls by this address. Sections are counted from 1.
+    /// The place that the file calls by this address.
     fn place(&self, section: u8, address: u64, name: &str) -> Result<Definition, Error> {
-        let section = usize::from(section).checked_sub(1);
-        let home = section.and_then(|section| Some((section, self.addresses.get(section)?)));
+        let home = self.home(section.into());
         let (section, start) = home.ok_or_else(|| Error::Damaged(format!("{name} is in no section")))?;
-        Ok(Definition::InSection { section, offset: address.wrapping_sub(*start) })
+        Ok(Definition::InSection { section, offset: address.wrapping_sub(start) })
+    }
+
+    /// The index of the section with an ordinal, the first one's being 1, and the address that the file gives it.
+    fn home(&self, ordinal: usize) -> Option<(usize, u64)> {
+        let section = ordinal.checked_sub(1)?;
+        Some((section, *self.addresses.get(section)?))
     }
 
     /// Adds a symbol for each section, since relocations may refer to sections themselves.

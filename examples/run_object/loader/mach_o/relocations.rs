@@ -167,11 +167,10 @@ impl<'data> Reader<'data> {
         if info.r_symbolnum == macho::R_ABS {
             return Err(Error::Unsupported("relocations that refer to no section".into()));
         }
-        let section = (info.r_symbolnum as usize).checked_sub(1);
-        let start = section.and_then(|section| Some((section, self.addresses.get(section)?)));
+        let home = self.home(info.r_symbolnum as usize);
         let (section, start) =
-            start.ok_or_else(|| Error::Damaged("a relocation refers to no section".into()))?;
-        Ok((self.symbols + section, address.wrapping_sub(*start) as i64))
+            home.ok_or_else(|| Error::Damaged("a relocation refers to no section".into()))?;
+        Ok((self.symbols + section, address.wrapping_sub(start) as i64))
     }
 
     fn add(&mut self, index: usize, relocation: Relocation) -> Result<Pending, Error> {

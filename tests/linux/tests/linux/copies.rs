@@ -7,7 +7,7 @@ use execmem_tests_linux::children::{self, Outcome};
 use execmem_tests_linux::confinement::{self, Condition, Refusal};
 use execmem_tests_linux::files;
 use execmem_tests_linux::system::is_emulated;
-use std::sync::atomic::{AtomicBool, Ordering};
+use execmem_tests_linux::threads::meanwhile;
 
 pub const TESTS: &[Test] = &[
     Test {
@@ -67,15 +67,12 @@ fn against_a_truncater(copy: impl Fn(usize, usize, usize) -> Result<(), Error>) 
     let path = files::file(&vec![7; 2 * SIZE]);
     let page = mapping(path, 2 * SIZE);
     let own = vec![9u8; SIZE].leak().as_mut_ptr().expose_provenance();
-    let is_over = AtomicBool::new(false);
     let (mut copied, mut failed) = (0, 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                files::shrink(path, 0);
-                files::shrink(path, 2 * SIZE as u64);
-            }
-        });
+    let truncate = |_| {
+        files::shrink(path, 0);
+        files::shrink(path, 2 * SIZE as u64);
+    };
+    meanwhile(1, truncate, || {
         for round in 0..60_000 {
             // Mostly a few bytes and pages, some larger than any piece.
             let length = [64, 4096, 30_000, 150_000, SIZE][[0, 1, 0, 2, 0, 1, 0, 1, 0, 3][round % 10]];
@@ -85,7 +82,6 @@ fn against_a_truncater(copy: impl Fn(usize, usize, usize) -> Result<(), Error>) 
                 Err(other) => panic!("{other:?}"),
             }
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     assert!(copied > 100 && failed > 100, "{copied} copies and {failed} failures: they hardly met");
     Outcome::Passed
@@ -160,21 +156,12 @@ fn short_file() -> Outcome {
 }
 
 fn ended_main_thread() -> Outcome {
-    children::run(|| {
-        std::thread::spawn(|| {
-            while std::fs::read("/proc/self/maps").is_ok_and(|text| !text.is_empty()) {
-                std::thread::yield_now();
-            }
-            let (source, mut target) = (vec![7u8; 5000], vec![0u8; 5000]);
-            let (from, to) = (source.as_ptr().expose_provenance(), target.as_mut_ptr().expose_provenance());
-            let refusal = Refusal { call: libc::SYS_madvise, condition: Condition::Any, error: libc::EFAULT };
-            confinement::refuse(&[refusal]).expect("a filter: the kernel must make the copy");
-            let is_copied = copy(from, to, 5000) == Ok(()) && source == target;
-            // SAFETY: ends the child.
-            unsafe { libc::_exit(i32::from(!is_copied)) };
-        });
-        // SAFETY: ends this thread alone; nothing of it is used by the other.
-        unsafe { libc::syscall(libc::SYS_exit, 0) };
-        unreachable!("the thread has ended")
+    children::run_without_main_thread(|| {
+        let (source, mut target) = (vec![7u8; 5000], vec![0u8; 5000]);
+        let (from, to) = (source.as_ptr().expose_provenance(), target.as_mut_ptr().expose_provenance());
+        let refusal = Refusal { call: libc::SYS_madvise, condition: Condition::Any, error: libc::EFAULT };
+        confinement::refuse(&[refusal]).expect("a filter: the kernel must make the copy");
+        assert_eq!(copy(from, to, 5000), Ok(()));
+        assert!(source == target);
     })
 }

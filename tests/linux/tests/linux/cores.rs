@@ -8,6 +8,7 @@ use execmem_core::{Error, Platform};
 use execmem_os_linux::Linux;
 use execmem_tests_linux::children::{self, Outcome};
 use execmem_tests_linux::confinement::{self, Condition, Refusal};
+use execmem_tests_linux::threads::{Flag, meanwhile, stay_on};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub const TESTS: &[Test] = &[
@@ -49,41 +50,29 @@ fn under_each_refusal(test: fn() -> Outcome) -> Outcome {
     Outcome::Passed
 }
 
-/// Ends when it is dropped, with the threads that look at it.
-struct Flag<'a>(&'a AtomicBool);
-
-impl Drop for Flag<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 fn published_anew() -> Outcome {
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let _end = Flag(&is_over);
-        // Another core may be at work: the library can't leave the step out.
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                std::hint::spin_loop()
+    // Another core may be at work: the library can't leave the step out.
+    meanwhile(
+        1,
+        |_| std::hint::spin_loop(),
+        || {
+            let (region, block) = (rt_alloc_exec_memory(4096), rt_code_alloc(8));
+            for number in 1..20 {
+                let code = returning(number);
+                assert_eq!(write_bytes(region, &code, 0), code.len() as i64);
+                assert_eq!(
+                    call_by_name(c"rt_flush_icache", [region, 8, 0, 0, 0, 0]),
+                    0,
+                    "error {}",
+                    rt_last_error()
+                );
+                assert_eq!(call(region, &[]), i64::from(number));
+                assert_eq!(write_block(block, &code, 0), code.len() as i64);
+                assert!(rt_code_publish(block, 8), "error {}", rt_last_error());
+                assert_eq!(call(block, &[]), i64::from(number));
             }
-        });
-        let (region, block) = (rt_alloc_exec_memory(4096), rt_code_alloc(8));
-        for number in 1..20 {
-            let code = returning(number);
-            assert_eq!(write_bytes(region, &code, 0), code.len() as i64);
-            assert_eq!(
-                call_by_name(c"rt_flush_icache", [region, 8, 0, 0, 0, 0]),
-                0,
-                "error {}",
-                rt_last_error()
-            );
-            assert_eq!(call(region, &[]), i64::from(number));
-            assert_eq!(write_block(block, &code, 0), code.len() as i64);
-            assert!(rt_code_publish(block, 8), "error {}", rt_last_error());
-            assert_eq!(call(block, &[]), i64::from(number));
-        }
-    });
+        },
+    );
     Outcome::Passed
 }
 
@@ -101,16 +90,6 @@ fn cores() -> libc::cpu_set_t {
 fn numbers(cores: &libc::cpu_set_t) -> Vec<usize> {
     // SAFETY: the number is inside of the set.
     (0..libc::CPU_SETSIZE as usize).filter(|core| unsafe { libc::CPU_ISSET(*core, cores) }).collect()
-}
-
-/// From now on this thread runs on one core.
-fn stay_on(core: usize) {
-    // SAFETY: the number came from such a set; moves this thread only.
-    unsafe {
-        let mut only = std::mem::zeroed();
-        libc::CPU_SET(core, &mut only);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&only), &only), 0);
-    }
 }
 
 fn same_cores() -> Outcome {

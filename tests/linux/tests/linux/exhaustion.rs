@@ -1,7 +1,7 @@
 //! Running out: of mappings, addresses, descriptors, lockable memory, thread keys.
 
+use crate::service::{expect_function, expect_service};
 use crate::{Needs, Test};
-use execmem_conformance::code::returning;
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
@@ -54,15 +54,6 @@ fn limit(resource: Resource, soft: u64) {
         limits.rlim_cur = soft.min(limits.rlim_max);
         assert_eq!(libc::setrlimit(resource, &limits), 0);
     }
-}
-
-fn expect_service() {
-    let address = rt_alloc_exec_memory(4096);
-    assert!(address > 0, "error {}", rt_last_error());
-    assert_eq!(write_bytes(address, &returning(42), 0), returning(42).len() as i64);
-    rt_flush_icache(address, 4096);
-    assert_eq!(call(address, &[]), 42);
-    assert!(rt_free_exec_memory(address, 4096));
 }
 
 /// How many mappings the kernel allows a process, if it doesn't take too long to make them.
@@ -142,11 +133,8 @@ fn code_heap() -> Outcome {
     assert_eq!(rt_code_alloc(200_000), 0, "a chunk of its own");
     assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
     // What is there goes on.
-    let code = returning(42);
     for block in [blocks[0], blocks[blocks.len() - 1]] {
-        assert_eq!(write_block(block, &code, 0), code.len() as i64);
-        assert!(rt_code_publish(block, code.len() as i64));
-        assert_eq!(call(block, &[]), 42);
+        expect_function(block, 42);
     }
     for block in &blocks[..100] {
         assert!(rt_code_free(*block));

@@ -3,17 +3,17 @@
 //! Whoever waits for ever here is ended by the watchdog of the test's process; that is how a deadlock shows.
 
 use crate::faults::{open_files, statistics};
+use crate::service::rewrite;
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::{Outcome, Status, wait};
 use execmem_tests_linux::system::{foreign_function, is_emulated};
+use execmem_tests_linux::threads::meanwhile;
 use execmem_tests_linux::{files, maps};
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 pub const TESTS: &[Test] = &[
     Test {
@@ -80,24 +80,6 @@ pub fn expect_success(child: libc::pid_t) {
     assert_eq!(wait(child), Status::Exit(0), "the child's work");
 }
 
-/// Does `work` again and again in so many threads until `then` is done.
-pub fn meanwhile(threads: usize, work: impl Fn(usize) + Sync, then: impl FnOnce()) {
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for number in 0..threads {
-            let (work, is_over) = (&work, &is_over);
-            scope.spawn(move || {
-                while !is_over.load(Ordering::Relaxed) {
-                    work(number);
-                }
-            });
-        }
-        let outcome = catch_unwind(AssertUnwindSafe(then));
-        is_over.store(true, Ordering::Relaxed);
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
-}
-
 pub fn rounds(natively: u32) -> u32 {
     if is_emulated() { natively / 10 } else { natively }
 }
@@ -109,12 +91,6 @@ pub fn function(value: u8) -> i64 {
     assert!(address > 0, "error {}", rt_last_error());
     rewrite(address, value);
     address
-}
-
-pub fn rewrite(address: i64, value: u8) {
-    let code = returning(value);
-    assert_eq!(write_block(address, &code, 0), code.len() as i64, "error {}", rt_last_error());
-    assert!(rt_code_publish(address, code.len() as i64));
 }
 
 pub fn region(value: u8) -> i64 {

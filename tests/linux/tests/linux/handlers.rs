@@ -1,10 +1,12 @@
 //! Handlers of the program's own around forks, which run between the library's and the fork itself.
 
 use crate::forks::*;
+use crate::service::rewrite;
 use crate::{Needs, Test};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
+use execmem_tests_linux::threads::meanwhile;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicUsize, Ordering};
 

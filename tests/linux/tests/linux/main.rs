@@ -12,6 +12,7 @@ mod places;
 mod policies;
 mod queries;
 mod report;
+mod service;
 mod threads;
 
 use execmem_tests_linux::children::Outcome;

@@ -1,7 +1,7 @@
 //! The code heap and the ends of this system's addresses.
 
+use crate::service::expect_function;
 use crate::{Needs, Test};
-use execmem_conformance::code::returning;
 use execmem_conformance::memory::statistics;
 use execmem_conformance::symbols::*;
 use execmem_tests_linux::children::Outcome;
@@ -20,14 +20,6 @@ pub const TESTS: &[Test] = &[
 ];
 
 const MIB: i64 = 1 << 20;
-
-fn expect_function(block: i64, value: u8) {
-    let code = returning(value);
-    assert!(block > 0, "error {}", rt_last_error());
-    assert_eq!(write_block(block, &code, 0), code.len() as i64);
-    assert!(rt_code_publish(block, code.len() as i64));
-    assert_eq!(call(block, &[]), value.into());
-}
 
 fn end_of_addresses() -> Outcome {
     let mut near = 0;

@@ -1,6 +1,7 @@
 //! Policies and what the kernel grants. The whole suite runs under each confinement in `conformance.rs`; here
 //! is what needs words of its own.
 
+use crate::service::{expect_heap_service, expect_service};
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;
 use execmem_conformance::symbols::*;
@@ -74,15 +75,6 @@ fn expect_refusal(code: i32) {
     assert_eq!((rt_exec_memory_count(), rt_exec_memory_total()), (0, 0));
 }
 
-fn expect_service() {
-    let address = rt_alloc_exec_memory(4096);
-    assert!(address > 0, "error {}", rt_last_error());
-    assert_eq!(write_bytes(address, &returning(42), 0), returning(42).len() as i64);
-    rt_flush_icache(address, 4096);
-    assert_eq!(call(address, &[]), 42);
-    assert!(rt_free_exec_memory(address, 4096));
-}
-
 fn unknown_name() -> Outcome {
     for name in ["rwx ", "dual,toggle", "none"] {
         wish(name);
@@ -149,17 +141,22 @@ fn nothing_granted() -> Outcome {
     Outcome::Passed
 }
 
+/// In a process of its own.
+fn expect_service_under(refusals: &[Refusal]) {
+    let outcome = children::run(|| {
+        confinement::refuse(refusals).expect("a filter");
+        expect_service();
+        expect_heap_service();
+        Outcome::Passed
+    });
+    assert_eq!(outcome, Outcome::Passed);
+}
+
 /// Without memory files, which would make up for it if a step were refused.
 fn views_without_a_file() -> Outcome {
     wish("dual");
     for filter in [&confinement::NO_WRITABLE_CODE, &NO_NEW_CODE] {
-        let outcome = children::run(|| {
-            confinement::refuse(&[&filter[..], &[NO_MEMORY_FILE]].concat()).expect("a filter");
-            expect_service();
-            expect_heap_service();
-            Outcome::Passed
-        });
-        assert_eq!(outcome, Outcome::Passed);
+        expect_service_under(&[&filter[..], &[NO_MEMORY_FILE]].concat());
     }
     Outcome::Passed
 }
@@ -171,13 +168,7 @@ fn memory_files() -> Outcome {
     let unknown = Refusal { call: libc::SYS_memfd_create, condition, error: libc::EINVAL };
     wish("dual");
     for refusals in [&[NO_SECOND_MAPPING][..], &[NO_SECOND_MAPPING, unknown]] {
-        let outcome = children::run(|| {
-            confinement::refuse(refusals).expect("a filter");
-            expect_service();
-            expect_heap_service();
-            Outcome::Passed
-        });
-        assert_eq!(outcome, Outcome::Passed);
+        expect_service_under(refusals);
     }
     Outcome::Passed
 }
@@ -207,15 +198,6 @@ fn under_each_policy(test: fn() -> Outcome) -> Outcome {
         }
     }
     Outcome::Passed
-}
-
-fn expect_heap_service() {
-    let (code, block) = (returning(43), rt_code_alloc(100));
-    assert!(block > 0, "error {}", rt_last_error());
-    assert_eq!(write_block(block, &code, 0), code.len() as i64);
-    assert!(rt_code_publish(block, code.len() as i64));
-    assert_eq!(call(block, &[]), 43);
-    assert!(rt_code_free(block));
 }
 
 /// Whoever makes a file longer is ended by SIGXFSZ.

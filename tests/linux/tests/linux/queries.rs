@@ -168,19 +168,7 @@ fn late_refusal() -> Outcome {
 
 /// The kernel's list of the process is empty then: it is that of the main thread.
 fn ended_main_thread() -> Outcome {
-    children::run(|| {
-        std::thread::spawn(|| {
-            while std::fs::read("/proc/self/maps").is_ok_and(|text| !text.is_empty()) {
-                std::thread::yield_now();
-            }
-            let answers = std::panic::catch_unwind(expect_foreign_answers);
-            // SAFETY: ends the child.
-            unsafe { libc::_exit(i32::from(answers.is_err())) };
-        });
-        // SAFETY: ends this thread alone; nothing of it is used by the other.
-        unsafe { libc::syscall(libc::SYS_exit, 0) };
-        unreachable!("the thread has ended")
-    })
+    children::run_without_main_thread(expect_foreign_answers)
 }
 
 fn odd_names() -> Outcome {

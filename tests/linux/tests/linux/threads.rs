@@ -7,6 +7,7 @@ use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::system::{foreign_data, foreign_function, is_emulated};
+use execmem_tests_linux::threads::{meanwhile, stay_on};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::thread;
@@ -262,20 +263,11 @@ fn real_time() -> Outcome {
     const ROUNDS: usize = 5000;
     const MOST: Duration = Duration::from_millis(500);
     let region = rt_alloc_exec_memory(4096);
-    // SAFETY: a set of cores of this test's own, for this thread and those that it starts.
-    unsafe {
-        let mut only: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(libc::sched_getcpu() as usize, &mut only);
-        assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &only), 0);
-    }
-    let is_over = AtomicBool::new(false);
-    let spent = thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                rt_flush_icache(region, 64);
-            }
-        });
-        let real_time = scope.spawn(|| {
+    // SAFETY: asks for a number.
+    stay_on(unsafe { libc::sched_getcpu() } as usize);
+    let flush = |_| rt_flush_icache(region, 64);
+    let spent = meanwhile(1, flush, || {
+        let real_time = || {
             // SAFETY: some C libraries have more fields, for which zeros are good.
             let mut priority: libc::sched_param = unsafe { std::mem::zeroed() };
             priority.sched_priority = 1;
@@ -289,10 +281,8 @@ fn real_time() -> Outcome {
                 rt_flush_icache(region, 64);
             }
             Some(own_time())
-        });
-        let spent = real_time.join();
-        is_over.store(true, Ordering::Relaxed);
-        spent.expect("the real-time thread")
+        };
+        thread::scope(|scope| scope.spawn(real_time).join().expect("the real-time thread"))
     });
     match spent {
         None => Outcome::NotApplicable("this user may not have real-time threads".to_owned()),
