@@ -27,9 +27,7 @@ pub fn everything() -> Result<()> {
     toolchain.require_target(&musl_target(&toolchain))?;
     toolchain.require_target(crate::baremetal::TARGET)?;
     c_compilers()?;
-    if let Err(reason) = musl_compiler() {
-        println!("set-up: goes on without it: {reason}");
-    }
+    musl_compiler()?;
     qemu_system_aarch64()?;
     let qemu = qemu_aarch64()?;
     println!("set-up: complete, with {}", qemu.display());
