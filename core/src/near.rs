@@ -99,13 +99,13 @@ impl Reach {
         length: usize,
         missed: &[Range<usize>],
     ) -> Result<Option<usize>, Error> {
-        let page_size = platform.page_size();
+        let granularity = platform.placement_granularity();
         let mut best: Option<usize> = None;
         let mut consider = |gap: Range<usize>| {
-            let place = self.best_beside(gap, missed, size, length, page_size);
+            let place = self.best_beside(gap, missed, size, length, granularity);
             best = self.nearer(best, place);
         };
-        let first = round_up(self.low.max(LOWEST), page_size);
+        let first = round_up(self.low.max(LOWEST), granularity);
         let mut free_from = first;
         platform.mappings(first, &mut |mapping| {
             if mapping.start > free_from {
@@ -135,12 +135,12 @@ impl Reach {
         missed: &[Range<usize>],
         size: usize,
         length: usize,
-        page_size: usize,
+        granularity: usize,
     ) -> Option<usize> {
         let Some((hole, rest)) = missed.split_first() else {
-            return self.best_in(gap, size, length, page_size);
+            return self.best_in(gap, size, length, granularity);
         };
-        let side = |part: Range<usize>| self.best_beside(part, rest, size, length, page_size);
+        let side = |part: Range<usize>| self.best_beside(part, rest, size, length, granularity);
         if hole.start.max(gap.start) >= hole.end.min(gap.end) {
             return side(gap);
         }
@@ -148,12 +148,12 @@ impl Reach {
     }
 
     /// The start in a free gap that is nearest to the target.
-    fn best_in(self, gap: Range<usize>, size: usize, length: usize, page_size: usize) -> Option<usize> {
-        let first = round_up(gap.start.max(self.low), page_size);
+    fn best_in(self, gap: Range<usize>, size: usize, length: usize, granularity: usize) -> Option<usize> {
+        let first = round_up(gap.start.max(self.low), granularity);
         let last_in_gap = gap.end.checked_sub(length)?;
         let last_in_reach = self.high.checked_sub(size)?;
-        let last = last_in_gap.min(last_in_reach) & !(page_size - 1);
-        (first <= last).then(|| (self.target & !(page_size - 1)).clamp(first, last))
+        let last = last_in_gap.min(last_in_reach) & !(granularity - 1);
+        (first <= last).then(|| (self.target & !(granularity - 1)).clamp(first, last))
     }
 }
 

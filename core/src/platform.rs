@@ -1,7 +1,8 @@
-//! The seam: what a system has to supply. Pages in, pages out, and little else.
+//! The seam: what a system has to supply.
 //!
-//! An adapter does what it is told. Rounding, checks, policy and bookkeeping are done by the core,
-//! so that a port is one small `impl`.
+//! [`Pages`] is memory: pages in, pages out, and caches. [`Process`] is the little that the core needs of the
+//! process around it. An adapter does what it is told: rounding, checks, policy and bookkeeping are done by the
+//! core, so that a port is two small `impl`s.
 
 use crate::error::Error;
 use crate::icache;
@@ -12,7 +13,7 @@ use core::ops::ControlFlow;
 use core::ptr;
 use core::sync::atomic::AtomicU32;
 
-/// What kind of memory [`Platform::map`] is asked for. All of it is zeroed.
+/// What kind of memory [`Pages::map`] is asked for. All of it is zeroed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
     /// Private pages with this protection.
@@ -21,7 +22,7 @@ pub enum Memory {
     Shared(Protection),
     /// The same pages seen twice: read-execute at [`Views::address`], read-write at [`Views::writable`].
     Dual,
-    /// Pages behind a write switch of each thread (macOS `MAP_JIT`); see [`Platform::with_jit_writes`]. Their
+    /// Pages behind a write switch of each thread (macOS `MAP_JIT`); see [`Pages::with_jit_writes`]. Their
     /// protection is never changed, and a forked child may have none of them.
     Jit,
 }
@@ -46,7 +47,7 @@ pub struct Mapping {
     pub protection: Protection,
 }
 
-/// What a thread that waits for another one does next: see [`Platform::wait`].
+/// What a thread that waits for another one does next: see [`Process::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// Looks again.
@@ -90,34 +91,43 @@ pub enum PageRequest {
     },
 }
 
-/// A system that supplies pages: a copyable handle, as the core keeps it in several places.
+/// A system: its pages, and the process around them. Whoever implements both has this.
+pub trait Platform: Pages + Process {}
+
+impl<T: Pages + Process> Platform for T {}
+
+/// Memory, and the caches in front of it. The value is a copyable handle, as the core keeps it in several places.
 ///
 /// All lengths are in bytes and, unless a method says otherwise, multiples of
-/// [`page_size`](Platform::page_size), as addresses are. Errors are translated to the contract's
-/// [`Error`]; a method that fails has changed nothing.
+/// [`page_size`](Pages::page_size), as addresses are. Errors are translated to the contract's
+/// [`Error`]; a method that fails has changed nothing, unless it says otherwise.
 ///
 /// # Safety
-/// The core hands out memory on this trait's word: `map` and `map_file` give pages that nobody else uses, zeroed
-/// or with the file's bytes, readable and writable as asked for; `protect` does to exactly the given pages what it
-/// says; `map_again` and `move_onto` leave other pages alone; `copy_guarded` has copied everything where it says
-/// so; `wait` says [`Turn::HeldForFork`] only in a thread that has called [`Runtime::before_fork`](crate::Runtime)
-/// and not yet the method that follows it; `page_size` is a power of two of at least 4096, and at most 4 MiB, that
-/// never changes.
-pub unsafe trait Platform: Copy + Send + Sync + 'static {
-    /// Whether processes of the system can fork. Where they can't, nothing of what that takes is linked.
-    const CAN_FORK: bool = true;
-
+/// The core hands out memory on this trait's word:
+/// - [`page_size`](Pages::page_size) is a power of two, at least 4 KiB and at most 4 MiB, and never changes;
+///   [`placement_granularity`](Pages::placement_granularity) is a power of two, no less than a page and at most 4 MiB;
+/// - [`map`](Pages::map) and [`map_file`](Pages::map_file) give pages that nobody else uses, zeroed or with the file's
+///   bytes, readable and writable as asked for;
+/// - [`protect`](Pages::protect) does to exactly the given pages what it says;
+/// - [`map_again`](Pages::map_again) and [`move_onto`](Pages::move_onto) leave other pages alone;
+/// - [`copy_guarded`](Pages::copy_guarded) has copied everything where it says so;
+/// - [`with_jit_writes`](Pages::with_jit_writes) calls `write` exactly once before it returns.
+pub unsafe trait Pages: Copy + Send + Sync + 'static {
     /// Bytes in a page of the running system.
     fn page_size(self) -> usize;
+
+    /// Where [`map`](Self::map) can place memory: at multiples of so many bytes. More than a page on systems whose
+    /// address space is dealt out in larger pieces (64 KiB on Windows).
+    fn placement_granularity(self) -> usize {
+        self.page_size()
+    }
 
     /// Bytes of physical memory: the default limit for a single allocation.
     fn physical_memory(self) -> usize;
 
-    /// The value of an environment variable, if the system has such a thing.
-    fn environment(self, name: &CStr) -> Option<&'static CStr>;
-
-    /// Maps fresh memory, at `at` if the system can place it there and something wishes it. The address
-    /// may differ from `at`: the caller looks.
+    /// Maps fresh memory, at `at` if the system can place it there and something wishes it. The address may differ
+    /// from `at`: the caller looks. The core keeps records of addresses below 2^48; pages elsewhere it unmaps again,
+    /// and the allocation is *unsupported*.
     fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error>;
 
     /// Unmaps pages.
@@ -133,13 +143,16 @@ pub unsafe trait Platform: Copy + Send + Sync + 'static {
     unsafe fn protect(self, pages: Span, protection: Protection) -> Result<(), Error>;
 
     /// Maps the memory of `source`, pages of [`Memory::Dual`], once more with the same protection: in place of
-    /// the pages at `onto`, or at a free address. This is how pages become executable again where the
-    /// system refuses to add EXEC to a mapping.
+    /// the pages at `onto`, or at a free address. This is how pages become executable again where
+    /// [`protect`](Self::protect) refuses to add EXEC to a mapping; other systems are never asked.
     ///
     /// # Safety
     /// `source` and the pages at `onto`, which are as long, came from this platform; what `onto` showed until now
     /// is not needed there any more.
-    unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error>;
+    unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error> {
+        let _ = (source, onto);
+        Err(Error::Unsupported)
+    }
 
     /// Moves pages of [`Memory::Dual`] with their protection in place of those at `onto`. This is how a copy of
     /// dual memory gets behind its views, in a process that shares it with another one after a fork. Threads may be
@@ -212,10 +225,26 @@ pub unsafe trait Platform: Copy + Send + Sync + 'static {
         true
     }
 
-    /// Runs `write` while this thread may write [`Memory::Jit`] pages. Systems without such memory
+    /// Runs `write` once, while this thread may write [`Memory::Jit`] pages. Systems without such memory
     /// just run it.
     fn with_jit_writes(self, write: &mut dyn FnMut()) {
         write();
+    }
+}
+
+/// What the core needs of the process around it.
+///
+/// # Safety
+/// [`wait`](Process::wait) says [`Turn::HeldForFork`] only in a thread that has called
+/// [`Runtime::before_fork`](crate::Runtime) and not yet the method that follows it.
+pub unsafe trait Process: Copy + Send + Sync + 'static {
+    /// Whether processes of the system can fork. Where they can't, nothing of what that takes is linked.
+    const CAN_FORK: bool = true;
+
+    /// The value of an environment variable, if the system has such a thing.
+    fn environment(self, name: &CStr) -> Option<&'static CStr> {
+        let _ = name;
+        None
     }
 
     /// Sleeps while `word` has `value`, until [`wake`](Self::wake) is called for it. May return at any time: the

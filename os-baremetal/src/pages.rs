@@ -209,7 +209,7 @@ unsafe fn show_again(source: Span, protection: Protection, at: Option<usize>) ->
 }
 
 /// # Safety
-/// As [`Platform::unmap`](execmem_core::Platform::unmap).
+/// As [`Pages::unmap`](execmem_core::platform::Pages::unmap).
 pub(crate) unsafe fn unmap(pages: Span) -> Result<(), Error> {
     let tables = tables()?;
     with_supply(|supply| {
@@ -221,7 +221,7 @@ pub(crate) unsafe fn unmap(pages: Span) -> Result<(), Error> {
 }
 
 /// # Safety
-/// As [`Platform::protect`](execmem_core::Platform::protect).
+/// As [`Pages::protect`](execmem_core::platform::Pages::protect).
 pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), Error> {
     if protection.is_writable_code() {
         return Err(Error::Refused);
@@ -231,27 +231,10 @@ pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), 
     with_supply(|_| unsafe { tables.protect(pages.range(), protection) })
 }
 
-/// A second mapping of the same frames. Where the target shows them already, only its protection changes.
-///
-/// # Safety
-/// As [`Platform::map_again`](execmem_core::Platform::map_again).
-pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usize, Error> {
-    let mapping = tables()?.next(source.start()).filter(|mapping| mapping.start <= source.start());
-    let protection = mapping.ok_or(Error::NotFound)?.protection;
-    match onto {
-        // SAFETY: the caller says that the pages at `onto` are of the same memory.
-        Some(target) => unsafe {
-            protect(Span::new(target as i64, source.length() as i64)?, protection).map(|()| target)
-        },
-        // SAFETY: the source is mapped, by the caller's word.
-        None => unsafe { show_again(source, protection, None) },
-    }
-}
-
 /// Pages are always in memory and never written anywhere else, so little is left to do.
 ///
 /// # Safety
-/// As [`Platform::request`](execmem_core::Platform::request).
+/// As [`Pages::request`](execmem_core::platform::Pages::request).
 pub(crate) unsafe fn request(pages: Span, request: PageRequest) -> Result<(), Error> {
     match request {
         // SAFETY: the caller says that nothing relies on the contents.

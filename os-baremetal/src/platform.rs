@@ -5,7 +5,7 @@ use crate::tables::{PAGE_SIZE, PageTables};
 use crate::{cores, files, mappings, pages, thread};
 use core::ffi::CStr;
 use core::ops::{ControlFlow, Range};
-use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, Views};
+use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Views};
 use execmem_core::{Error, Protection, Runtime, Span};
 
 pub(crate) static RUNTIME: Runtime<BareMetal> = Runtime::new(BareMetal);
@@ -55,19 +55,13 @@ pub struct BareMetal;
 
 // SAFETY: frames are given to one mapping at a time, zeroed or with a file's bytes; the page tables do what
 // `PageTables` demands of them; the page size is a constant.
-unsafe impl Platform for BareMetal {
-    const CAN_FORK: bool = false;
-
+unsafe impl Pages for BareMetal {
     fn page_size(self) -> usize {
         PAGE_SIZE
     }
 
     fn physical_memory(self) -> usize {
         pages::physical_memory()
-    }
-
-    fn environment(self, _name: &CStr) -> Option<&'static CStr> {
-        None
     }
 
     fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
@@ -82,11 +76,6 @@ unsafe impl Platform for BareMetal {
     unsafe fn protect(self, pages: Span, protection: Protection) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { pages::protect(pages, protection) }
-    }
-
-    unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { pages::map_again(source, onto) }
     }
 
     fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {
@@ -114,6 +103,11 @@ unsafe impl Platform for BareMetal {
     fn synchronize_cores(self) -> Result<(), Error> {
         cores::synchronize()
     }
+}
+
+// SAFETY: nothing forks here.
+unsafe impl Process for BareMetal {
+    const CAN_FORK: bool = false;
 
     fn print(self, line: &[u8]) {
         console::print(line);

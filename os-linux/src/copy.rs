@@ -15,7 +15,7 @@ use libc::{c_int, c_void};
 /// The kernel can't hold pages of devices: they count as [`Error::Io`].
 ///
 /// # Safety
-/// As [`Platform::copy_guarded`](execmem_core::Platform::copy_guarded).
+/// As [`Pages::copy_guarded`](execmem_core::platform::Pages::copy_guarded).
 pub(crate) unsafe fn guarded(source: usize, target: usize, length: usize) -> Result<(), Error> {
     if source.abs_diff(target) < length {
         // SAFETY: the caller's promise.

@@ -27,7 +27,7 @@ pub use exports::*;
 use core::ffi::CStr;
 use core::ops::ControlFlow;
 use core::sync::atomic::AtomicU32;
-use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, Turn, Views};
+use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Turn, Views};
 use execmem_core::{Error, Protection, Runtime, Span};
 
 static RUNTIME: Runtime<Linux> = Runtime::new(Linux);
@@ -43,17 +43,13 @@ pub struct Linux;
 
 // SAFETY: `mmap` gives fresh zeroed pages, or the file's, that nobody else uses; `mprotect` changes exactly
 // the given pages; the page size is the kernel's.
-unsafe impl Platform for Linux {
+unsafe impl Pages for Linux {
     fn page_size(self) -> usize {
         pages::page_size()
     }
 
     fn physical_memory(self) -> usize {
         pages::physical_memory()
-    }
-
-    fn environment(self, name: &CStr) -> Option<&'static CStr> {
-        thread::environment(name)
     }
 
     fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
@@ -114,6 +110,13 @@ unsafe impl Platform for Linux {
 
     fn may_run_on_other_cores(self) -> bool {
         !cores::is_single_threaded()
+    }
+}
+
+// SAFETY: `AtFork` knows which thread forks.
+unsafe impl Process for Linux {
+    fn environment(self, name: &CStr) -> Option<&'static CStr> {
+        thread::environment(name)
     }
 
     fn wait(self, word: &AtomicU32, value: u32) -> Turn {

@@ -191,14 +191,14 @@ fn memory_file(length: usize) -> Result<c_int, Error> {
 }
 
 /// # Safety
-/// As [`Platform::unmap`](execmem_core::Platform::unmap).
+/// As [`Pages::unmap`](execmem_core::platform::Pages::unmap).
 pub(crate) unsafe fn unmap(pages: Span) -> Result<(), Error> {
     // SAFETY: the caller says that the pages are ours and unused.
     check(|| unsafe { libc::munmap(pointer(pages), pages.length()) })
 }
 
 /// # Safety
-/// As [`Platform::protect`](execmem_core::Platform::protect).
+/// As [`Pages::protect`](execmem_core::platform::Pages::protect).
 pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), Error> {
     // SAFETY: the caller says that the pages are ours and nothing relies on what they lose.
     check(|| unsafe { libc::mprotect(pointer(pages), pages.length(), native(protection)) })
@@ -207,7 +207,7 @@ pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), 
 /// An old size of 0 makes `mremap` map shared memory a second time (mremap(2)).
 ///
 /// # Safety
-/// As [`Platform::map_again`](execmem_core::Platform::map_again).
+/// As [`Pages::map_again`](execmem_core::platform::Pages::map_again).
 pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usize, Error> {
     let target: *mut libc::c_void = ptr::with_exposed_provenance_mut(onto.unwrap_or(0));
     let flags = libc::MREMAP_MAYMOVE | if onto.is_some() { libc::MREMAP_FIXED } else { 0 };
@@ -221,7 +221,7 @@ pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usiz
 /// checks its limits before it takes the old pages away (mm/mremap.c).
 ///
 /// # Safety
-/// As [`Platform::move_onto`](execmem_core::Platform::move_onto).
+/// As [`Pages::move_onto`](execmem_core::platform::Pages::move_onto).
 pub(crate) unsafe fn move_onto(source: Span, onto: usize) -> Result<(), Error> {
     let target: *mut libc::c_void = ptr::with_exposed_provenance_mut(onto);
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
@@ -232,7 +232,7 @@ pub(crate) unsafe fn move_onto(source: Span, onto: usize) -> Result<(), Error> {
 }
 
 /// # Safety
-/// As [`Platform::request`](execmem_core::Platform::request).
+/// As [`Pages::request`](execmem_core::platform::Pages::request).
 pub(crate) unsafe fn request(pages: Span, request: PageRequest) -> Result<(), Error> {
     let (start, length) = (pointer(pages), pages.length());
     // SAFETY: the caller says that the pages are ours, and that dropping them is wanted where it is asked.

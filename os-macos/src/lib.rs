@@ -41,7 +41,7 @@ pub use exports::*;
 use core::ffi::CStr;
 use core::ops::ControlFlow;
 use core::sync::atomic::AtomicU32;
-use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, Turn, Views};
+use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Turn, Views};
 use execmem_core::{Error, Protection, Runtime, Span};
 
 static RUNTIME: Runtime<MacOs> = Runtime::new(MacOs);
@@ -57,17 +57,13 @@ pub struct MacOs;
 
 // SAFETY: `mmap` gives fresh zeroed pages, or the file's, that nobody else uses; `mprotect` changes exactly
 // the given pages; the page size is the kernel's.
-unsafe impl Platform for MacOs {
+unsafe impl Pages for MacOs {
     fn page_size(self) -> usize {
         pages::page_size()
     }
 
     fn physical_memory(self) -> usize {
         pages::physical_memory()
-    }
-
-    fn environment(self, name: &CStr) -> Option<&'static CStr> {
-        thread::environment(name)
     }
 
     fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
@@ -133,6 +129,13 @@ unsafe impl Platform for MacOs {
 
     fn with_jit_writes(self, write: &mut dyn FnMut()) {
         jit::with_writes(write);
+    }
+}
+
+// SAFETY: `AtFork` knows which thread forks.
+unsafe impl Process for MacOs {
+    fn environment(self, name: &CStr) -> Option<&'static CStr> {
+        thread::environment(name)
     }
 
     fn wait(self, word: &AtomicU32, value: u32) -> Turn {

@@ -131,14 +131,14 @@ fn remap(source: Span, onto: Option<usize>) -> Result<usize, Error> {
 }
 
 /// # Safety
-/// As [`Platform::unmap`](execmem_core::Platform::unmap).
+/// As [`Pages::unmap`](execmem_core::platform::Pages::unmap).
 pub(crate) unsafe fn unmap(pages: Span) -> Result<(), Error> {
     // SAFETY: the caller says that the pages are ours and unused.
     check(unsafe { libc::munmap(pointer(pages), pages.length()) })
 }
 
 /// # Safety
-/// As [`Platform::protect`](execmem_core::Platform::protect).
+/// As [`Pages::protect`](execmem_core::platform::Pages::protect).
 pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), Error> {
     signing::check(protection)?;
     // SAFETY: the caller says that the pages are ours and nothing relies on what they lose.
@@ -146,7 +146,7 @@ pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), 
 }
 
 /// # Safety
-/// As [`Platform::map_again`](execmem_core::Platform::map_again).
+/// As [`Pages::map_again`](execmem_core::platform::Pages::map_again).
 pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usize, Error> {
     remap(source, onto)
 }
@@ -155,7 +155,7 @@ pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usiz
 /// osfmk/vm/vm_map.c), so that threads which execute at `onto` wait.
 ///
 /// # Safety
-/// As [`Platform::move_onto`](execmem_core::Platform::move_onto).
+/// As [`Pages::move_onto`](execmem_core::platform::Pages::move_onto).
 pub(crate) unsafe fn move_onto(source: Span, onto: usize) -> Result<(), Error> {
     remap(source, Some(onto))?;
     // SAFETY: the caller gives the source up. If it can't be unmapped it is lost.
@@ -164,7 +164,7 @@ pub(crate) unsafe fn move_onto(source: Span, onto: usize) -> Result<(), Error> {
 }
 
 /// # Safety
-/// As [`Platform::request`](execmem_core::Platform::request).
+/// As [`Pages::request`](execmem_core::platform::Pages::request).
 pub(crate) unsafe fn request(pages: Span, request: PageRequest) -> Result<(), Error> {
     let start = pointer(pages);
     // SAFETY: the caller says that the pages are ours, and that dropping them is wanted where it is asked.
@@ -251,7 +251,7 @@ fn read_each_page(pages: Span) -> Result<(), Error> {
 /// Lets the kernel copy: where a file has become too short for either side it is an error, not a signal.
 ///
 /// # Safety
-/// As [`Platform::copy_guarded`](execmem_core::Platform::copy_guarded).
+/// As [`Pages::copy_guarded`](execmem_core::platform::Pages::copy_guarded).
 pub(crate) unsafe fn copy_guarded(source: usize, target: usize, length: usize) -> Result<(), Error> {
     let (source, target, length) = (source as u64, target as u64, length as u64);
     let mut copied = 0;

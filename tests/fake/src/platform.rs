@@ -5,7 +5,7 @@ use crate::calls::{Call, Event, Flush, Request};
 use crate::faults::Verdict;
 use crate::memory::{HUGE, Kind};
 use crate::state::{FakePlatform, Inner};
-use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Platform, Turn, Views};
+use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Turn, Views};
 use execmem_core::{Advice, Error, Protection, Span};
 use std::ffi::CStr;
 use std::ops::{ControlFlow, Range};
@@ -285,17 +285,13 @@ fn failed(verdict: Option<Verdict>) -> Result<(), Error> {
 
 // SAFETY: pages come from an arena that lives for ever, each handed out once and zeroed; as plain memory
 // they are readable and writable. `protect` changes exactly what the records say of the given pages.
-unsafe impl Platform for FakePlatform {
+unsafe impl Pages for FakePlatform {
     fn page_size(self) -> usize {
         self.state.page_size
     }
 
     fn physical_memory(self) -> usize {
         self.lock().physical_memory
-    }
-
-    fn environment(self, name: &CStr) -> Option<&'static CStr> {
-        if name == c"EXECMEM_POLICY" { self.lock().environment } else { None }
     }
 
     fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
@@ -421,6 +417,13 @@ unsafe impl Platform for FakePlatform {
         self.lock().space.for_jit(|space, pages| space.check_seals(pages));
         write();
         self.lock().space.for_jit(|space, pages| space.seal(pages));
+    }
+}
+
+// SAFETY: it never says that a thread holds locks for a fork.
+unsafe impl Process for FakePlatform {
+    fn environment(self, name: &CStr) -> Option<&'static CStr> {
+        if name == c"EXECMEM_POLICY" { self.lock().environment } else { None }
     }
 
     fn wait(self, word: &AtomicU32, value: u32) -> Turn {

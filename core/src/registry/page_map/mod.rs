@@ -136,6 +136,7 @@ impl PageMap {
 
     /// Makes the nodes that [`fill`](Self::fill) of this range needs, in zeroed memory of a node's size and
     /// alignment that `memory` gives for ever. It changes no page, and where it fails it leaves nothing.
+    /// *Unsupported*: the range is not covered.
     ///
     /// Nodes in which no page is live don't last: the lock that this is called under is held until `fill`,
     /// unless the range's pages are live already.
@@ -145,7 +146,7 @@ impl PageMap {
         memory: &mut dyn FnMut() -> Result<NonNull<u8>, Error>,
     ) -> Result<(), Error> {
         if range.end > ADDRESS_END {
-            return Err(Error::NoMemory);
+            return Err(Error::Unsupported);
         }
         let is_split = self.split_at(range.start, memory);
         let is_split = is_split.and_then(|()| self.split_at(range.end, memory));
