@@ -18,9 +18,9 @@
 
 mod function;
 
-pub use execmem_core::code_heap::{Block, CodeHeap, Limits};
-pub use execmem_core::runtime::MapRequest;
+pub use execmem_core::MapRequest;
 pub use execmem_core::{Advice, Error, MapFlags, Policy, Protection, Runtime, Span, abi};
+pub use execmem_core::{Block, CodeHeap, Limits};
 
 /// The adapter for this target.
 #[cfg(all(target_os = "none", target_arch = "aarch64"))]

@@ -1,9 +1,9 @@
 //! The system-independent core of execmem.
 //!
-//! Everything that can be decided without a system is decided here: which ranges are valid, who owns
-//! an address ([`registry`]), which views code memory gets and who may write when ([`policy`]), how
-//! instruction caches are made coherent ([`icache`]). A system supplies pages through the one seam,
-//! [`Platform`], and exports the C symbols with [`export_symbols!`].
+//! Everything that can be decided without a system is decided here: which ranges are valid, who owns an address,
+//! which views code memory gets and who may write when, where blocks of code lie, how instruction caches are made
+//! coherent ([`icache`]). A system supplies pages through the one seam, [`platform`], and exports the C symbols with
+//! [`export_symbols!`].
 //!
 //! The crate needs neither `std` nor `alloc`: its own metadata lives in pages from the platform.
 //!
@@ -14,28 +14,30 @@
 compile_error!("execmem's contract is written for 64-bit addresses");
 
 pub mod abi;
-pub mod code_heap;
-pub mod error;
 pub mod icache;
 pub mod platform;
-pub mod policy;
-pub mod protection;
-pub mod registry;
-pub mod runtime;
-pub mod span;
-pub mod value;
 
-mod call;
+mod code_heap;
+mod error;
 mod lock;
 mod memory;
 mod near;
-mod report;
+mod policy;
+mod protection;
+mod registry;
+mod runtime;
+mod space;
+mod span;
+mod value;
 
-pub use code_heap::CodeHeap;
+pub use code_heap::{Block, CodeHeap, Limits};
 pub use error::Error;
 pub use platform::Platform;
-pub use policy::Policy;
+pub use policy::{POLICIES, Policy, Trial};
 pub use protection::{Advice, MapFlags, Protection};
-pub use report::Statistics;
 pub use runtime::Runtime;
+pub use runtime::atfork::AtFork;
+pub use runtime::files::MapRequest;
+pub use runtime::report::Statistics;
 pub use span::Span;
+pub use value::{BorrowBytes, MakeValue, NIL, RtValue, ValueOperations};

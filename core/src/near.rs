@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::platform::{Memory, Platform, Views};
-use crate::span::{Span, round_up};
+use crate::span::round_up;
 use core::ops::{ControlFlow, Range};
 
 /// Nothing is placed below: null pointers with an offset should fault, and Linux refuses addresses
@@ -79,10 +79,8 @@ impl Reach {
             if self.holds(views.address, size) {
                 return Ok(views);
             }
-            for view in [views.address, views.writable].into_iter().filter(|view| *view != 0) {
-                // SAFETY: mapped just now, and nobody has seen it. If it can't be unmapped it is lost.
-                let _ = unsafe { platform.unmap(Span::from_parts(view, length)) };
-            }
+            // SAFETY: mapped just now, and nobody has seen it.
+            unsafe { views.unmap(length, platform) };
             let detour = FIRST_DETOUR << attempt;
             if let Some(missed) = missed.get_mut(attempt) {
                 *missed = place.saturating_sub(detour)..place.saturating_add(length).saturating_add(detour);

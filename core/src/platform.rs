@@ -36,6 +36,19 @@ pub struct Views {
     pub writable: usize,
 }
 
+impl Views {
+    /// Unmaps what was just mapped. What can't be unmapped is lost, and nothing else is.
+    ///
+    /// # Safety
+    /// [`Pages::map`] gave the views for this length, and nobody uses them.
+    pub(crate) unsafe fn unmap(self, length: usize, platform: impl Platform) {
+        for view in [self.address, self.writable].into_iter().filter(|view| *view != 0) {
+            // SAFETY: the caller's promise.
+            let _ = unsafe { platform.unmap(Span::from_parts(view, length)) };
+        }
+    }
+}
+
 /// One range of mapped addresses and its protection, of whoever mapped it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {

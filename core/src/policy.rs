@@ -96,10 +96,8 @@ impl Policy {
             Self::Toggle => unsafe { platform.protect(pages, Protection::RX) },
             _ => Ok(()),
         };
-        for view in [views.address, views.writable].into_iter().filter(|view| *view != 0) {
-            // SAFETY: as above. A page that can't be unmapped is lost; the answer stays true.
-            let _ = unsafe { platform.unmap(Span::from_parts(view, page)) };
-        }
+        // SAFETY: mapped above, and nobody has seen it.
+        unsafe { views.unmap(page, platform) };
         granted
     }
 }

@@ -2,9 +2,9 @@
 
 mod support;
 
-use execmem_core::code_heap::{Block, Limits};
+use execmem_core::Trial;
 use execmem_core::icache::TRAP;
-use execmem_core::policy::Trial;
+use execmem_core::{Block, Limits};
 use execmem_core::{Error, Policy, Runtime};
 use execmem_fake::{Call, Fake};
 use support::{Heap, System, code_block as code};

@@ -3,7 +3,7 @@
 
 mod support;
 
-use execmem_core::code_heap::Limits;
+use execmem_core::Limits;
 use execmem_core::platform::PageRequest;
 use execmem_core::{Error, Policy};
 use execmem_fake::Call;

@@ -2,8 +2,8 @@
 
 mod support;
 
-use execmem_core::code_heap::{Block, CodeHeap, Limits};
 use execmem_core::icache::TRAP;
+use execmem_core::{Block, CodeHeap, Limits};
 use execmem_core::{Error, Policy};
 use execmem_fake::FakePlatform;
 use std::collections::BTreeMap;

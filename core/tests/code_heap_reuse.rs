@@ -2,7 +2,7 @@
 
 mod support;
 
-use execmem_core::code_heap::Limits;
+use execmem_core::Limits;
 use execmem_core::{Error, Policy};
 use execmem_fake::Call;
 use std::sync::{Arc, Barrier};

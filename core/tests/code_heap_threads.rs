@@ -3,8 +3,8 @@
 
 mod support;
 
+use execmem_core::Limits;
 use execmem_core::Policy;
-use execmem_core::code_heap::Limits;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use support::System;

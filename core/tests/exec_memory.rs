@@ -2,7 +2,7 @@
 
 mod support;
 
-use execmem_core::runtime::MapRequest;
+use execmem_core::MapRequest;
 use execmem_core::{Error, MapFlags, Policy, Protection};
 use execmem_fake::Call;
 use support::System;

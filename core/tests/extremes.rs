@@ -3,7 +3,7 @@
 mod support;
 
 use core::ptr;
-use execmem_core::runtime::MapRequest;
+use execmem_core::MapRequest;
 use execmem_core::{Advice, Error, MapFlags, Protection};
 use support::System;
 

@@ -3,7 +3,7 @@
 mod support;
 
 use core::ffi::CStr;
-use execmem_core::runtime::MapRequest;
+use execmem_core::MapRequest;
 use execmem_core::{Advice, Error, MapFlags, Policy, Protection};
 use execmem_fake::Call;
 use support::System;

@@ -2,10 +2,11 @@
 
 mod support;
 
-use execmem_core::code_heap::Limits;
+use execmem_core::Limits;
+use execmem_core::Trial;
 use execmem_core::platform::Memory;
-use execmem_core::policy::Trial;
-use execmem_core::{Error, Platform, Policy, Protection};
+use execmem_core::platform::Pages;
+use execmem_core::{Error, Policy, Protection};
 use execmem_fake::Call;
 use support::{Heap, PAGE_SIZES, System, write_block};
 

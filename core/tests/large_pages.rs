@@ -2,9 +2,9 @@
 
 mod support;
 
+use execmem_core::Limits;
+use execmem_core::MapRequest;
 use execmem_core::abi::calls;
-use execmem_core::code_heap::Limits;
-use execmem_core::runtime::MapRequest;
 use execmem_core::{Error, MapFlags, Policy, Protection};
 use execmem_fake::Fake;
 use support::{POLICIES, System, code_block, write_block};

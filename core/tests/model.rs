@@ -4,7 +4,7 @@ mod support;
 
 use core::ffi::CStr;
 use core::ops::Range;
-use execmem_core::runtime::MapRequest;
+use execmem_core::MapRequest;
 use execmem_core::{Error, MapFlags, Policy, Protection, Statistics};
 use execmem_fake::Fake;
 use support::System;

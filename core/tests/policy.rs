@@ -183,7 +183,7 @@ fn once_something_was_allocated_the_environment_is_not_read_again() {
 
 #[test]
 fn outside_of_rwx_nobody_gets_writable_code() {
-    use execmem_core::runtime::MapRequest;
+    use execmem_core::MapRequest;
     use execmem_core::{MapFlags, Protection};
     support::System::each(|system| {
         // The platform records it if the core as much as asks for it.

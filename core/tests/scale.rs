@@ -2,8 +2,8 @@
 
 mod support;
 
+use execmem_core::MapRequest;
 use execmem_core::platform::Memory;
-use execmem_core::runtime::MapRequest;
 use execmem_core::{MapFlags, Policy, Protection};
 use execmem_fake::{Call, Fake};
 use std::sync::Arc;

@@ -3,10 +3,10 @@
 mod support;
 
 use core::ptr;
+use execmem_core::MapRequest;
 use execmem_core::abi::calls::{rt_value_bytes, rt_value_data, rt_value_free, rt_value_len};
-use execmem_core::runtime::MapRequest;
-use execmem_core::value::{NIL, RtValue};
 use execmem_core::{Error, MapFlags, Policy, Protection};
+use execmem_core::{NIL, RtValue};
 use support::System;
 
 fn system() -> System {

@@ -12,8 +12,8 @@ use crate::RUNTIME;
 use crate::errno::{self, preserved};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use execmem_core::AtFork;
 use execmem_core::platform::Turn;
-use execmem_core::runtime::AtFork;
 
 /// Runs when the library is loaded, before the program's own code.
 #[used]

@@ -10,12 +10,13 @@
 
 use super::Symbol;
 use super::types::*;
-use crate::call::MAX_ARGUMENTS;
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::policy::{Policy, Trial};
 use crate::protection::{Advice, MapFlags, Protection};
-use crate::runtime::{MapRequest, Runtime};
+use crate::runtime::Runtime;
+use crate::runtime::call::MAX_ARGUMENTS;
+use crate::runtime::files::MapRequest;
 use crate::value::ValueOperations;
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::offset_of;
@@ -399,7 +400,7 @@ pub unsafe fn rt_exec_memory_stats<P: Platform>(
 }
 
 pub unsafe fn rt_last_error<P: Platform>(runtime: &Runtime<P>) -> i32 {
-    runtime.platform.last_error()
+    runtime.last_error()
 }
 
 pub unsafe fn rt_error_message<P: Platform>(_: &Runtime<P>, code: i32) -> *const c_char {

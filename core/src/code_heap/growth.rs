@@ -26,14 +26,14 @@ impl<P: Platform> CodeHeap<'_, P> {
         reach: Option<Reach>,
     ) -> Result<&'static Chunk, Error> {
         self.sweep();
-        let page_size = self.runtime.page_size();
+        let page_size = self.space.page_size();
         let owner = Owner { heap: self.heap.id, shard: (index % SHARDS) as u32 };
         let least = round_up(size, page_size);
         if size > LONGEST_SHARED {
             return self.map_chunk(least, size, owner, reach);
         }
         // A small machine without memory on demand would miss a long one elsewhere.
-        let most = (self.runtime.platform.physical_memory() / CHUNKS_IN_MEMORY).clamp(1, LONGEST_CHUNK);
+        let most = (self.space.platform.physical_memory() / CHUNKS_IN_MEMORY).clamp(1, LONGEST_CHUNK);
         let mut length = round_up(self.heap.chunk_bytes().min(most), page_size).max(least);
         loop {
             match self.map_chunk(length, 0, owner, reach) {
@@ -67,7 +67,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         owner: Owner,
         reach: Option<Reach>,
     ) -> Result<&'static Chunk, Error> {
-        let (platform, heaps) = (self.runtime.platform, &self.runtime.heaps);
+        let (platform, heaps) = (self.space.platform, self.heaps);
         let policy = self.policy()?;
         let granule_bits = self.granule_bits()?;
         let (views, reservation) = self.place(length, policy.code_memory(), reach)?;
@@ -75,22 +75,23 @@ impl<P: Platform> CodeHeap<'_, P> {
         let granules = if single == 0 { ((length >> granule_bits) as u32).max(2) } else { 1 };
         let record = self.shared(|shared| shared.records.take(granules, &heaps.directory, platform));
         let chunk = record.inspect_err(|_| {
-            self.runtime.unmap_views(views, length);
+            // SAFETY: mapped just now, and nobody has seen it.
+            unsafe { views.unmap(length, self.space.platform) };
             self.shared(|shared| shared.reservations.leave(reservation));
         })?;
         let (base, writable) = (views.address, views.writable);
         chunk.begin(Parts {
             base,
             length,
-            page_size: self.runtime.page_size(),
+            page_size: self.space.page_size(),
             writable,
             granule_bits,
             single,
             owner,
             reservation,
-            epoch: self.runtime.epoch(),
+            epoch: self.space.epoch(),
         });
-        match self.runtime.register(chunk.region(), policy.code_protection()) {
+        match self.space.register(chunk.region(), policy.code_protection()) {
             Ok(_) => Ok(chunk),
             Err(error) => {
                 self.forget_record(chunk);
@@ -102,7 +103,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// Maps pages where blocks in them are within reach of all others, or at least of what the caller asks
     /// for. Also the number of the reservation that they are in.
     fn place(&self, length: usize, memory: Memory, reach: Option<Reach>) -> Result<(Views, u32), Error> {
-        let platform = self.runtime.platform;
+        let platform = self.space.platform;
         if let Some(reach) = reach {
             let views = reach.map(platform, length, memory)?;
             let admitted = self.shared(|shared| shared.reservations.admit(views.address, length));
@@ -128,11 +129,12 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// The first chunk of a new reservation.
     fn place_first(&self, length: usize, memory: Memory) -> Result<(Views, u32), Error> {
-        let platform = self.runtime.platform;
+        let platform = self.space.platform;
         let mut views = platform.map(length, memory, None)?;
         let wished = views.address.saturating_sub(HEADROOM) & !(ALIGNMENT - 1);
         if wished >= ALIGNMENT {
-            self.runtime.unmap_views(views, length);
+            // SAFETY: mapped just now, and nobody has seen it.
+            unsafe { views.unmap(length, self.space.platform) };
             views = near::map_at(platform, length, memory, wished)?;
         }
         let index = self.shared(|shared| shared.reservations.admit_or_open(views.address, length));
@@ -143,18 +145,19 @@ impl<P: Platform> CodeHeap<'_, P> {
     fn admit(&self, views: Views, length: usize) -> Option<(Views, u32)> {
         let index = self.shared(|shared| shared.reservations.admit(views.address, length));
         if index.is_none() {
-            self.runtime.unmap_views(views, length);
+            // SAFETY: mapped just now, and nobody has seen it.
+            unsafe { views.unmap(length, self.space.platform) };
         }
         index.map(|index| (views, index))
     }
 
     fn shared<R>(&self, work: impl FnOnce(&mut Shared) -> R) -> R {
-        work(&mut self.runtime.heaps.shared.lock(self.runtime.platform))
+        work(&mut self.heaps.shared.lock(self.space.platform))
     }
 
     /// A shard's lock, with room for one more chunk. No other lock is taken while it is held.
     pub(super) fn lock_with_vacancy<'a>(&self, shard: &'a Shard) -> Result<Guard<'a, P>, Error> {
-        let platform = self.runtime.platform;
+        let platform = self.space.platform;
         loop {
             let roster = shard.lock(platform);
             if roster.vacancy().is_some() {
@@ -177,7 +180,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     pub(super) fn sweep(&self) {
         let mut link = self.heap.take_retired();
         while let Some(number) = link.checked_sub(1) {
-            let Some(chunk) = self.runtime.heaps.directory.get(number as u16) else { return };
+            let Some(chunk) = self.heaps.directory.get(number as u16) else { return };
             link = chunk.next.load(Ordering::Relaxed);
             match self.unmap(chunk) {
                 Ok(()) => {
@@ -190,15 +193,15 @@ impl<P: Platform> CodeHeap<'_, P> {
     }
 
     fn unmap(&self, chunk: &Chunk) -> Result<(), Error> {
-        let platform = self.runtime.platform;
+        let platform = self.space.platform;
         let claim =
-            self.runtime.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform)?;
+            self.space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform)?;
         let was_fetched = chunk.has_executed() && platform.may_run_on_other_cores();
-        let unmapped = self.runtime.freed_code.unmap(was_fetched, || {
+        let unmapped = self.space.freed_code.unmap(was_fetched, || {
             // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
             unsafe { claim.release() }
         })?;
-        self.runtime.counters.unmapped(unmapped);
+        self.space.counters.unmapped(unmapped);
         Ok(())
     }
 
@@ -214,8 +217,8 @@ impl<P: Platform> CodeHeap<'_, P> {
     pub(super) fn return_empty_chunks(&self) -> bool {
         let mut found = false;
         for shard in &self.heap.shards {
-            let mut roster = shard.lock(self.runtime.platform);
-            while let Some(chunk) = shard.remove_empty(&mut roster, None, &self.runtime.heaps.directory) {
+            let mut roster = shard.lock(self.space.platform);
+            while let Some(chunk) = shard.remove_empty(&mut roster, None, &self.heaps.directory) {
                 self.heap.empty_chunk_used();
                 chunk.disown();
                 self.heap.push_retired(chunk);
@@ -228,7 +231,7 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// Ends all blocks and gives all chunks back.
     pub(super) fn release_all(&self) {
-        self.runtime.heaps.end_all(self.heap, self.runtime.platform);
+        self.heaps.end_all(self.heap, self.space.platform);
         self.sweep();
         self.heap.retire();
     }

@@ -1,6 +1,7 @@
 //! The heaps of a process, and what they share.
 
 use super::Limits;
+use super::blocks::Block;
 use super::chunk::{Chunk, Owner};
 use super::directory::{Directory, Records};
 use super::reservation::Reservations;
@@ -10,6 +11,7 @@ use crate::lock::Lock;
 use crate::memory::UNIT;
 use crate::platform::Platform;
 use crate::policy::Policy;
+use crate::registry::Registry;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -99,6 +101,31 @@ impl Heaps {
         heap.limit.store(limits.bytes, Ordering::Relaxed);
         heap.chunk_bytes.store(limits.chunk_bytes.max(1), Ordering::Relaxed);
         Ok(heap)
+    }
+
+    /// The live block of any heap that holds an address. Takes no lock and allocates nothing.
+    #[inline]
+    pub(crate) fn find(&self, address: i64, registry: &Registry) -> Option<Block> {
+        let address = usize::try_from(address).ok()?;
+        self.chunk_at(address, registry)?.find(address)
+    }
+
+    /// The chunk of any heap that holds an address: the one that was found near there the last time, or
+    /// what the registry says.
+    #[inline]
+    pub(super) fn chunk_at(&self, address: usize, registry: &Registry) -> Option<&'static Chunk> {
+        match self.directory.recent(address).filter(|chunk| chunk.holds(address)) {
+            Some(chunk) => Some(chunk),
+            None => self.look_up_chunk(address, registry),
+        }
+    }
+
+    #[cold]
+    fn look_up_chunk(&self, address: usize, registry: &Registry) -> Option<&'static Chunk> {
+        let page = registry.page(address).filter(|page| !page.is_other_view)?;
+        let chunk = self.directory.get(page.chunk.checked_sub(1)?)?;
+        self.directory.remember(address, chunk);
+        Some(chunk)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Heap> {

@@ -32,7 +32,7 @@ use crate::error::Error;
 use crate::near::Reach;
 use crate::platform::Platform;
 use crate::policy::Policy;
-use crate::runtime::Runtime;
+use crate::space::AddressSpace;
 use bits::is_set;
 use chunk::{Chunk, GRANULE_BITS, LONGEST_CHUNK, LONGEST_SHARED};
 use roster::Roster;
@@ -59,51 +59,25 @@ impl Default for Limits {
     }
 }
 
-/// A code heap: blocks of executable memory. The process's default one is [`Runtime::code_heap`]; others
+/// A code heap: blocks of executable memory. The process's default one is [`Runtime::code_heap`](crate::Runtime::code_heap); others
 /// have limits of their own, and when they are dropped their blocks are gone.
 pub struct CodeHeap<'r, P: Platform> {
-    runtime: &'r Runtime<P>,
+    space: &'r AddressSpace<P>,
+    heaps: &'r Heaps,
     heap: &'r Heap,
     is_default: bool,
 }
 
-impl<P: Platform> Runtime<P> {
-    /// The default code heap: the one of the `rt_code_*` symbols.
-    pub fn code_heap(&self) -> CodeHeap<'_, P> {
-        CodeHeap { runtime: self, heap: self.heaps.default_heap(), is_default: true }
+impl<'r, P: Platform> CodeHeap<'r, P> {
+    /// The default heap of a process.
+    pub(crate) fn default_of(heaps: &'r Heaps, space: &'r AddressSpace<P>) -> Self {
+        Self { space, heaps, heap: heaps.default_heap(), is_default: true }
     }
 
-    /// A further code heap.
-    pub fn new_code_heap(&self, limits: Limits) -> Result<CodeHeap<'_, P>, Error> {
-        let heap = self.heaps.add(limits, self.platform)?;
-        Ok(CodeHeap { runtime: self, heap, is_default: false })
-    }
-
-    /// The live block of any code heap that holds an address. Takes no lock and allocates nothing: a signal
-    /// handler, a profiler or an unwinder may ask.
-    #[inline]
-    pub fn find_block(&self, address: i64) -> Option<Block> {
-        let address = usize::try_from(address).ok()?;
-        self.chunk_at(address)?.find(address)
-    }
-
-    /// The chunk of any heap that holds an address: the one that was found near there the last time, or
-    /// what the registry says.
-    #[inline]
-    fn chunk_at(&self, address: usize) -> Option<&'static Chunk> {
-        let directory = &self.heaps.directory;
-        match directory.recent(address).filter(|chunk| chunk.holds(address)) {
-            Some(chunk) => Some(chunk),
-            None => self.look_up_chunk(address),
-        }
-    }
-
-    #[cold]
-    fn look_up_chunk(&self, address: usize) -> Option<&'static Chunk> {
-        let page = self.registry.page(address).filter(|page| !page.is_other_view)?;
-        let chunk = self.heaps.directory.get(page.chunk.checked_sub(1)?)?;
-        self.heaps.directory.remember(address, chunk);
-        Some(chunk)
+    /// A further heap.
+    pub(crate) fn new(heaps: &'r Heaps, space: &'r AddressSpace<P>, limits: Limits) -> Result<Self, Error> {
+        let heap = heaps.add(limits, space.platform)?;
+        Ok(Self { space, heaps, heap, is_default: false })
     }
 }
 
@@ -111,13 +85,13 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// A block of `size` bytes that can be executed, aligned to a cache line of 64 bytes. Returns its address.
     #[inline]
     pub fn alloc(&self, size: i64) -> Result<usize, Error> {
-        let size = self.runtime.allocation_size(size)?;
+        let size = self.space.allocation_size(size)?;
         if size > LONGEST_SHARED {
             return self.alloc_alone(size, None);
         }
         let request = self.request(size)?;
-        let (index, shard, mut roster) = self.heap.lock_any(shard::preferred(), self.runtime.platform);
-        match shard.alloc(&mut roster, request, &self.runtime.heaps.directory) {
+        let (index, shard, mut roster) = self.heap.lock_any(shard::preferred(), self.space.platform);
+        match shard.alloc(&mut roster, request, &self.heaps.directory) {
             Some(given) => Ok(self.accept(given)),
             None => {
                 drop(roster);
@@ -129,7 +103,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// As [`alloc`](Self::alloc), wholly within `max_distance` bytes of `target`.
     pub fn alloc_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize, Error> {
         let reach = Reach::new(target, max_distance)?;
-        let size = self.runtime.allocation_size(size)?;
+        let size = self.space.allocation_size(size)?;
         if size > LONGEST_SHARED {
             return self.alloc_alone(size, Some(reach));
         }
@@ -166,7 +140,7 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// A block out of the free space of any shard.
     fn alloc_anywhere(&self, request: Request, reach: Option<Reach>) -> Option<usize> {
-        let platform = self.runtime.platform;
+        let platform = self.space.platform;
         self.heap
             .shards
             .iter()
@@ -180,7 +154,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         request: Request,
         reach: Option<Reach>,
     ) -> Option<usize> {
-        let directory = &self.runtime.heaps.directory;
+        let directory = &self.heaps.directory;
         let given = match reach {
             None => shard.alloc(roster, request, directory),
             Some(reach) => shard.alloc_within(roster, request, reach, directory),
@@ -220,7 +194,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             other => other?,
         };
         let shard = self.heap.shard(index);
-        let _roster = shard.lock(self.runtime.platform);
+        let _roster = shard.lock(self.space.platform);
         chunk.start_block(0, size);
         Ok(chunk.base())
     }
@@ -229,7 +203,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// it holds nothing but trap instructions afterwards.
     pub fn free(&self, address: i64) -> Result<(), Error> {
         let (chunk, shard) = self.chunk_of(address)?;
-        let mut roster = shard.lock(self.runtime.platform);
+        let mut roster = shard.lock(self.space.platform);
         let start = self.live_start(chunk, shard, address)?;
         if is_set(chunk.tables.marks, start) {
             let block = Block { address: address as usize, size: chunk.size_at(start) };
@@ -243,7 +217,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             false => {
                 roster.end_block(chunk, start)
                     && !self.heap.keep_empty_chunk()
-                    && shard.remove_empty(&mut roster, Some(chunk), &self.runtime.heaps.directory).is_some()
+                    && shard.remove_empty(&mut roster, Some(chunk), &self.heaps.directory).is_some()
             }
         };
         if is_unused {
@@ -256,7 +230,7 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// The live block, of any heap, that holds an address. Takes no lock.
     pub fn find(&self, address: i64) -> Option<Block> {
-        self.runtime.find_block(address)
+        self.heaps.find(address, &self.space.registry)
     }
 
     /// Sets the most bytes of code pages that the heap may have. What it has already stays.
@@ -274,7 +248,7 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     #[cold]
     fn decide(&self) -> Result<Policy, Error> {
-        let policy = self.runtime.policy.for_heap(self.runtime.platform)?;
+        let policy = self.space.policy.for_heap(self.space.platform)?;
         Ok(self.heap.fix(policy))
     }
 
@@ -287,7 +261,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// Blocks start at multiples of this power of two.
     fn granule_bits(&self) -> Result<u32, Error> {
         Ok(match self.policy()? {
-            Policy::Toggle => self.runtime.page_size().ilog2(),
+            Policy::Toggle => self.space.page_size().ilog2(),
             _ => GRANULE_BITS,
         })
     }
@@ -303,7 +277,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         if address == 0 {
             return Err(Error::InvalidArgument);
         }
-        let chunk = self.runtime.chunk_at(address).ok_or(Error::NotOwned)?;
+        let chunk = self.heaps.chunk_at(address, &self.space.registry).ok_or(Error::NotOwned)?;
         let owner = chunk.owner();
         match owner.heap == self.heap.id {
             true => Ok((chunk, owner.shard as usize % SHARDS)),

@@ -50,7 +50,7 @@ impl<P: Platform> CodeHeap<'_, P> {
                 self.store(chunk, chunk.whole_of(block), piece, &mut |target| {
                     // SAFETY: `source` by the caller; `store` gives an address where the piece can be written.
                     copied =
-                        unsafe { self.runtime.copy_from(source.wrapping_add(done), target, piece.length()) };
+                        unsafe { self.space.copy_from(source.wrapping_add(done), target, piece.length()) };
                 })?;
                 done += piece.length();
                 copied
@@ -72,7 +72,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// behind it: a store there costs no call. *Unsupported* unless the heap's policy is `dual`.
     pub fn write_view(&self, address: i64) -> Result<usize, Error> {
         self.with_block(address, |chunk, block| {
-            self.runtime.check_not_forking()?;
+            self.space.check_not_forking()?;
             let view = self.view_to_write(chunk, address as usize)?.ok_or(Error::Unsupported)?;
             self.populate(chunk, chunk.whole_of(block))?;
             set(chunk.tables.marks, chunk.granule_of(block.address));
@@ -106,7 +106,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             }
         }
         let ranges = ranges.filter(|(_, size)| *size != 0);
-        let _locks = self.heap.lock_several(shards, self.runtime.platform);
+        let _locks = self.heap.lock_several(shards, self.space.platform);
         for (address, size) in ranges.clone() {
             let span = Span::new(address, size)?;
             self.locked_block(span, shards)?;
@@ -195,7 +195,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let written = chunk.view_of(span.start()).unwrap_or(span.start());
         // SAFETY: the lock keeps the block, and the caller has seen to it that its pages are readable, by both
         // views.
-        unsafe { self.runtime.platform.flush_icache(written, span.start(), span.length()) };
+        unsafe { self.space.platform.flush_icache(written, span.start(), span.length()) };
         // Under policy `rwx` the caller may have written without us.
         set(chunk.tables.marks, chunk.granule_of(block.address));
         let written = Block { address: span.start(), size: span.length() };
@@ -204,11 +204,11 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// Tells the other cores if they have to be. What was freed before has then left them too.
     fn synchronize(&self, was_executed: bool) -> Result<(), Error> {
-        let runtime = self.runtime;
+        let runtime = self.space;
         runtime.freed_code.drop_fetched(was_executed, runtime.platform)?;
         if was_executed {
             let step = runtime.freed_code.finished();
-            let renew = |shard: &Shard| shard.lock(runtime.platform).renew(step, &runtime.heaps.directory);
+            let renew = |shard: &Shard| shard.lock(runtime.platform).renew(step, &self.heaps.directory);
             self.heap.shards.iter().for_each(renew);
         }
         Ok(())
@@ -223,8 +223,8 @@ impl<P: Platform> CodeHeap<'_, P> {
             self.store(chunk, bytes, bytes, &mut |target| fill_with_traps(target, bytes.length()))?;
             let written = chunk.view_of(bytes.start()).unwrap_or(bytes.start());
             // SAFETY: the chunk's pages are readable, by both views.
-            unsafe { self.runtime.platform.flush_icache(written, bytes.start(), bytes.length()) };
-            let (runtime, platform) = (self.runtime, self.runtime.platform);
+            unsafe { self.space.platform.flush_icache(written, bytes.start(), bytes.length()) };
+            let (runtime, platform) = (self.space, self.space.platform);
             let step = platform.may_run_on_other_cores().then(|| runtime.freed_code.next_step());
             chunk.record_freed(granules.clone(), step);
         }
@@ -239,7 +239,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         work: impl FnOnce(&'static Chunk, Block) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let (chunk, shard) = self.chunk_of(address)?;
-        let _roster = shard.lock(self.runtime.platform);
+        let _roster = shard.lock(self.space.platform);
         let block = self.block_of(chunk, shard, address)?;
         work(chunk, block)
     }
@@ -257,14 +257,16 @@ impl<P: Platform> CodeHeap<'_, P> {
             Policy::Dual => {
                 let view = self.view_to_write(chunk, span.start())?.ok_or(Error::WrongProtection)?;
                 self.populate(chunk, whole)?;
-                self.runtime.write_for_child(span.start(), span.length(), write)?;
+                self.space.write_for_child(span.start(), span.length(), write)?;
                 write(view);
             }
-            Policy::Jit => self.runtime.platform.with_jit_writes(&mut || write(span.start())),
+            Policy::Jit => self.space.platform.with_jit_writes(&mut || write(span.start())),
             Policy::Toggle => {
                 self.restore_exec(span)?;
-                // No other block lies on the pages; who executes this one meanwhile has to reckon with that.
-                self.runtime.flip(span.pages(self.runtime.page_size()), &mut || write(span.start()))?;
+                // Who executes the block meanwhile has to reckon with that.
+                let pages = span.pages(self.space.page_size());
+                // SAFETY: no other block lies on the pages, and the shard's lock keeps other writers of this one out.
+                unsafe { self.space.flip(pages, &mut || write(span.start())) }?;
             }
             Policy::Rwx | Policy::Auto => write(span.start()),
         }
@@ -277,9 +279,9 @@ impl<P: Platform> CodeHeap<'_, P> {
     fn view_to_write(&self, chunk: &'static Chunk, address: usize) -> Result<Option<usize>, Error> {
         let Some(view) = chunk.view_of(address) else { return Ok(None) };
         self.check_view(view)?;
-        if self.runtime.is_in_common(chunk.epoch.load(Ordering::Relaxed)) {
-            let epoch = self.runtime.epoch();
-            self.runtime.separate(&chunk.region(), chunk.backed_parts())?;
+        if self.space.is_in_common(chunk.epoch.load(Ordering::Relaxed)) {
+            let epoch = self.space.epoch();
+            self.space.separate(&chunk.region(), chunk.backed_parts())?;
             chunk.epoch.store(epoch, Ordering::Relaxed);
         }
         Ok(Some(view))
@@ -287,10 +289,10 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// A child that got no memory of its own after a fork has views without any access.
     fn check_view(&self, view: usize) -> Result<(), Error> {
-        if !self.runtime.has_withdrawn_views.load(Ordering::Relaxed) {
+        if !self.space.has_withdrawn_views.load(Ordering::Relaxed) {
             return Ok(());
         }
-        match self.runtime.registry.page(view) {
+        match self.space.registry.page(view) {
             Some(page) if page.protection.contains(Protection::WRITE) => Ok(()),
             _ => Err(Error::WrongProtection),
         }
@@ -301,7 +303,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     fn populate(&self, chunk: &Chunk, whole: Span) -> Result<(), Error> {
         let Some(parts) = chunk.unpopulated(whole) else { return Ok(()) };
         let pages = chunk.view_of_parts(parts.clone()).ok_or(Error::WrongProtection)?;
-        self.runtime.populate(pages, true)?;
+        self.space.populate(pages, true)?;
         chunk.record_populated(parts);
         Ok(())
     }
@@ -309,11 +311,11 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// Sees to it that a block's pages can be read and executed: an earlier flip may have stopped half-way, or
     /// a fork have taken them.
     fn restore_exec(&self, span: Span) -> Result<(), Error> {
-        if self.policy()? != Policy::Toggle && !self.runtime.has_withdrawn_views.load(Ordering::Relaxed) {
+        if self.policy()? != Policy::Toggle && !self.space.has_withdrawn_views.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let pages = span.pages(self.runtime.page_size());
-        let registry = &self.runtime.registry;
+        let pages = span.pages(self.space.page_size());
+        let registry = &self.space.registry;
         let is_code = |protection: Protection| protection.contains(Protection::RX);
         if registry.runs(pages.range()).all(|(_, page)| is_code(page.protection)) {
             return Ok(());
@@ -322,8 +324,8 @@ impl<P: Platform> CodeHeap<'_, P> {
             return Err(Error::WrongProtection);
         }
         // SAFETY: under policy `toggle` the pages are this block's alone.
-        unsafe { self.runtime.platform.protect(pages, Protection::RX) }?;
-        registry.record(pages, Protection::RX, self.runtime.platform);
+        unsafe { self.space.platform.protect(pages, Protection::RX) }?;
+        registry.record(pages, Protection::RX, self.space.platform);
         Ok(())
     }
 }

@@ -48,64 +48,44 @@ impl<P: Platform> Runtime<P> {
         if source.is_null() {
             return Err(Error::InvalidArgument);
         }
-        let access = match self.policy.get(self.platform) {
+        let access = match self.space.policy.get(self.space.platform) {
             // Two flips of one page would undo each other.
             Ok(Policy::Toggle) => Access::Exclusive,
             _ => Access::Shared,
         };
-        let claim = self.claim_to_write(Wanted::Bytes(address as usize, span), access)?;
+        let claim = self.space.claim_to_write(Wanted::Bytes(address as usize, span), access)?;
         let region = *claim.region();
         let mut copied = Ok(());
         let mut copy_to = |target: usize| {
             // SAFETY: `source` by the caller; the destination is inside the claimed region, and each way
             // below makes it writable first.
-            copied = unsafe { self.copy_from(source, target, span.length()) };
+            copied = unsafe { self.space.copy_from(source, target, span.length()) };
         };
         let way = self.way_to_write(&claim, span)?;
         if region.has_several_views() {
-            self.write_for_child(span.start(), span.length(), &mut copy_to)?;
+            self.space.write_for_child(span.start(), span.length(), &mut copy_to)?;
         }
         match way {
             Way::Directly if region.kind == Kind::File => {
                 self.check_presence(span, true)?;
                 // SAFETY: `source` by the caller; the destination is writable and stays mapped while it is claimed.
                 unsafe {
-                    self.platform.copy_guarded(source.expose_provenance(), span.start(), span.length())?;
+                    self.space.platform.copy_guarded(
+                        source.expose_provenance(),
+                        span.start(),
+                        span.length(),
+                    )?;
                 }
             }
             Way::Directly => copy_to(span.start()),
             Way::ThroughView => copy_to(region.writable_view + (span.start() - region.base)),
-            Way::BySwitch => self.platform.with_jit_writes(&mut || copy_to(span.start())),
-            // The claim is exclusive.
-            Way::ByFlip => self.flip(span.pages(self.page_size()), &mut || copy_to(span.start()))?,
+            Way::BySwitch => self.space.platform.with_jit_writes(&mut || copy_to(span.start())),
+            // SAFETY: the pages are the claimed region's, and under policy `toggle` the claim is exclusive.
+            Way::ByFlip => unsafe {
+                self.space.flip(span.pages(self.page_size()), &mut || copy_to(span.start()))?;
+            },
         }
         copied.map(|()| span.length())
-    }
-
-    /// Whether an address of the caller's may be in a mapped file.
-    fn may_be_files(&self, address: usize) -> bool {
-        self.counters.has_files() && self.registry.page(address).is_some()
-    }
-
-    /// Copies bytes of the caller's to memory that is writable. Where they lie in memory of ours it may be a mapped
-    /// file's, which others may truncate.
-    ///
-    /// # Safety
-    /// `source` is readable, by its protection, and `target` writable, for `length` bytes. They may overlap.
-    pub(crate) unsafe fn copy_from(
-        &self,
-        source: *const u8,
-        target: usize,
-        length: usize,
-    ) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if self.may_be_files(source.addr()) {
-                return self.platform.copy_guarded(source.expose_provenance(), target, length);
-            }
-            ptr::copy(source, ptr::with_exposed_provenance_mut(target), length);
-        }
-        Ok(())
     }
 
     /// As [`write`](Self::write), with the bytes of a byte-array value.
@@ -124,8 +104,11 @@ impl<P: Platform> Runtime<P> {
     fn rest_of(&self, address: i64, offset: i64) -> Result<Option<Span>, Error> {
         let first = Span::new(address, 1)?;
         let offset = usize::try_from(offset).map_err(|_| Error::InvalidArgument)?;
-        let claim =
-            self.registry.claim(Wanted::Bytes(first.start(), first), Access::Shared, self.platform)?;
+        let claim = self.space.registry.claim(
+            Wanted::Bytes(first.start(), first),
+            Access::Shared,
+            self.space.platform,
+        )?;
         let left = claim.region().requested().end() - first.start();
         match left.checked_sub(offset) {
             None => Err(Error::NotOwned),
@@ -143,39 +126,12 @@ impl<P: Platform> Runtime<P> {
         if claim.region().kind != Kind::Code || !claim.all_pages(span, is_code) {
             return Err(Error::WrongProtection);
         }
-        match self.policy.get(self.platform)? {
+        match self.space.policy.get(self.space.platform)? {
             Policy::Dual if claim.region().writable_view != 0 => Ok(Way::ThroughView),
             Policy::Toggle => Ok(Way::ByFlip),
             Policy::Jit => Ok(Way::BySwitch),
             _ => Err(Error::WrongProtection),
         }
-    }
-
-    /// Writes while pages, which the caller alone may change now, are read-write. If they can't be made what
-    /// they were again they stay read-write, and the registry says so.
-    pub(crate) fn flip(&self, pages: Span, write: &mut dyn FnMut()) -> Result<(), Error> {
-        let registry = &self.registry;
-        registry.prepare(pages, self.platform)?;
-        // SAFETY: the pages are a region's, and the caller's alone.
-        let protect = |pages, protection| unsafe { self.platform.protect(pages, protection) };
-        if let Err(error) = protect(pages, Protection::RW) {
-            for (run, page) in registry.runs(pages.range()) {
-                let _ = protect(Span::from_parts(run.start, run.len()), page.protection);
-            }
-            return Err(error);
-        }
-        write();
-        let mut result = Ok(());
-        for (run, page) in registry.runs(pages.range()) {
-            let run = Span::from_parts(run.start, run.len());
-            // The bytes can't be taken back any more, so a momentary shortage gets a second chance.
-            let again = |_| protect(run, page.protection);
-            if let Err(error) = protect(run, page.protection).or_else(again) {
-                registry.record(run, Protection::RW, self.platform);
-                result = Err(error);
-            }
-        }
-        result
     }
 
     /// Copies `length` bytes at `address + offset` to `target`. Returns the number of bytes.
@@ -214,7 +170,7 @@ impl<P: Platform> Runtime<P> {
             return Ok(());
         }
         // SAFETY: the pages belong to a claimed region; populating changes no contents.
-        unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) }
+        unsafe { self.space.platform.request(pages, PageRequest::Populate { for_write }) }
     }
 
     /// A byte-array value with a copy of `length` bytes at `address + offset`.
@@ -292,9 +248,9 @@ impl<P: Platform> Runtime<P> {
             // SAFETY: the piece is readable and stays mapped while the claim is held; `target` by the caller.
             unsafe {
                 // The caller's own bytes may be a mapped file's too.
-                if claim.region().kind == Kind::File || self.may_be_files(target.addr()) {
+                if claim.region().kind == Kind::File || self.space.may_be_files(target.addr()) {
                     let target = target.expose_provenance();
-                    self.platform.copy_guarded(piece.start(), target, piece.length())?;
+                    self.space.platform.copy_guarded(piece.start(), target, piece.length())?;
                 } else {
                     ptr::copy(ptr::with_exposed_provenance(piece.start()), target, piece.length());
                 }
@@ -306,7 +262,8 @@ impl<P: Platform> Runtime<P> {
 
     /// Claims the region that holds an address and `whole`, if what is read of it is readable.
     fn claim_to_read(&self, address: usize, whole: Span, read: Span) -> Result<Claim<'_, P>, Error> {
-        let claim = self.registry.claim(Wanted::Bytes(address, whole), Access::Shared, self.platform)?;
+        let claim =
+            self.space.registry.claim(Wanted::Bytes(address, whole), Access::Shared, self.space.platform)?;
         match claim.all_pages(read, |page| page.contains(Protection::READ)) {
             true => Ok(claim),
             false => Err(Error::WrongProtection),

@@ -43,7 +43,7 @@ impl<P: Platform> Runtime<P> {
             Some(path) => self.map_part(path, protection, shared, offset, length)?,
             None => self.map_anonymous(protection, shared, offset, length)?,
         };
-        let base = self.register(region, protection)?;
+        let base = self.space.register(region, protection)?;
         Ok((base, region.size))
     }
 
@@ -57,7 +57,7 @@ impl<P: Platform> Runtime<P> {
     ) -> Result<Region, Error> {
         let mut size = 0;
         let for_write = shared && protection.contains(Protection::WRITE);
-        let base = self.platform.map_file(path, for_write, &mut |file_size| {
+        let base = self.space.platform.map_file(path, for_write, &mut |file_size| {
             let part = part_of_file(file_size, offset as u64, length as u64)?;
             size = part;
             Ok(FilePart { offset: offset as u64, length: part, protection, shared })
@@ -76,12 +76,12 @@ impl<P: Platform> Runtime<P> {
         if offset != 0 {
             return Err(Error::InvalidArgument);
         }
-        let size = self.allocation_size(length)?;
+        let size = self.space.allocation_size(length)?;
         let memory = match shared {
             true => Memory::Shared(protection),
             false => Memory::Private(protection),
         };
-        let views = self.map(size, memory)?;
+        let views = self.space.map(size, memory)?;
         Ok(Region::new(Kind::Anonymous, views.address, size))
     }
 
@@ -92,7 +92,7 @@ impl<P: Platform> Runtime<P> {
 
     /// The size of a regular file in bytes.
     pub fn file_size(&self, path: &CStr) -> Result<u64, Error> {
-        self.platform.file_size(path)
+        self.space.platform.file_size(path)
     }
 
     /// Writes changes in the range's pages back to the file; waits for it unless `is_async`.
@@ -117,9 +117,9 @@ impl<P: Platform> Runtime<P> {
 
     fn request(&self, address: i64, size: i64, request: PageRequest) -> Result<(), Error> {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
-        let _claim = self.registry.claim(Wanted::Pages(span), Access::Shared, self.platform)?;
+        let _claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared, self.space.platform)?;
         // SAFETY: the pages belong to a claimed region; what DontNeed drops, the caller asked to drop.
-        unsafe { self.platform.request(span.pages(self.page_size()), request) }
+        unsafe { self.space.platform.request(span.pages(self.page_size()), request) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! regions, not for a copy. The order is that of [`Runtime::before_fork`]; other threads
 //! hold several at most of the heaps' shards, in the order of their numbers, and then the registry's.
 //!
-//! Dual memory stays in common until somebody writes to it ([`separation`](super::separation)), but for what may
+//! Dual memory stays in common until somebody writes to it ([`separation`](crate::space)), but for what may
 //! be written at this very moment without asking: pages that callers can store to, views that were handed out, and
 //! regions that an operation is using. Of those the parent maps a copy before the fork, which the child puts
 //! behind its views. Where there was no memory for it the child's region loses all access: code that fails to run
@@ -21,7 +21,7 @@ use crate::memory::Index;
 use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
 use crate::registry::{Frozen, Kind, Region};
-use crate::report::Totals;
+use crate::space::Totals;
 use crate::span::Span;
 use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
@@ -33,11 +33,11 @@ impl<P: Platform> Runtime<P> {
     /// before ours run. What they write then is copied each time, and again after the fork.
     pub fn before_fork(&self) {
         self.values.lock_for_fork();
-        self.heaps.lock_for_fork(self.platform);
-        self.registry.lock_for_fork(self.platform);
-        let own = self.epoch.fetch_or(1, Ordering::AcqRel);
+        self.heaps.lock_for_fork(self.space.platform);
+        self.space.registry.lock_for_fork(self.space.platform);
+        let own = self.space.epoch.fetch_or(1, Ordering::AcqRel);
         // SAFETY: this thread has taken the lock just now.
-        let mut frozen = unsafe { self.registry.frozen() };
+        let mut frozen = unsafe { self.space.registry.frozen() };
         for index in frozen.indexes() {
             let Some(region) = frozen.region(index) else { continue };
             if !self.may_be_stored_to(&frozen, index, &region) {
@@ -49,8 +49,9 @@ impl<P: Platform> Runtime<P> {
             }
             let length = region.pages(self.page_size()).length();
             let views = self.copy_used(&region).ok();
-            if !frozen.note(index, views, length, self.platform) {
-                views.into_iter().for_each(|views| self.unmap_views(views, length));
+            if !frozen.note(index, views, length, self.space.platform) {
+                // SAFETY: mapped just now, and nobody has seen it.
+                views.into_iter().for_each(|views| unsafe { views.unmap(length, self.space.platform) });
                 self.has_missing_notes.store(true, Ordering::Relaxed);
             }
         }
@@ -61,11 +62,11 @@ impl<P: Platform> Runtime<P> {
     /// # Safety
     /// This thread called [`before_fork`](Self::before_fork), and did not fork or is the parent.
     pub unsafe fn after_fork_in_parent(&self) {
-        self.epoch.store(next_epoch(self.epoch.load(Ordering::Relaxed)), Ordering::Release);
+        self.space.epoch.store(next_epoch(self.space.epoch.load(Ordering::Relaxed)), Ordering::Release);
         // SAFETY: the locks are held since `before_fork`; what they guard is not in use any more.
         unsafe {
-            self.registry.frozen().take_notes(|_, note, _| {
-                note.views.into_iter().for_each(|views| self.unmap_views(views, note.length));
+            self.space.registry.frozen().take_notes(|_, note, _| {
+                note.views.into_iter().for_each(|views| views.unmap(note.length, self.space.platform));
             });
             self.unlock_after_fork();
         }
@@ -78,9 +79,9 @@ impl<P: Platform> Runtime<P> {
     /// This thread is the copy, in a forked child, of one that called [`before_fork`](Self::before_fork). No other
     /// thread of the child uses this runtime yet.
     pub unsafe fn after_fork_in_child(&self) {
-        self.epoch.store(next_epoch(self.epoch.load(Ordering::Relaxed)), Ordering::Release);
+        self.space.epoch.store(next_epoch(self.space.epoch.load(Ordering::Relaxed)), Ordering::Release);
         // SAFETY: the locks are held since `before_fork`.
-        let mut frozen = unsafe { self.registry.frozen() };
+        let mut frozen = unsafe { self.space.registry.frozen() };
         let has_missing_notes = self.has_missing_notes.swap(false, Ordering::Relaxed);
         let mut has_absent_code = false;
         for index in frozen.indexes() {
@@ -104,22 +105,25 @@ impl<P: Platform> Runtime<P> {
             match (index.and_then(|index| Some((index, frozen.region(index)?))), note.views) {
                 (Some((index, region)), Some(views)) => self.take_over(frozen, index, &region, views),
                 (Some((_, region)), None) => self.withdraw_access(frozen, &region),
-                (None, views) => views.into_iter().for_each(|views| self.unmap_views(views, note.length)),
+                // SAFETY: the copy was mapped by `before_fork`, and nobody uses it.
+                (None, views) => views
+                    .into_iter()
+                    .for_each(|views| unsafe { views.unmap(note.length, self.space.platform) }),
             }
         });
         frozen.void_claims();
-        self.freed_code.forget_threads();
+        self.space.freed_code.forget_threads();
         // SAFETY: as above.
         unsafe {
             self.heaps.recover(|region| {
-                self.registry.page(region.base).is_some_and(|page| page.chunk == region.chunk)
+                self.space.registry.page(region.base).is_some_and(|page| page.chunk == region.chunk)
             });
         }
-        self.counters.reset(self.totals(&frozen));
+        self.space.counters.reset(self.totals(&frozen));
         // SAFETY: as above; `frozen` is not used any more.
         unsafe { self.unlock_after_fork() };
         if has_absent_code {
-            self.heaps.forget_absent_chunks(self.platform);
+            self.heaps.forget_absent_chunks(self.space.platform);
         }
     }
 
@@ -128,8 +132,8 @@ impl<P: Platform> Runtime<P> {
     unsafe fn unlock_after_fork(&self) {
         // SAFETY: the caller's promise.
         unsafe {
-            self.registry.unlock_after_fork(self.platform);
-            self.heaps.unlock_after_fork(self.platform);
+            self.space.registry.unlock_after_fork(self.space.platform);
+            self.heaps.unlock_after_fork(self.space.platform);
             self.values.unlock_after_fork();
         }
     }
@@ -142,7 +146,7 @@ impl<P: Platform> Runtime<P> {
         if region.chunk != 0 {
             return self.heaps.has_lent_view(region);
         }
-        let mut runs = self.registry.runs(region.pages(self.page_size()).range());
+        let mut runs = self.space.registry.runs(region.pages(self.page_size()).range());
         frozen.is_in_use(index) || runs.any(|(_, page)| page.protection.contains(Protection::WRITE))
     }
 
@@ -157,33 +161,33 @@ impl<P: Platform> Runtime<P> {
     /// A copy of what a region's memory holds.
     fn copy_used(&self, region: &Region) -> Result<Views, Error> {
         match self.heaps.used_parts(region) {
-            Some(parts) => self.copy(region, parts),
-            None => self.copy(region, core::iter::once(region.shown(self.page_size()))),
+            Some(parts) => self.space.copy(region, parts),
+            None => self.space.copy(region, core::iter::once(region.shown(self.page_size()))),
         }
     }
 
     fn take_over(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region, copy: Views) {
-        match self.show(copy, region) {
-            Ok(()) => self.record_epoch(frozen, index, region, self.epoch()),
+        match self.space.show(copy, region) {
+            Ok(()) => self.record_epoch(frozen, index, region, self.space.epoch()),
             Err(_) => self.withdraw_access(frozen, region),
         }
     }
 
     fn withdraw_access(&self, frozen: &mut Frozen<'_>, region: &Region) {
-        self.has_withdrawn_views.store(true, Ordering::Relaxed);
+        self.space.has_withdrawn_views.store(true, Ordering::Relaxed);
         for view in region.all_views(self.page_size()) {
             // SAFETY: the pages are this region's. If even this fails, nothing is left to try.
-            let _ = unsafe { self.platform.protect(view, Protection::NONE) };
+            let _ = unsafe { self.space.platform.protect(view, Protection::NONE) };
             frozen.record_no_access(view);
         }
     }
 
     /// Another thread was about to change the pages' protection, or had changed some: they get what is recorded.
     fn restore_protection(&self, frozen: &mut Frozen<'_>, region: &Region) {
-        for (run, page) in self.registry.runs(region.pages(self.page_size()).range()) {
+        for (run, page) in self.space.registry.runs(region.pages(self.page_size()).range()) {
             let run = Span::from_parts(run.start, run.len());
             // SAFETY: the pages are this region's, and no other thread runs.
-            if unsafe { self.platform.protect(run, page.protection) }.is_err() {
+            if unsafe { self.space.platform.protect(run, page.protection) }.is_err() {
                 frozen.record_no_access(run);
             }
         }
@@ -207,7 +211,7 @@ impl<P: Platform> Runtime<P> {
     /// Whether the pages are absent.
     fn revise_code_behind_switch(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) -> bool {
         let pages = region.pages(self.page_size());
-        let page = self.registry.page(region.base);
+        let page = self.space.registry.page(region.base);
         let had_access = page.is_some_and(|page| page.protection != Protection::NONE);
         if !had_access || self.has_code(pages) {
             return false;
@@ -222,7 +226,7 @@ impl<P: Platform> Runtime<P> {
     /// Whether the system has mapped executable memory at all of these pages. If in doubt, no.
     fn has_code(&self, pages: Span) -> bool {
         let mut known = pages.start();
-        let looked = self.platform.mappings(known, &mut |mapping| {
+        let looked = self.space.platform.mappings(known, &mut |mapping| {
             if mapping.start > known || !mapping.protection.contains(Protection::EXEC) {
                 return ControlFlow::Break(());
             }
@@ -235,9 +239,12 @@ impl<P: Platform> Runtime<P> {
     /// Takes free addresses, so that nobody else gets them. Whether that was possible.
     fn reserve(&self, pages: Span) -> bool {
         let nothing = Memory::Private(Protection::NONE);
-        let Ok(views) = self.platform.map(pages.length(), nothing, Some(pages.start())) else { return false };
+        let Ok(views) = self.space.platform.map(pages.length(), nothing, Some(pages.start())) else {
+            return false;
+        };
         if views.address != pages.start() {
-            self.unmap_views(views, pages.length());
+            // SAFETY: mapped just now, and nobody has seen it.
+            unsafe { views.unmap(pages.length(), self.space.platform) };
         }
         views.address == pages.start()
     }

@@ -34,15 +34,17 @@ impl<P: Platform> Runtime<P> {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
         let mut claim = match wanted.contains(Protection::WRITE) {
             true => {
-                let claim = self.claim_to_write(Wanted::Pages(span), Access::Exclusive)?;
+                let claim = self.space.claim_to_write(Wanted::Pages(span), Access::Exclusive)?;
                 if claim.region().has_several_views() {
-                    self.check_not_forking()?;
+                    self.space.check_not_forking()?;
                 }
                 claim
             }
-            false => self.registry.claim(Wanted::Pages(span), Access::Exclusive, self.platform)?,
+            false => {
+                self.space.registry.claim(Wanted::Pages(span), Access::Exclusive, self.space.platform)?
+            }
         };
-        self.check_not_withdrawn(claim.region())?;
+        self.space.check_not_withdrawn(claim.region())?;
         let pages = span.pages(self.page_size());
         if self.has_write_switch(claim.region()) {
             return self.confirm_protection(&mut claim, pages, wanted);
@@ -78,7 +80,7 @@ impl<P: Platform> Runtime<P> {
 
     /// Refuses WRITE together with EXEC unless the policy allows it.
     pub(super) fn check_writable_code(&self, wanted: Protection) -> Result<(), Error> {
-        if wanted.is_writable_code() && self.policy.fix(self.platform)? != Policy::Rwx {
+        if wanted.is_writable_code() && self.space.policy.fix(self.space.platform)? != Policy::Rwx {
             return Err(Error::Refused);
         }
         Ok(())
@@ -119,26 +121,26 @@ impl<P: Platform> Runtime<P> {
         if region.writable_view == 0
             || region.executable_view != 0
             || wanted.contains(Protection::EXEC)
-            || self.policy.can_add_exec(self.platform)?
+            || self.space.policy.can_add_exec(self.space.platform)?
         {
             return Ok(None);
         }
         let all = region.pages(self.page_size());
         // SAFETY: the region has two views, so its memory is of the kind that can be mapped again.
-        let view = unsafe { self.platform.map_again(all, None) }?;
+        let view = unsafe { self.space.platform.map_again(all, None) }?;
         let view = Span::from_parts(view, all.length());
         // The view has the first page's protection, which may be EXEC alone.
         let readable = match claim.all_pages(all, |page| page == Protection::RX) {
             true => Ok(()),
             // SAFETY: the view was mapped above and nobody has seen it.
-            false => unsafe { self.platform.protect(view, Protection::RX) },
+            false => unsafe { self.space.platform.protect(view, Protection::RX) },
         };
         if let Err(error) = readable.and_then(|()| claim.record_executable_view(view)) {
             // SAFETY: as above.
-            let _ = unsafe { self.platform.unmap(view) };
+            let _ = unsafe { self.space.platform.unmap(view) };
             return Err(error);
         }
-        self.counters.mapped(all.length());
+        self.space.counters.mapped(all.length());
         Ok(Some(view))
     }
 
@@ -146,7 +148,7 @@ impl<P: Platform> Runtime<P> {
     fn drop_view(&self, claim: &mut Claim<'_, P>, view: Span) {
         // SAFETY: the view is the region's own, and the claim is exclusive.
         if unsafe { claim.release_view(view) }.is_ok() {
-            self.counters.unmapped(view.length());
+            self.space.counters.unmapped(view.length());
         }
     }
 
@@ -158,13 +160,13 @@ impl<P: Platform> Runtime<P> {
             let offset = pages.start() - region.base;
             let source = Span::from_parts(region.executable_view + offset, pages.length());
             // SAFETY: both are views of this region's memory, at the same offset; the claim is exclusive.
-            unsafe { self.platform.map_again(source, Some(pages.start())) }?;
+            unsafe { self.space.platform.map_again(source, Some(pages.start())) }?;
             if protection == Protection::RX {
                 return Ok(());
             }
         }
         // SAFETY: the pages are the region's, and the claim is exclusive: no copy of ours is under way.
-        unsafe { self.platform.protect(pages, protection) }
+        unsafe { self.space.platform.protect(pages, protection) }
     }
 
     /// Puts back what the registry says, after a change that stopped half-way. The pages had these
@@ -182,7 +184,8 @@ impl<P: Platform> Runtime<P> {
     /// After it, every core executes what was written to the range.
     pub fn flush_icache(&self, address: i64, size: i64) -> Result<(), Error> {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
-        let mut claim = self.registry.claim(Wanted::Pages(span), Access::Shared, self.platform)?;
+        let mut claim =
+            self.space.registry.claim(Wanted::Pages(span), Access::Shared, self.space.platform)?;
         if !claim.all_pages(span, |page| page.contains(Protection::READ)) {
             return Err(Error::WrongProtection);
         }
@@ -200,11 +203,11 @@ impl<P: Platform> Runtime<P> {
             view => view + (span.start() - region.base),
         };
         // SAFETY: the range is mapped (the claim holds it) and readable through both views.
-        unsafe { self.platform.flush_icache(written, span.start(), span.length()) };
+        unsafe { self.space.platform.flush_icache(written, span.start(), span.length()) };
         // A file's pages may hold code that ran before this mapping existed in the registry's eyes.
         let part = span.start() - region.base..span.end() - region.base;
         let may_be_fetched = region.published.intersects(&part) || region.kind == Kind::File;
-        self.freed_code.drop_fetched(may_be_fetched, self.platform)?;
+        self.space.freed_code.drop_fetched(may_be_fetched, self.space.platform)?;
         claim.record_published(part);
         Ok(())
     }

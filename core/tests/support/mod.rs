@@ -1,11 +1,11 @@
 //! What the tests share: systems to run on, and what a moment of one looks like.
 #![allow(dead_code, reason = "no test file uses all of it")]
 
+use execmem_core::CodeHeap;
+use execmem_core::RtValue;
 use execmem_core::Statistics;
 use execmem_core::abi::calls;
-use execmem_core::code_heap::CodeHeap;
 use execmem_core::platform::PageRequest;
-use execmem_core::value::RtValue;
 use execmem_core::{Error, Policy, Protection, Runtime};
 use execmem_fake::{Fake, FakePlatform, Request};
 

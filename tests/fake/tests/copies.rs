@@ -1,7 +1,8 @@
 //! Copies that a file's end decides about.
 
 use execmem_core::platform::FilePart;
-use execmem_core::{Error, Platform, Protection};
+use execmem_core::platform::Pages;
+use execmem_core::{Error, Protection};
 use execmem_fake::{Call, Fake};
 
 const PAGE: usize = 4096;

@@ -1,7 +1,8 @@
 //! Copies out of and into pages of a file that somebody truncates: an error, never a signal.
 
 use crate::{Needs, Test};
-use execmem_core::{Error, Platform};
+use execmem_core::Error;
+use execmem_core::platform::Pages;
 use execmem_os_linux::Linux;
 use execmem_tests_linux::children::{self, Outcome};
 use execmem_tests_linux::confinement::{self, Condition, Refusal};

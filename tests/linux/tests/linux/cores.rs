@@ -4,7 +4,8 @@
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;
 use execmem_conformance::symbols::*;
-use execmem_core::{Error, Platform};
+use execmem_core::Error;
+use execmem_core::platform::Pages;
 use execmem_os_linux::Linux;
 use execmem_tests_linux::children::{self, Outcome};
 use execmem_tests_linux::confinement::{self, Condition, Refusal};

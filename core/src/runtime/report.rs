@@ -1,84 +1,11 @@
-//! Counters, statistics and the dump for people.
+//! Statistics, and the dump for people.
 
+use super::Runtime;
 use crate::platform::Platform;
 use crate::policy::{self, POLICIES, Policy, Trial};
 use crate::protection::Protection;
 use crate::registry::Page;
-use crate::runtime::Runtime;
 use core::ops::Range;
-use core::sync::atomic::{AtomicI64, Ordering};
-
-/// Totals that are kept as calls come in, so that asking costs nothing.
-pub(crate) struct Counters {
-    /// Live regions of `rt_alloc_exec_memory` and `rt_alloc_rw_memory`.
-    live: AtomicI64,
-    /// Their requested bytes.
-    requested: AtomicI64,
-    /// Bytes of pages mapped now, each view counted.
-    mapped: AtomicI64,
-    peak_mapped: AtomicI64,
-    /// Mapped files.
-    files: AtomicI64,
-    pub(crate) failed_calls: AtomicI64,
-}
-
-impl Counters {
-    pub(crate) const fn new() -> Self {
-        Self {
-            live: AtomicI64::new(0),
-            requested: AtomicI64::new(0),
-            mapped: AtomicI64::new(0),
-            peak_mapped: AtomicI64::new(0),
-            files: AtomicI64::new(0),
-            failed_calls: AtomicI64::new(0),
-        }
-    }
-
-    /// A mapped file is there now, or there no longer.
-    pub(crate) fn count_file(&self, difference: i64) {
-        self.files.fetch_add(difference, Ordering::Relaxed);
-    }
-
-    pub(crate) fn has_files(&self) -> bool {
-        self.files.load(Ordering::Relaxed) != 0
-    }
-
-    /// In a forked child: what its records say. Threads that were about to count are not here.
-    pub(crate) fn reset(&self, totals: Totals) {
-        self.live.store(totals.live, Ordering::Relaxed);
-        self.requested.store(totals.requested as i64, Ordering::Relaxed);
-        self.mapped.store(totals.mapped as i64, Ordering::Relaxed);
-        self.files.store(totals.files, Ordering::Relaxed);
-    }
-
-    pub(crate) fn allocated(&self, size: usize) {
-        self.live.fetch_add(1, Ordering::Relaxed);
-        self.requested.fetch_add(size as i64, Ordering::Relaxed);
-    }
-
-    pub(crate) fn freed(&self, size: usize) {
-        self.live.fetch_sub(1, Ordering::Relaxed);
-        self.requested.fetch_sub(size as i64, Ordering::Relaxed);
-    }
-
-    pub(crate) fn mapped(&self, bytes: usize) {
-        let now = self.mapped.fetch_add(bytes as i64, Ordering::Relaxed) + bytes as i64;
-        self.peak_mapped.fetch_max(now, Ordering::Relaxed);
-    }
-
-    pub(crate) fn unmapped(&self, bytes: usize) {
-        self.mapped.fetch_sub(bytes as i64, Ordering::Relaxed);
-    }
-}
-
-/// What the records of all regions add up to.
-#[derive(Default)]
-pub(crate) struct Totals {
-    pub(crate) live: i64,
-    pub(crate) requested: usize,
-    pub(crate) mapped: usize,
-    pub(crate) files: i64,
-}
 
 /// Figures at one moment. Arrays are indexed by the contract's `PROT_*` bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -189,30 +116,30 @@ impl Line {
 impl<P: Platform> Runtime<P> {
     /// How many regions of code and data memory are live.
     pub fn region_count(&self) -> i64 {
-        self.counters.live.load(Ordering::Relaxed)
+        self.space.counters.live()
     }
 
     /// The bytes that were requested for them.
     pub fn requested_bytes(&self) -> i64 {
-        self.counters.requested.load(Ordering::Relaxed)
+        self.space.counters.requested_bytes()
     }
 
     /// Figures of this moment. While other threads allocate, figures of one call need not add up to the byte.
     pub fn statistics(&self) -> Statistics {
-        let heaps = self.heaps.figures(self.platform);
+        let heaps = self.heaps.figures(self.space.platform);
         let mut statistics = Statistics {
             regions: self.region_count(),
             requested_bytes: self.requested_bytes(),
-            mapped_bytes: self.counters.mapped.load(Ordering::Relaxed),
-            peak_mapped_bytes: self.counters.peak_mapped.load(Ordering::Relaxed),
-            failed_calls: self.counters.failed_calls.load(Ordering::Relaxed),
-            record_bytes: self.registry.record_bytes(self.platform) as i64 + heaps.record_bytes,
+            mapped_bytes: self.space.counters.mapped_bytes(),
+            peak_mapped_bytes: self.space.counters.peak_mapped_bytes(),
+            failed_calls: self.space.counters.failed_calls(),
+            record_bytes: self.space.registry.record_bytes(self.space.platform) as i64 + heaps.record_bytes,
             code_blocks: heaps.blocks,
             code_bytes: heaps.bytes,
             code_chunks: heaps.chunks,
             code_chunk_bytes: heaps.chunk_bytes,
             code_reservations: heaps.reservations,
-            policy_trials: self.policy.trials(),
+            policy_trials: self.space.policy.trials(),
             ..Statistics::default()
         };
         let mut previous = None;
@@ -250,11 +177,11 @@ impl<P: Platform> Runtime<P> {
         match self.policy() {
             Ok(policy) => line.text("policy ").text(policy.name()),
             Err(_) => {
-                let value = self.platform.environment(policy::VARIABLE).unwrap_or_default();
+                let value = self.space.platform.environment(policy::VARIABLE).unwrap_or_default();
                 line.text("no policy, EXECMEM_POLICY is \"").foreign(value.to_bytes()).text("\"")
             }
         };
-        for (number, trial) in self.policy.trials().into_iter().enumerate() {
+        for (number, trial) in self.space.policy.trials().into_iter().enumerate() {
             if let (Trial::Failed(_), Ok(other)) = (trial, Policy::from_number(number as i32)) {
                 line.text(", no ").text(other.name());
             }
@@ -264,7 +191,7 @@ impl<P: Platform> Runtime<P> {
 
     fn dump_region(&self, pending: Option<(Page, Protection, bool)>, line: &mut Line) {
         let Some((page, protection, mixed)) = pending else { return };
-        let Some(region) = self.registry.region_of(page, self.platform) else { return };
+        let Some(region) = self.space.registry.region_of(page, self.space.platform) else { return };
         if region.kind.is_exec_memory() {
             line.text("  ").address(region.base).text(" ").decimal(region.size as i64, 12);
             line.text(" ").text(protection.letters()).text(if mixed { "+" } else { "" });
@@ -274,12 +201,12 @@ impl<P: Platform> Runtime<P> {
 
     /// Runs of equal pages at addresses that callers were given, in address order.
     fn base_runs(&self) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
-        self.registry.all_runs().filter(|(_, page)| !page.is_other_view)
+        self.space.registry.all_runs().filter(|(_, page)| !page.is_other_view)
     }
 
     #[inline(never)]
     fn print(&self, line: &mut Line) {
-        self.platform.print(line.finish());
+        self.space.platform.print(line.finish());
     }
 }
 

@@ -1,23 +1,23 @@
 //! Copies of dual memory: what a process has in common with another one after a fork, and how it gets its own.
 //!
 //! The memory behind two views is shared memory, which a fork shares instead of copying: left so, what one process
-//! writes would run in the other. Forks are counted, in [`Runtime::epoch`], and each region says since which of
+//! writes would run in the other. Forks are counted, in [`AddressSpace::epoch`], and each region says since which of
 //! them its memory is this process's alone. Whoever is about to write to other memory first copies it and puts the
 //! copy behind all its views, while other threads execute in them. Whether the other process still lives can't be
 //! known, so a copy is the price of the first write after a fork, and `fork` itself copies nothing of it.
 //!
-//! Memory that somebody may be storing to while the process forks can't wait: see [`fork`](super::fork).
+//! Memory that somebody may be storing to while the process forks can't wait: see [`runtime::fork`](crate::runtime).
 
-use super::Runtime;
+use super::address_space::AddressSpace;
 use crate::error::Error;
-use crate::platform::{Memory, PageRequest, Platform, Views};
+use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
 use crate::registry::{Access, Claim, Region, Wanted};
 use crate::span::Span;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
-impl<P: Platform> Runtime<P> {
+impl<P: Platform> AddressSpace<P> {
     /// The epoch of memory that is this process's alone now.
     ///
     /// A fork is counted twice, before and after it. Whether it has happened can't be seen in between, while the
@@ -34,7 +34,7 @@ impl<P: Platform> Runtime<P> {
     /// Claims a region to write to it, or to make it writable. What it had in common with another process is its
     /// own then; for that the claim becomes exclusive.
     #[inline]
-    pub(super) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>, Error> {
+    pub(crate) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>, Error> {
         let claim = self.registry.claim(wanted, access, self.platform)?;
         self.check_not_withdrawn(claim.region())?;
         match self.has_in_common(claim.region()) {
@@ -98,7 +98,7 @@ impl<P: Platform> Runtime<P> {
 
     /// Refuses access to memory that this process has in common with another one and could not copy at the fork.
     #[inline]
-    pub(super) fn check_not_withdrawn(&self, region: &Region) -> Result<(), Error> {
+    pub(crate) fn check_not_withdrawn(&self, region: &Region) -> Result<(), Error> {
         let is_withdrawn = |(view, _): (Span, Protection)| {
             self.registry.page(view.start()).is_none_or(|page| page.protection == Protection::NONE)
         };
@@ -127,14 +127,15 @@ impl<P: Platform> Runtime<P> {
 
     /// Maps a copy of a region's memory: of the parts that are `used`, each where one view shows it. The others
     /// hold zeros.
-    pub(super) fn copy(&self, region: &Region, used: impl Iterator<Item = Span>) -> Result<Views, Error> {
+    pub(crate) fn copy(&self, region: &Region, used: impl Iterator<Item = Span>) -> Result<Views, Error> {
         let source = region.shown(self.page_size());
         let copy = self.platform.map(source.length(), Memory::Dual, None)?;
         for part in used {
             let offset = part.start() - source.start();
             let target = Span::from_parts(copy.writable + offset, part.length());
             if let Err(error) = self.copy_part(part, target) {
-                self.unmap_views(copy, source.length());
+                // SAFETY: mapped above, and nobody has seen it.
+                unsafe { copy.unmap(source.length(), self.platform) };
                 return Err(error);
             }
             // What cores execute at the old addresses comes from this memory soon. They may have fetched the same
@@ -158,20 +159,9 @@ impl<P: Platform> Runtime<P> {
         Ok(())
     }
 
-    /// Brings in pages of code memory. Touching one that the system has no memory for would end the process.
-    pub(crate) fn populate(&self, pages: Span, for_write: bool) -> Result<(), Error> {
-        // SAFETY: the pages are a region's, a chunk's or those of a copy; populating changes no contents.
-        match unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) } {
-            Ok(()) | Err(Error::Unsupported) => Ok(()),
-            // What a file would be too short for.
-            Err(Error::Io) => Err(Error::NoMemory),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Puts a copy's memory behind all views of a region, with the protection that the registry knows. The copy's
     /// own views are gone afterwards, also if it fails.
-    pub(super) fn show(&self, copy: Views, region: &Region) -> Result<(), Error> {
+    pub(crate) fn show(&self, copy: Views, region: &Region) -> Result<(), Error> {
         let pages = region.pages(self.page_size());
         let mut writable_is_left = true;
         let mut moved = 0;
@@ -208,13 +198,5 @@ impl<P: Platform> Runtime<P> {
             let _ = unsafe { self.platform.unmap(Span::from_parts(start, length)) };
         }
         shown
-    }
-
-    /// Unmaps views that nobody uses. What can't be unmapped is lost, and nothing else is.
-    pub(crate) fn unmap_views(&self, views: Views, length: usize) {
-        for view in [views.address, views.writable].into_iter().filter(|view| *view != 0) {
-            // SAFETY: mapped by this runtime, and by the caller's word nobody uses it.
-            let _ = unsafe { self.platform.unmap(Span::from_parts(view, length)) };
-        }
     }
 }

@@ -1,10 +1,10 @@
 //! Calling code by its address, and questions about any address.
 
+use super::Runtime;
 use crate::error::Error;
 use crate::icache::INSTRUCTION_ALIGNMENT;
 use crate::platform::Platform;
 use crate::protection::Protection;
-use crate::runtime::Runtime;
 use core::mem::transmute;
 use core::ops::ControlFlow;
 
@@ -19,11 +19,11 @@ impl<P: Platform> Runtime<P> {
             return Err(Error::InvalidArgument);
         }
         let address = address as usize;
-        if let Some(page) = self.registry.page(address) {
+        if let Some(page) = self.space.registry.page(address) {
             return Ok(Some(page.protection));
         }
         let mut found = None;
-        self.platform.mappings(address, &mut |mapping| {
+        self.space.platform.mappings(address, &mut |mapping| {
             if mapping.start <= address {
                 found = Some(mapping.protection);
             }
@@ -38,7 +38,7 @@ impl<P: Platform> Runtime<P> {
         if address <= 0 {
             return Ok(false);
         }
-        if let Some(page) = self.registry.page(address as usize) {
+        if let Some(page) = self.space.registry.page(address as usize) {
             let is_code = page.protection.contains(Protection::EXEC) && !page.is_other_view;
             return Ok(is_code && (page.chunk == 0 || self.find_block(address).is_some()));
         }

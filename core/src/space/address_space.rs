@@ -1,0 +1,153 @@
+//! The address space: mapping, entering and changing pages, whatever they are for.
+
+use super::counters::Counters;
+use super::freed_code::FreedCode;
+use crate::error::Error;
+use crate::platform::{Memory, PageRequest, Platform, Views};
+use crate::policy::Choice;
+use crate::protection::Protection;
+use crate::registry::{Kind, Region, Registry};
+use crate::span::{Span, round_up};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+/// The address space of a process, and what this library has in it.
+pub(crate) struct AddressSpace<P: Platform> {
+    pub(crate) platform: P,
+    pub(crate) registry: Registry,
+    pub(crate) policy: Choice,
+    pub(crate) freed_code: FreedCode,
+    pub(crate) counters: Counters,
+    /// The most bytes that a single allocation may have; 0 stands for physical memory.
+    limit: AtomicUsize,
+    /// Twice the number of forks, and odd around one: see [`separation`](super::separation).
+    pub(crate) epoch: AtomicU32,
+    /// Whether this process is a forked child that could not get memory of its own for all views.
+    pub(crate) has_withdrawn_views: AtomicBool,
+}
+
+impl<P: Platform> AddressSpace<P> {
+    pub(crate) const fn new(platform: P) -> Self {
+        Self {
+            platform,
+            registry: Registry::new(),
+            policy: Choice::new(),
+            freed_code: FreedCode::new(),
+            counters: Counters::new(),
+            limit: AtomicUsize::new(0),
+            epoch: AtomicU32::new(0),
+            has_withdrawn_views: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn page_size(&self) -> usize {
+        self.platform.page_size()
+    }
+
+    /// Sets the limit for a single allocation in bytes.
+    pub(crate) fn set_limit(&self, bytes: usize) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// A requested size as a number of bytes, checked against the limit.
+    pub(crate) fn allocation_size(&self, size: i64) -> Result<usize, Error> {
+        let size = usize::try_from(size).ok().filter(|size| *size > 0).ok_or(Error::InvalidArgument)?;
+        let limit = match self.limit.load(Ordering::Relaxed) {
+            0 => self.platform.physical_memory(),
+            limit => limit,
+        };
+        if size > limit { Err(Error::OverLimit) } else { Ok(size) }
+    }
+
+    /// Maps pages for `size` bytes, anywhere.
+    pub(crate) fn map(&self, size: usize, memory: Memory) -> Result<Views, Error> {
+        self.platform.map(round_up(size, self.page_size()), memory, None)
+    }
+
+    /// Enters a freshly mapped region. If there is no memory for that, its pages are unmapped again.
+    pub(crate) fn register(&self, region: Region, protection: Protection) -> Result<usize, Error> {
+        let page_size = self.page_size();
+        if let Err(error) = self.registry.insert(region, protection, self.platform) {
+            for view in region.all_views(page_size) {
+                // SAFETY: nobody has seen these pages. If even this fails they are lost, and nothing else is.
+                let _ = unsafe { self.platform.unmap(view) };
+            }
+            return Err(error);
+        }
+        self.counters.mapped(region.all_views(page_size).map(Span::length).sum());
+        if region.kind.is_exec_memory() {
+            self.counters.allocated(region.size);
+        }
+        if region.kind == Kind::File {
+            self.counters.count_file(1);
+        }
+        Ok(region.base)
+    }
+
+    /// Brings in pages of code memory. Touching one that the system has no memory for would end the process.
+    pub(crate) fn populate(&self, pages: Span, for_write: bool) -> Result<(), Error> {
+        // SAFETY: the pages are a region's, a chunk's or those of a copy; populating changes no contents.
+        match unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) } {
+            Ok(()) | Err(Error::Unsupported) => Ok(()),
+            // What a file would be too short for.
+            Err(Error::Io) => Err(Error::NoMemory),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes while pages are read-write. If they can't be made what they were again they stay read-write, and the
+    /// registry says so.
+    ///
+    /// # Safety
+    /// The pages are a live region's, and nobody else changes their protection meanwhile.
+    pub(crate) unsafe fn flip(&self, pages: Span, write: &mut dyn FnMut()) -> Result<(), Error> {
+        let registry = &self.registry;
+        registry.prepare(pages, self.platform)?;
+        // SAFETY: the pages are a region's, and the caller's alone.
+        let protect = |pages, protection| unsafe { self.platform.protect(pages, protection) };
+        if let Err(error) = protect(pages, Protection::RW) {
+            for (run, page) in registry.runs(pages.range()) {
+                let _ = protect(Span::from_parts(run.start, run.len()), page.protection);
+            }
+            return Err(error);
+        }
+        write();
+        let mut result = Ok(());
+        for (run, page) in registry.runs(pages.range()) {
+            let run = Span::from_parts(run.start, run.len());
+            // The bytes can't be taken back any more, so a momentary shortage gets a second chance.
+            let again = |_| protect(run, page.protection);
+            if let Err(error) = protect(run, page.protection).or_else(again) {
+                registry.record(run, Protection::RW, self.platform);
+                result = Err(error);
+            }
+        }
+        result
+    }
+
+    /// Whether an address of the caller's may be in a mapped file.
+    pub(crate) fn may_be_files(&self, address: usize) -> bool {
+        self.counters.has_files() && self.registry.page(address).is_some()
+    }
+
+    /// Copies bytes of the caller's to memory that is writable. Where they lie in memory of ours it may be a mapped
+    /// file's, which others may truncate.
+    ///
+    /// # Safety
+    /// `source` is readable, by its protection, and `target` writable, for `length` bytes. They may overlap.
+    pub(crate) unsafe fn copy_from(
+        &self,
+        source: *const u8,
+        target: usize,
+        length: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.may_be_files(source.addr()) {
+                return self.platform.copy_guarded(source.expose_provenance(), target, length);
+            }
+            ptr::copy(source, ptr::with_exposed_provenance_mut(target), length);
+        }
+        Ok(())
+    }
+}
