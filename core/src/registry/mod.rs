@@ -104,7 +104,6 @@ const _: () = assert!(size_of::<Record>() <= 56);
 
 impl Registry {
     /// An empty registry.
-    #[expect(clippy::new_without_default, reason = "it exists in a static")]
     pub const fn new() -> Self {
         Self {
             pages: PageMap::new(),

@@ -6,8 +6,9 @@ use crate::report::{Report, check, check_eq};
 use execmem_conformance::memory::*;
 use execmem_conformance::symbols::*;
 use execmem_conformance::verdict::Verdict;
+use execmem_core::Error;
 use execmem_core::abi::*;
-use execmem_core::{Error, Platform};
+use execmem_core::platform::Pages;
 use execmem_os_baremetal::{BareMetal, Console, Setup, init};
 
 const MIB: i64 = 1 << 20;

@@ -6,7 +6,7 @@ use aarch64_cpu::registers::{Readable, SCTLR_EL1};
 use core::sync::atomic::AtomicU64;
 use execmem_conformance::World;
 use execmem_conformance::world::FOREIGN_RESULT;
-use execmem_core::platform::Platform;
+use execmem_core::platform::Pages;
 use execmem_core::{Error, Protection};
 use execmem_os_baremetal::BareMetal;
 
