@@ -17,6 +17,7 @@ pub mod abi;
 pub mod icache;
 pub mod platform;
 
+mod bits;
 mod code_heap;
 mod error;
 mod lock;

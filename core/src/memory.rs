@@ -1,22 +1,27 @@
 //! Memory for the library's own records: pages from the platform, handed out in order, never given back.
 //!
 //! Pages are never given back to the system because a reader without a lock may still look at them. Whoever
-//! takes memory here uses it again: a table its slots, so that it is as long as the most records that were
+//! takes memory here uses it again: a table its places, so that it is as long as the most records that were
 //! ever live at once and at most as much again, and the page map its nodes, within the bound that it states.
 
 use crate::error::Error;
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// Size and alignment of what the pool hands out are multiples of this.
+/// What the page map takes at a time.
 pub(crate) const UNIT: usize = 4096;
 
-/// How much the pool takes from the platform at a time, unless more is asked for or a page is more.
-const CHUNK: usize = 64 * 1024;
+/// What the pool hands out starts at multiples of a cache line.
+const LINE: usize = 64;
 
-/// Zeroed memory in units of 4 KiB, whatever the page size.
+/// How much the pool takes from the platform at a time, unless more is asked for or a page is more.
+const STEP: usize = 64 * 1024;
+
+/// Zeroed memory, whatever the page size.
 pub(crate) struct Pool {
     next: usize,
     end: usize,
@@ -33,16 +38,14 @@ impl Pool {
         self.mapped
     }
 
-    /// `length` zeroed bytes, a multiple of [`UNIT`], aligned to it, and ours for ever.
+    /// At least `length` zeroed bytes, aligned to a cache line, and ours for ever.
     pub(crate) fn take(&mut self, platform: impl Platform, length: usize) -> Result<NonNull<u8>, Error> {
-        debug_assert!(length.is_multiple_of(UNIT));
+        let length = length.next_multiple_of(LINE);
         if self.end - self.next < length {
-            // Both are powers of two: whole pages, whatever their size.
-            let chunk = length.next_multiple_of(CHUNK.max(platform.page_size()));
-            let data = Memory::Private(Protection::RW);
-            let start = platform.map(chunk, data, None)?.address;
-            (self.next, self.end) = (start, start + chunk);
-            self.mapped += chunk;
+            let step = length.next_multiple_of(STEP.max(platform.page_size()));
+            let start = platform.map(step, Memory::Private(Protection::RW), None)?.address;
+            (self.next, self.end) = (start, start + step);
+            self.mapped += step;
         }
         let taken = NonNull::new(ptr::with_exposed_provenance_mut(self.next));
         self.next += length;
@@ -50,14 +53,130 @@ impl Pool {
     }
 }
 
-/// Index of a record in a [`Slots`] table.
+/// Cuts memory into arrays; without any memory it only measures.
+pub(crate) struct Arrays {
+    start: *mut u8,
+    used: usize,
+    length: usize,
+}
+
+/// What zeroed memory may be taken for.
+pub(crate) trait Word {}
+impl Word for AtomicU16 {}
+impl Word for AtomicU64 {}
+
+impl Arrays {
+    /// Every array is empty. [`used`](Self::used) says how many bytes they take.
+    pub(crate) const fn measuring() -> Self {
+        Self { start: ptr::null_mut(), used: 0, length: usize::MAX }
+    }
+
+    /// # Safety
+    /// The memory has `length` zeroed bytes, is aligned to a cache line, and nobody else ever uses it.
+    pub(crate) unsafe fn over(memory: NonNull<u8>, length: usize) -> Self {
+        Self { start: memory.as_ptr(), used: 0, length }
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// An array of `count` zeros. Where the memory has ended it is empty.
+    pub(crate) fn next<T: Word>(&mut self, count: usize) -> &'static [T] {
+        let offset = self.used.next_multiple_of(align_of::<T>());
+        let end = offset + count * size_of::<T>();
+        if end > self.length {
+            return &[];
+        }
+        self.used = end;
+        if self.start.is_null() {
+            return &[];
+        }
+        // SAFETY: `over` was promised zeroed memory of our own for ever, this part of it is inside, aligned and
+        // given to nobody else, and zeros are a value of every `Word`.
+        unsafe { core::slice::from_raw_parts(self.start.add(offset).cast(), count) }
+    }
+}
+
+/// Index of a record in a [`Table`].
 pub(crate) type Index = u32;
 
-/// A growing table of records with stable addresses: chunks of 64, 128, 256 ... records.
+const FIRST: Index = 64;
+/// Enough for every index: there is no place that a piece is missing for.
+const PIECES: usize = 27;
+
+/// Which piece holds a place, and where in it. Piece `n` has `FIRST << n` places.
+fn place(index: Index) -> (usize, usize) {
+    let position = index as usize / FIRST as usize + 1;
+    let piece = position.ilog2() as usize;
+    (piece, index as usize - FIRST as usize * ((1 << piece) - 1))
+}
+
+/// Records with stable addresses that are only ever added to, in pieces of 64, 128, 256 ... places. Reading takes no
+/// lock.
+pub(crate) struct Table<T> {
+    pieces: [AtomicPtr<T>; PIECES],
+    /// How many records there are.
+    length: AtomicU32,
+    records: PhantomData<T>,
+}
+
+impl<T> Table<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            pieces: [const { AtomicPtr::new(ptr::null_mut()) }; PIECES],
+            length: AtomicU32::new(0),
+            records: PhantomData,
+        }
+    }
+
+    /// Every index that was handed out.
+    pub(crate) fn indexes(&self) -> core::ops::Range<Index> {
+        0..self.length.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, index: Index) -> Option<&T> {
+        // SAFETY: the record was initialised before its index was handed out, and stays where it is.
+        self.pointer(index).map(|pointer| unsafe { &*pointer })
+    }
+
+    #[inline]
+    fn pointer(&self, index: Index) -> Option<*mut T> {
+        if index >= self.length.load(Ordering::Acquire) {
+            return None;
+        }
+        let (piece, offset) = place(index);
+        Some(self.pieces.get(piece)?.load(Ordering::Relaxed).wrapping_add(offset))
+    }
+
+    /// Adds the record that `make` makes for its index. *No memory*: the table can't grow.
+    ///
+    /// # Safety
+    /// Nobody else is adding, which a lock of the caller's sees to.
+    pub(crate) unsafe fn add(
+        &self,
+        pool: &mut Pool,
+        platform: impl Platform,
+        make: impl FnOnce(Index) -> T,
+    ) -> Result<Index, Error> {
+        let index = self.length.load(Ordering::Relaxed);
+        let (piece, offset) = place(index);
+        let start = self.pieces.get(piece).ok_or(Error::NoMemory)?;
+        if start.load(Ordering::Relaxed).is_null() {
+            let bytes = size_of::<T>() * ((FIRST as usize) << piece);
+            start.store(pool.take(platform, bytes)?.as_ptr().cast(), Ordering::Relaxed);
+        }
+        // SAFETY: the piece has the place, and no reader goes there before the index is handed out.
+        unsafe { start.load(Ordering::Relaxed).add(offset).write(make(index)) };
+        self.length.store(index + 1, Ordering::Release);
+        Ok(index)
+    }
+}
+
+/// A [`Table`] whose places are used again.
 pub(crate) struct Slots<T> {
-    chunks: [*mut Slot<T>; CHUNKS],
-    /// Slots that were ever used; those behind it are fresh.
-    used: Index,
+    table: Table<Slot<T>>,
     /// Head of the list of free slots, as index + 1.
     free: Index,
 }
@@ -65,61 +184,37 @@ pub(crate) struct Slots<T> {
 struct Slot<T> {
     /// Counts the records that lived here, so that a handle to an earlier one can be told apart.
     generation: u32,
-    /// `OCCUPIED`, or the next free slot as index + 1.
+    /// [`OCCUPIED`], or the next free slot as index + 1.
     next: u32,
     record: MaybeUninit<T>,
 }
 
-const FIRST: Index = 64;
-/// Enough for every index: there is no slot that a chunk is missing for.
-const CHUNKS: usize = 27;
 const OCCUPIED: u32 = u32::MAX;
-
-// SAFETY: the chunks are owned by the table alone; `T` decides whether its records may move between threads.
-unsafe impl<T: Send> Send for Slots<T> {}
-
-/// Which chunk holds a slot, and where in it. Chunk `n` holds `FIRST << n` slots.
-fn place(index: Index) -> (usize, usize) {
-    let position = index as usize / FIRST as usize + 1;
-    let chunk = position.ilog2() as usize;
-    (chunk, index as usize - FIRST as usize * ((1 << chunk) - 1))
-}
 
 impl<T: Copy> Slots<T> {
     pub(crate) const fn new() -> Self {
-        Self { chunks: [ptr::null_mut(); CHUNKS], used: 0, free: 0 }
+        Self { table: Table::new(), free: 0 }
     }
 
-    /// Adds a record. Fails with *no memory* where the table can't grow.
+    /// Adds a record. *No memory*: the table can't grow.
     pub(crate) fn insert(
         &mut self,
         record: T,
         pool: &mut Pool,
         platform: impl Platform,
     ) -> Result<Index, Error> {
-        if self.free == 0 {
-            self.add_fresh(pool, platform)?;
-        }
-        let index = self.free - 1;
-        // SAFETY: a slot on the list lies in a chunk that exists.
-        let slot = unsafe { &mut *self.pointer(index) };
-        self.free = slot.next;
-        slot.next = OCCUPIED;
-        slot.record = MaybeUninit::new(record);
+        let record = MaybeUninit::new(record);
+        let Some(index) = self.free.checked_sub(1) else {
+            // SAFETY: `&mut self` keeps others out.
+            return unsafe {
+                self.table.add(pool, platform, |_| Slot { generation: 0, next: OCCUPIED, record })
+            };
+        };
+        let slot = self.slot_mut(index).ok_or(Error::NoMemory)?;
+        let next = core::mem::replace(&mut slot.next, OCCUPIED);
+        slot.record = record;
+        self.free = next;
         Ok(index)
-    }
-
-    /// Puts a slot that was never used on the list of free slots, which is empty: its zeroed memory says so.
-    fn add_fresh(&mut self, pool: &mut Pool, platform: impl Platform) -> Result<(), Error> {
-        let (chunk, _) = place(self.used);
-        let start = self.chunks.get_mut(chunk).ok_or(Error::NoMemory)?;
-        if start.is_null() {
-            let bytes = size_of::<Slot<T>>() * ((FIRST as usize) << chunk);
-            *start = pool.take(platform, bytes.next_multiple_of(UNIT))?.as_ptr().cast();
-        }
-        self.used += 1;
-        self.free = self.used;
-        Ok(())
     }
 
     pub(crate) fn get(&self, index: Index) -> Option<&T> {
@@ -129,8 +224,8 @@ impl<T: Copy> Slots<T> {
 
     pub(crate) fn get_mut(&mut self, index: Index) -> Option<&mut T> {
         self.occupied(index)?;
-        // SAFETY: the slot exists and is occupied; `&mut self` makes the access exclusive.
-        Some(unsafe { (*self.pointer(index)).record.assume_init_mut() })
+        // SAFETY: the slot is occupied, so it holds a record.
+        Some(unsafe { self.slot_mut(index)?.record.assume_init_mut() })
     }
 
     /// How many records lived in this slot before the present one.
@@ -140,10 +235,10 @@ impl<T: Copy> Slots<T> {
 
     pub(crate) fn remove(&mut self, index: Index) -> Option<T> {
         let record = *self.get(index)?;
-        // SAFETY: `get` found the slot; `&mut self` makes the access exclusive.
-        let slot = unsafe { &mut *self.pointer(index) };
+        let next = self.free;
+        let slot = self.slot_mut(index)?;
         slot.generation = slot.generation.wrapping_add(1);
-        slot.next = self.free;
+        slot.next = next;
         self.free = index + 1;
         Some(record)
     }
@@ -155,36 +250,44 @@ impl<T: Copy> Slots<T> {
 
     /// Every slot that was ever used.
     pub(crate) fn indexes(&self) -> core::ops::Range<Index> {
-        0..self.used
+        self.table.indexes()
     }
 
     fn occupied(&self, index: Index) -> Option<&Slot<T>> {
-        if index >= self.used {
-            return None;
-        }
-        // SAFETY: slots below `used` lie in chunks that exist, zeroed or initialised.
-        let slot = unsafe { &*self.pointer(index) };
-        (slot.next == OCCUPIED).then_some(slot)
+        self.table.get(index).filter(|slot| slot.next == OCCUPIED)
     }
 
-    /// The slot's address; its chunk must exist.
-    fn pointer(&self, index: Index) -> *mut Slot<T> {
-        let (chunk, offset) = place(index);
-        self.chunks[chunk].wrapping_add(offset)
+    fn slot_mut(&mut self, index: Index) -> Option<&mut Slot<T>> {
+        // SAFETY: the table hands out initialised slots; `&mut self` makes the access exclusive.
+        self.table.pointer(index).map(|pointer| unsafe { &mut *pointer })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     #[test]
-    fn chunks_double_and_every_slot_has_its_own_place() {
+    fn pieces_double_and_every_index_has_its_own_place() {
         assert_eq!(place(0), (0, 0));
         assert_eq!(place(63), (0, 63));
         assert_eq!(place(64), (1, 0));
         assert_eq!(place(191), (1, 127));
         assert_eq!(place(192), (2, 0));
-        assert!(place(Index::MAX - 64).0 < 27);
+        assert!(place(Index::MAX - 64).0 < PIECES);
+    }
+
+    #[test]
+    fn arrays_are_cut_one_behind_the_other_and_never_past_the_end() {
+        let mut arrays = Arrays::measuring();
+        assert!(arrays.next::<AtomicU16>(3).is_empty() && arrays.next::<AtomicU64>(2).is_empty());
+        assert_eq!(arrays.used(), 24);
+        let memory: &'static mut [u64; 8] = std::boxed::Box::leak(std::boxed::Box::new([0; 8]));
+        // SAFETY: leaked, and as long; cache lines only matter for speed.
+        let mut arrays = unsafe { Arrays::over(NonNull::from(memory).cast(), 24) };
+        assert_eq!((arrays.next::<AtomicU16>(3).len(), arrays.next::<AtomicU64>(2).len()), (3, 2));
+        assert!(arrays.next::<AtomicU16>(1).is_empty());
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
+    pub(crate) const ANYWHERE: Self = Self { target: 0, low: 0, high: usize::MAX };
+
     /// Target and distance are positive.
     pub(crate) fn new(target: i64, max_distance: i64) -> Result<Self, Error> {
         if target <= 0 || max_distance <= 0 {

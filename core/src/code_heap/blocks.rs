@@ -1,12 +1,31 @@
-//! The blocks of a chunk: where they start, how long they are, and whether cores may have fetched from them.
+//! The blocks of a chunk: where live ones start, how long they are, and what is known of their bytes.
 //!
-//! All changes are made under the lock of the shard that the chunk belongs to. [`Chunk::find`] takes none.
+//! One thread at a time changes this. [`Blocks::find`] takes no lock.
 
-use super::bits::{any_set, clear, clear_all, is_set, last_set, set, set_all, set_bits, word};
-use super::chunk::{Chunk, GRANULE_BITS, LONGEST_SHARED, Tables};
+use crate::bits::Bits;
+use crate::memory::Arrays;
+use crate::policy::Policy;
 use crate::span::Span;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU16, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
+
+/// A block of more bytes has a chunk to itself: the table of sizes has 16 bits for each.
+pub(super) const LONGEST_SHARED: usize = 1 << 16;
+
+/// The smallest granule, as a power of two: blocks are aligned to it. It is a cache line, so that writing a
+/// block doesn't disturb cores that execute its neighbours (x86 clears the pipeline of a core that executes
+/// from a line which another one writes).
+pub(super) const GRANULE_BITS: u32 = 6;
+
+/// Blocks start at multiples of this power of two. Under policy `toggle` each has pages of its own, because nothing
+/// else on a page could run while it is flipped.
+#[inline]
+pub(super) fn granule_bits(policy: Policy, page_size: usize) -> u32 {
+    match policy {
+        Policy::Toggle => page_size.ilog2(),
+        _ => GRANULE_BITS,
+    }
+}
 
 /// A search for a block's start looks at no more words of start bits than the longest block has.
 const SEARCH_WORDS: usize = LONGEST_SHARED >> GRANULE_BITS >> 6;
@@ -26,142 +45,159 @@ impl Block {
     }
 }
 
-impl Chunk {
-    /// The live block that holds an address. Takes no lock.
-    ///
-    /// It is right for some moment of the call. A block that lives through the whole call is found: no other
-    /// start lies between its own and the address. What is found was live when its start bit was read, or,
-    /// if another block has taken the start meanwhile, is that one: its size was stored after the first
-    /// one's bit was cleared and before its own was set, so a size that is read together with a bit that is
-    /// still set afterwards belongs to a block that was live in between.
-    #[inline]
-    pub(super) fn find(&self, address: usize) -> Option<Block> {
-        let life = self.life.load(Ordering::Acquire);
-        let base = self.base();
-        let offset = address.wrapping_sub(base);
-        if offset >= self.length() {
-            return None;
+/// What is known of each granule.
+#[repr(C)]
+pub(super) struct Blocks {
+    /// A live block starts here.
+    starts: Bits,
+    /// Its bytes - 1. Written before the start bit is set, and never otherwise.
+    sizes: &'static [AtomicU16],
+    /// The bytes of the one block that the chunk is for; 0: it is for many.
+    single: AtomicUsize,
+    /// The block that starts here was written since it was allocated: there may be code in it.
+    dirty: Bits,
+    /// A core may have fetched from here: publishing anew takes a cross-core step.
+    fetched: Bits,
+    /// Whether any granule was ever fetched.
+    any_fetched: AtomicBool,
+    /// How many blocks are live.
+    live: AtomicU32,
+}
+
+impl Blocks {
+    /// Of so many granules, without any block.
+    pub(super) fn lay_out(arrays: &mut Arrays, granules: usize) -> Self {
+        let words = granules.div_ceil(64);
+        let [starts, dirty, fetched] = core::array::from_fn(|_| Bits(arrays.next(words)));
+        Self {
+            starts,
+            sizes: arrays.next(granules),
+            single: AtomicUsize::new(0),
+            dirty,
+            fetched,
+            any_fetched: AtomicBool::new(false),
+            live: AtomicU32::new(0),
         }
-        let granule_bits = self.granule_bits.load(Ordering::Relaxed);
-        let granule = offset >> granule_bits;
-        // Most blocks are short: the size that will be read is near. The two reads miss caches together.
-        prefetch(self.tables.sizes, granule);
-        let start = last_set(self.tables.starts, granule, SEARCH_WORDS)?;
-        let size = self.size_at(start);
-        let is_still_live = is_set(self.tables.starts, start);
-        fence(Ordering::Acquire);
-        let is_same_life = life.is_multiple_of(2) && self.life.load(Ordering::Relaxed) == life;
-        let start = start << granule_bits;
-        let is_found = is_still_live && is_same_life && offset - start < size;
-        is_found.then_some(Block { address: base + start, size })
     }
 
-    /// The granule of the live block that starts at an address. The lock of the chunk's shard is held.
-    pub(super) fn live_start(&self, address: usize) -> Option<usize> {
-        let offset = address.checked_sub(self.base()).filter(|offset| *offset < self.length())?;
-        let granule_bits = self.granule_bits.load(Ordering::Relaxed);
-        let granule = offset >> granule_bits;
-        (granule << granule_bits == offset && is_set(self.tables.starts, granule)).then_some(granule)
+    /// For how many granules there is room.
+    pub(super) fn room(&self) -> usize {
+        self.sizes.len()
+    }
+
+    /// Forgets everything, for a chunk of many blocks or of the one of `single` bytes.
+    pub(super) fn reset(&self, single: usize) {
+        self.end_all();
+        self.single.store(single, Ordering::Relaxed);
+        if self.any_fetched.swap(false, Ordering::Relaxed) {
+            self.fetched.reset();
+        }
+    }
+
+    pub(super) fn is_single(&self) -> bool {
+        self.single.load(Ordering::Relaxed) != 0
+    }
+
+    /// Start and size of the block that is live at a granule, or that ends before it. Takes no lock.
+    ///
+    /// What is found was live when its start bit was read, or, if another block has taken the start meanwhile, is
+    /// that one: its size was stored after the first one's bit was cleared and before its own was set, so a size
+    /// that is read together with a bit that is still set afterwards belongs to a block that was live in between.
+    #[inline]
+    pub(super) fn find(&self, granule: usize) -> Option<(usize, usize)> {
+        // Most blocks are short: the size that will be read is near. The two reads miss caches together.
+        prefetch(self.sizes, granule);
+        let start = self.starts.last_set(granule, SEARCH_WORDS)?;
+        let size = self.size_at(start);
+        self.starts.is_set(start).then_some((start, size))
+    }
+
+    /// Whether a live block starts at a granule.
+    pub(super) fn is_start(&self, granule: usize) -> bool {
+        self.starts.is_set(granule)
     }
 
     /// The requested size of the live block that starts at a granule.
+    #[inline]
     pub(super) fn size_at(&self, start: usize) -> usize {
         match self.single.load(Ordering::Relaxed) {
-            0 => self.tables.sizes.get(start).map_or(0, |size| usize::from(size.load(Ordering::Acquire)) + 1),
+            0 => self.sizes.get(start).map_or(0, |size| usize::from(size.load(Ordering::Acquire)) + 1),
             single => single,
         }
     }
 
-    /// The granules of the block that starts at one, live or just ended: up to the next block or free run. No run
-    /// is open.
-    pub(super) fn extent(&self, start: usize) -> Range<usize> {
-        let Tables { starts, free, ended, .. } = self.tables;
-        let is_end = |index| word(starts, index) | word(free, index) | word(ended, index);
-        let granules = self.granules() as usize;
-        let mut index = start / 64;
-        let behind = u64::MAX << (start % 64) & !(1 << (start % 64));
-        let mut ends = is_end(index) & behind;
-        while ends == 0 && (index + 1) * 64 < granules {
-            index += 1;
-            ends = is_end(index);
-        }
-        match ends {
-            0 => start..granules,
-            ends => start..index * 64 + ends.trailing_zeros() as usize,
-        }
-    }
-
-    /// The granule behind the live block that starts at one, in a chunk for many blocks.
-    pub(super) fn end_of(&self, start: usize) -> usize {
-        start + ((self.size_at(start) - 1) >> self.granule_bits.load(Ordering::Relaxed)) + 1
-    }
-
     /// How many blocks are live.
+    #[inline]
     pub(super) fn live(&self) -> u32 {
         self.live.load(Ordering::Relaxed)
     }
 
     /// Live blocks' bytes. Takes no lock: blocks that come and go meanwhile may be missed.
     pub(super) fn live_bytes(&self) -> usize {
-        set_bits(self.tables.starts).map(|start| self.size_at(start)).sum()
+        self.starts.set_bits().map(|start| self.size_at(start)).sum()
     }
 
     /// Makes `granule` the start of a live block of `size` bytes.
     #[inline]
-    pub(super) fn start_block(&self, granule: usize, size: usize) {
-        if let Some(entry) = self.tables.sizes.get(granule) {
+    pub(super) fn start(&self, granule: usize, size: usize) {
+        if let Some(entry) = self.sizes.get(granule) {
             // Release: whoever reads this size sees that the block before it has ended.
             entry.store(size.wrapping_sub(1) as u16, Ordering::Release);
         }
-        set(self.tables.starts, granule);
+        self.starts.set(granule);
         self.live.store(self.live() + 1, Ordering::Relaxed);
     }
 
     /// Ends the live block that starts at `granule`.
     #[inline]
-    pub(super) fn end_block(&self, granule: usize) {
-        self.end_open_block(granule);
-        set(self.tables.ended, granule);
-    }
-
-    /// Ends a live block whose granules are the open run's from now on.
-    pub(super) fn end_open_block(&self, granule: usize) {
-        clear(self.tables.starts, granule);
+    pub(super) fn end(&self, granule: usize) {
+        self.starts.clear(granule);
         self.live.store(self.live() - 1, Ordering::Relaxed);
     }
 
     /// Ends all blocks.
-    pub(super) fn end_all_blocks(&self) {
-        for bits in self.tables.starts.iter().chain(self.tables.marks) {
-            bits.store(0, Ordering::Release);
-        }
+    pub(super) fn end_all(&self) {
+        self.starts.reset();
+        self.dirty.reset();
         self.live.store(0, Ordering::Relaxed);
     }
 
+    /// Whether the block that starts at a granule was written.
+    #[inline]
+    pub(super) fn is_dirty(&self, start: usize) -> bool {
+        self.dirty.is_set(start)
+    }
+
+    pub(super) fn set_dirty(&self, start: usize) {
+        self.dirty.set(start);
+    }
+
+    pub(super) fn clear_dirty(&self, start: usize) {
+        self.dirty.clear(start);
+    }
+
+    /// Whether a core may have fetched from any of the granules.
+    pub(super) fn was_fetched(&self, granules: Range<usize>) -> bool {
+        self.any_fetched() && self.fetched.any_set(granules)
+    }
+
     /// Whether a core may have fetched from anywhere in the chunk.
-    pub(super) fn has_executed(&self) -> bool {
-        self.has_executed.load(Ordering::Relaxed)
+    #[inline]
+    pub(super) fn any_fetched(&self) -> bool {
+        self.any_fetched.load(Ordering::Relaxed)
     }
 
     /// Notes that cores may fetch from these granules. Whether they may have before.
-    pub(super) fn record_executed(&self, granules: Range<usize>) -> bool {
-        let was_executed = any_set(self.tables.executed, granules.clone());
-        set_all(self.tables.executed, granules);
-        self.has_executed.store(true, Ordering::Relaxed);
-        was_executed
+    pub(super) fn record_fetched(&self, granules: Range<usize>) -> bool {
+        let was_fetched = self.fetched.any_set(granules.clone());
+        self.fetched.set_all(granules);
+        self.any_fetched.store(true, Ordering::Relaxed);
+        was_fetched
     }
 
-    /// Notes that code in these granules is being freed. `step`: after this one no other core has anything
-    /// left of it; none: no other core ran it.
-    pub(super) fn record_freed(&self, granules: Range<usize>, step: Option<u64>) {
-        match step {
-            Some(step) => self.renewing_step.store(step, Ordering::Relaxed),
-            None => clear_all(self.tables.executed, granules),
-        }
-    }
-
-    pub(super) fn renewing_step(&self) -> u64 {
-        self.renewing_step.load(Ordering::Relaxed)
+    /// Notes that no core has anything left of these granules.
+    pub(super) fn forget_fetched(&self, granules: Range<usize>) {
+        self.fetched.clear_all(granules);
     }
 }
 

@@ -1,71 +1,110 @@
-//! The heaps of a process, and what they share.
+//! The heaps of a process, and what they share: the records of chunks, and where chunks lie.
 
-use super::Limits;
 use super::blocks::Block;
-use super::chunk::{Chunk, Owner};
-use super::directory::{Directory, Records};
-use super::reservation::Reservations;
-use super::shard::{Guard, SHARDS, Shard};
+use super::chunk::{Chunk, LONGEST_CHUNK, List};
+use super::clusters::Clusters;
+use super::shard::{SHARDS, Shard};
 use crate::error::Error;
 use crate::lock::Lock;
-use crate::memory::UNIT;
-use crate::platform::Platform;
+use crate::memory::{Arrays, Pool, Table};
+use crate::platform::{PageRequest, Platform};
 use crate::policy::Policy;
-use crate::registry::Registry;
+use crate::registry::{Region, Registry};
+use crate::span::Span;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+
+/// What one heap may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes of code pages, a second view not counted.
+    pub bytes: usize,
+    /// How many of them are asked of the system at a time, 4 MiB and a 64th of physical memory at most; rounded
+    /// up to pages. Where memory is short it asks for less.
+    pub chunk_bytes: usize,
+}
+
+impl Limits {
+    /// No limit but the system's.
+    pub const DEFAULT: Self = Self { bytes: usize::MAX, chunk_bytes: LONGEST_CHUNK };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// A page word has 16 bits for a chunk's number + 1.
+const MOST_CHUNKS: u32 = u16::MAX as u32;
+
+/// How many chunks that were found last are remembered.
+const RECENT: usize = 64;
 
 /// All heaps of a runtime.
 pub(crate) struct Heaps {
-    pub(super) directory: Directory,
+    /// The chunks' records by number.
+    chunks: Table<Chunk>,
+    /// For addresses of each stretch, a chunk that was looked up there before. Only a hint: whoever uses it asks the
+    /// chunk whether it holds the address.
+    recent: [AtomicPtr<Chunk>; RECENT],
     pub(super) shared: Lock<Shared>,
     default: Heap,
-    /// The other heaps, a list through `Heap::next`. A heap that is dropped waits there for its next user.
+    /// The other heaps, a list through [`Heap::next`]. One that is dropped waits there for its next user.
     others: AtomicPtr<Heap>,
 }
 
 /// What heaps share under one lock: only growing and shrinking take it.
 pub(super) struct Shared {
-    pub(super) records: Records,
-    pub(super) reservations: Reservations,
+    pool: Pool,
+    /// Records without a chunk.
+    free: List,
+    /// Chunks that wait to be unmapped.
+    pub(super) retired: List,
+    pub(super) clusters: Clusters,
 }
 
 /// One heap.
 pub(crate) struct Heap {
     pub(super) id: u32,
-    limit: AtomicUsize,
-    chunk_bytes: AtomicUsize,
+    pub(super) limit: AtomicUsize,
+    pub(super) chunk_bytes: AtomicUsize,
     /// Bytes of code pages, and the chunks that they are in.
     mapped: AtomicUsize,
     chunks: AtomicUsize,
-    /// Chunks that no block lies in.
-    empty: AtomicUsize,
-    policy: AtomicI32,
-    /// Chunks that wait to be unmapped: a list through [`Chunk::next`].
-    pub(super) retired: AtomicU32,
-    pub(super) shards: [Shard; SHARDS],
+    /// The policy's number once it is decided, else [`UNDECIDED`].
+    pub(super) policy: AtomicI32,
+    pub(super) shards: [Lock<Shard>; SHARDS],
     next: AtomicPtr<Heap>,
     in_use: AtomicBool,
 }
 
-/// A code heap's figures.
+pub(super) const UNDECIDED: i32 = -1;
+
+/// Figures of all code heaps together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     pub(crate) blocks: i64,
     pub(crate) bytes: i64,
     pub(crate) chunks: i64,
     pub(crate) chunk_bytes: i64,
-    pub(crate) reservations: i64,
+    pub(crate) clusters: i64,
     pub(crate) record_bytes: i64,
 }
 
-const UNDECIDED: i32 = -1;
+/// The stretches are as long as chunks usually are.
+fn stretch(address: usize) -> usize {
+    address >> 22 & (RECENT - 1)
+}
 
 impl Heaps {
     pub(crate) const fn new() -> Self {
+        let shared =
+            Shared { pool: Pool::new(), free: List::new(), retired: List::new(), clusters: Clusters::new() };
         Self {
-            directory: Directory::new(),
-            shared: Lock::new(Shared { records: Records::new(), reservations: Reservations::new() }),
+            chunks: Table::new(),
+            recent: [const { AtomicPtr::new(ptr::null_mut()) }; RECENT],
+            shared: Lock::new(shared),
             default: Heap::new(0),
             others: AtomicPtr::new(ptr::null_mut()),
         }
@@ -82,18 +121,19 @@ impl Heaps {
         let heap = match idle {
             Some(heap) => heap,
             None => {
-                let bytes = size_of::<Heap>().next_multiple_of(UNIT);
-                let memory = shared.records.pool().take(platform, bytes)?.cast::<Heap>();
+                let memory = shared.pool.take(platform, size_of::<Heap>() + align_of::<Heap>())?;
+                let padding = memory.as_ptr().align_offset(align_of::<Heap>());
                 let first = self.others.load(Ordering::Relaxed);
                 // SAFETY: the list's heaps live for ever.
                 let id = unsafe { first.as_ref() }.map_or(1, |heap| heap.id + 1);
-                // SAFETY: the memory is large enough, aligned to a unit, and ours for ever.
+                // SAFETY: the memory has room for a heap behind the padding, and is the pool's gift for ever.
                 let heap = unsafe {
-                    memory.write(Heap::new(id));
-                    memory.as_ref()
+                    let place = memory.add(padding).cast::<Heap>();
+                    place.write(Heap::new(id));
+                    place.as_ref()
                 };
                 heap.next.store(first, Ordering::Relaxed);
-                self.others.store(memory.as_ptr(), Ordering::Release);
+                self.others.store(ptr::from_ref(heap).cast_mut(), Ordering::Release);
                 heap
             }
         };
@@ -103,32 +143,7 @@ impl Heaps {
         Ok(heap)
     }
 
-    /// The live block of any heap that holds an address. Takes no lock and allocates nothing.
-    #[inline]
-    pub(crate) fn find(&self, address: i64, registry: &Registry) -> Option<Block> {
-        let address = usize::try_from(address).ok()?;
-        self.chunk_at(address, registry)?.find(address)
-    }
-
-    /// The chunk of any heap that holds an address: the one that was found near there the last time, or
-    /// what the registry says.
-    #[inline]
-    pub(super) fn chunk_at(&self, address: usize, registry: &Registry) -> Option<&'static Chunk> {
-        match self.directory.recent(address).filter(|chunk| chunk.holds(address)) {
-            Some(chunk) => Some(chunk),
-            None => self.look_up_chunk(address, registry),
-        }
-    }
-
-    #[cold]
-    fn look_up_chunk(&self, address: usize, registry: &Registry) -> Option<&'static Chunk> {
-        let page = registry.page(address).filter(|page| !page.is_other_view)?;
-        let chunk = self.directory.get(page.chunk.checked_sub(1)?)?;
-        self.directory.remember(address, chunk);
-        Some(chunk)
-    }
-
-    pub(super) fn all(&self) -> impl Iterator<Item = &Heap> {
+    fn all(&self) -> impl Iterator<Item = &Heap> {
         core::iter::once(&self.default).chain(self.others())
     }
 
@@ -142,24 +157,107 @@ impl Heaps {
         })
     }
 
-    /// Ends all blocks of a heap. All its chunks wait to be unmapped.
-    pub(super) fn end_all(&self, heap: &Heap, platform: impl Platform) {
-        let used = self.shared.lock(platform).records.used();
-        for (index, shard) in heap.shards.iter().enumerate() {
-            let mut roster = shard.lock(platform);
-            let owner = Owner { heap: heap.id, shard: index as u32 };
-            roster.clear(&self.directory);
-            for chunk in (0..used).filter_map(|number| self.directory.get(number)) {
-                if chunk.owner() == owner {
-                    chunk.end_all_blocks();
-                    chunk.disown();
-                    heap.push_retired(chunk);
-                }
-            }
+    /// Every record, of a chunk or without one.
+    fn records(&self) -> impl Iterator<Item = &'static Chunk> {
+        self.chunks.indexes().filter_map(|number| self.record(number))
+    }
+
+    #[inline]
+    fn record(&self, number: u32) -> Option<&'static Chunk> {
+        // SAFETY: the table's memory is the pool's, which gives none back.
+        self.chunks.get(number).map(|chunk| unsafe { &*ptr::from_ref(chunk) })
+    }
+
+    /// The chunk that a region is.
+    fn chunk_of(&self, region: &Region) -> Option<&'static Chunk> {
+        self.record(u32::from(region.chunk).checked_sub(1)?)
+    }
+
+    /// The live block of any heap that holds an address. Takes no lock and allocates nothing.
+    #[inline]
+    pub(crate) fn find(&self, address: i64, registry: &Registry) -> Option<Block> {
+        let address = usize::try_from(address).ok()?;
+        self.chunk_at(address, registry)?.find(address)
+    }
+
+    /// The chunk of any heap that holds an address: the one that was found near there the last time, or
+    /// what the registry says.
+    #[inline]
+    pub(super) fn chunk_at(&self, address: usize, registry: &Registry) -> Option<&'static Chunk> {
+        // Acquire: the record is seen as whoever put it there saw it.
+        let recent = self.recent.get(stretch(address))?.load(Ordering::Acquire);
+        // SAFETY: null, or a record, which lives for ever.
+        match unsafe { recent.as_ref() }.filter(|chunk| chunk.holds(address)) {
+            Some(chunk) => Some(chunk),
+            None => self.look_up_chunk(address, registry),
         }
     }
 
-    /// Figures of all heaps together.
+    #[cold]
+    fn look_up_chunk(&self, address: usize, registry: &Registry) -> Option<&'static Chunk> {
+        let page = registry.page(address).filter(|page| !page.is_other_view)?;
+        let chunk = self.record(u32::from(page.chunk).checked_sub(1)?)?;
+        let recent = self.recent.get(stretch(address))?;
+        recent.store(ptr::from_ref(chunk).cast_mut(), Ordering::Release);
+        Some(chunk)
+    }
+
+    /// A record for a chunk of so many granules: one that is free and not for much more, or a new one.
+    pub(super) fn take_record(
+        &self,
+        granules: usize,
+        platform: impl Platform,
+    ) -> Result<&'static Chunk, Error> {
+        let mut shared = self.shared.lock(platform);
+        let fits = |chunk: &Chunk| (granules..=granules.saturating_mul(4)).contains(&chunk.blocks.room());
+        if let Some(chunk) = shared.free.take(fits) {
+            return Ok(chunk);
+        }
+        let is_first = self.chunks.indexes().is_empty();
+        if self.chunks.indexes().end >= MOST_CHUNKS {
+            return Err(Error::NoMemory);
+        }
+        let mut arrays = Arrays::measuring();
+        Chunk::lay_out(0, &mut arrays, granules);
+        let length = arrays.used();
+        let memory = shared.pool.take(platform, length)?;
+        if !is_first && granules > 1 {
+            // Who needs a second chunk is about to fill it: all its tables' pages in one call, not one by one.
+            let tables = Span::from_parts(memory.addr().get(), length).pages(platform.page_size());
+            // SAFETY: the pages are the pool's. Only a hint: if it fails, each page comes when it is touched.
+            let _ = unsafe { platform.request(tables, PageRequest::Populate { for_write: true }) };
+        }
+        // SAFETY: the pool gave `length` zeroed bytes for ever; the lock keeps others from adding.
+        let number = unsafe {
+            let mut arrays = Arrays::over(memory, length);
+            self.chunks
+                .add(&mut shared.pool, platform, |number| Chunk::lay_out(number, &mut arrays, granules))
+        }?;
+        self.record(number).ok_or(Error::NoMemory)
+    }
+
+    /// The heap that a chunk belongs to, or belonged to before it was to be unmapped.
+    pub(super) fn heap_of(&self, chunk: &Chunk) -> &Heap {
+        let id = chunk.owner().heap;
+        self.others().find(|heap| heap.id == id).unwrap_or(&self.default)
+    }
+
+    /// Ends all blocks of a heap. All its chunks wait to be unmapped.
+    pub(super) fn end_all(&self, heap: &Heap, platform: impl Platform) {
+        // No shard's lock is held while another lock is waited for.
+        let retire = |chunk| self.shared.lock(platform).retired.push(chunk);
+        for shard in &heap.shards {
+            let remove = || shard.lock(platform).remove_any();
+            core::iter::from_fn(remove).for_each(retire);
+        }
+        for chunk in self.records().filter(|chunk| chunk.length() > 0 && chunk.owner().heap == heap.id) {
+            chunk.blocks.end_all();
+            chunk.close();
+            retire(chunk);
+        }
+    }
+
+    /// Figures of this moment.
     pub(crate) fn figures(&self, platform: impl Platform) -> Figures {
         let mut figures = Figures::default();
         for heap in self.all() {
@@ -167,16 +265,102 @@ impl Heaps {
             figures.chunk_bytes += heap.mapped.load(Ordering::Relaxed) as i64;
         }
         let shared = self.shared.lock(platform);
-        figures.record_bytes += shared.records.bytes() as i64;
-        figures.reservations = shared.reservations.count() as i64;
-        let used = shared.records.used();
+        figures.record_bytes += shared.pool.mapped() as i64;
+        figures.clusters = shared.clusters.count() as i64;
         drop(shared);
-        for chunk in (0..used).filter_map(|number| self.directory.get(number)) {
-            figures.blocks += i64::from(chunk.live());
-            // Counted when somebody asks, so that freeing a block needs not look at its size.
-            figures.bytes += chunk.live_bytes() as i64;
+        for chunk in self.records() {
+            figures.blocks += i64::from(chunk.blocks.live());
+            // Counted when somebody asks, so that freeing a block needs not add it up.
+            figures.bytes += chunk.blocks.live_bytes() as i64;
         }
         figures
+    }
+
+    /// Takes all locks, until [`unlock_after_fork`](Self::unlock_after_fork).
+    pub(crate) fn lock_for_fork(&self, platform: impl Platform) {
+        // First the one under which heaps are added. Nobody waits for it while holding a shard's.
+        self.shared.lock_for_fork(platform);
+        for shard in self.all().flat_map(|heap| &heap.shards) {
+            shard.lock_for_fork(platform);
+        }
+    }
+
+    /// # Safety
+    /// This thread took the locks with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did.
+    pub(crate) unsafe fn unlock_after_fork(&self, platform: impl Platform) {
+        for shard in self.all().flat_map(|heap| &heap.shards) {
+            // SAFETY: the caller says that the lock is its own.
+            unsafe { shard.unlock_after_fork(platform) };
+        }
+        // SAFETY: the caller says that the lock is its own.
+        unsafe { self.shared.unlock_after_fork(platform) };
+    }
+
+    /// In a child: chunks that threads had in hand which are not here, to add them to a heap or to unmap them,
+    /// wait to be unmapped again, and each heap is charged for what it has. `is_mapped` says whether a chunk's
+    /// region is live.
+    ///
+    /// # Safety
+    /// As for [`unlock_after_fork`](Self::unlock_after_fork).
+    pub(crate) unsafe fn recover(&self, is_mapped: impl Fn(&Region) -> bool) {
+        // SAFETY: the caller says that the lock is its own.
+        let shared = unsafe { self.shared.held_for_fork() };
+        shared.retired = List::new();
+        self.all().for_each(Heap::forget_counts);
+        for chunk in self.records().filter(|chunk| chunk.mapped() > 0) {
+            let is_in_use = chunk.is_in_use();
+            if !is_in_use && !is_mapped(&chunk.region()) {
+                shared.give_record(chunk);
+                continue;
+            }
+            self.heap_of(chunk).count(chunk.mapped());
+            if !is_in_use {
+                chunk.close();
+                shared.retired.push(chunk);
+            }
+        }
+    }
+
+    /// In a child, which has none of the pages behind a write switch: heaps of such pages start anew, with no
+    /// block and no chunk. Their regions are the registry's to revise. No other thread runs.
+    pub(crate) fn forget_absent_chunks(&self, platform: impl Platform) {
+        for heap in self.all().filter(|heap| heap.policy.load(Ordering::Relaxed) == Policy::Jit as i32) {
+            self.end_all(heap, platform);
+            let mut shared = self.shared.lock(platform);
+            while let Some(chunk) = shared.retired.take(|chunk| chunk.owner().heap == heap.id) {
+                shared.give_record(chunk);
+            }
+            heap.forget_counts();
+        }
+    }
+
+    /// If a region is a chunk: the parts of its write view that were ever written to.
+    pub(crate) fn written_parts(&self, region: &Region) -> Option<impl Iterator<Item = Span> + use<>> {
+        let chunk = self.chunk_of(region)?;
+        Some(chunk.backing.populated_parts(chunk.mapped()))
+    }
+
+    /// If a region is a chunk: whether somebody may be storing to it directly.
+    pub(crate) fn is_lent(&self, region: &Region) -> Option<bool> {
+        let chunk = self.chunk_of(region)?;
+        Some(chunk.length() > 0 && chunk.backing.is_lent.load(Ordering::Relaxed))
+    }
+
+    /// If a region is a chunk: notes whether another process may have its memory too.
+    pub(crate) fn set_in_common(&self, region: &Region, is_in_common: bool) {
+        if let Some(chunk) = self.chunk_of(region) {
+            chunk.backing.is_in_common.store(is_in_common, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Shared {
+    /// Takes back the record of a chunk that is gone.
+    pub(super) fn give_record(&mut self, chunk: &'static Chunk) {
+        chunk.close();
+        chunk.mapped.store(0, Ordering::Relaxed);
+        self.clusters.leave(chunk.cluster.load(Ordering::Relaxed));
+        self.free.push(chunk);
     }
 }
 
@@ -189,67 +373,11 @@ impl Heap {
             chunk_bytes: AtomicUsize::new(limits.chunk_bytes),
             mapped: AtomicUsize::new(0),
             chunks: AtomicUsize::new(0),
-            empty: AtomicUsize::new(0),
             policy: AtomicI32::new(UNDECIDED),
-            retired: AtomicU32::new(0),
-            shards: [const { Shard::new() }; SHARDS],
+            shards: [const { Lock::new(Shard::new()) }; SHARDS],
             next: AtomicPtr::new(ptr::null_mut()),
             in_use: AtomicBool::new(false),
         }
-    }
-
-    /// The shard of this number.
-    #[inline]
-    pub(super) fn shard(&self, index: usize) -> &Shard {
-        &self.shards[index % SHARDS]
-    }
-
-    /// The first shard from `preferred` on whose lock is free; if none is, waits for that one.
-    #[inline]
-    pub(super) fn lock_any<P: Platform>(
-        &self,
-        preferred: usize,
-        platform: P,
-    ) -> (usize, &Shard, Guard<'_, P>) {
-        for index in preferred..preferred + SHARDS {
-            let shard = self.shard(index);
-            if let Some(contents) = shard.try_lock(platform) {
-                return (index % SHARDS, shard, contents);
-            }
-        }
-        let shard = self.shard(preferred);
-        (preferred, shard, shard.lock(platform))
-    }
-
-    /// The locks of the shards whose bits are set. Who holds several has taken them in this order.
-    pub(super) fn lock_several<P: Platform>(
-        &self,
-        shards: u32,
-        platform: P,
-    ) -> [Option<Guard<'_, P>>; SHARDS] {
-        core::array::from_fn(|index| (shards >> index & 1 != 0).then(|| self.shard(index).lock(platform)))
-    }
-
-    pub(super) fn policy(&self) -> Option<Policy> {
-        Policy::from_number(self.policy.load(Ordering::Relaxed)).ok()
-    }
-
-    /// Decides the policy, unless another thread was faster.
-    pub(super) fn fix(&self, policy: Policy) -> Policy {
-        let decided =
-            self.policy.compare_exchange(UNDECIDED, policy as i32, Ordering::Relaxed, Ordering::Relaxed);
-        match decided {
-            Ok(_) => policy,
-            Err(earlier) => Policy::from_number(earlier).unwrap_or(policy),
-        }
-    }
-
-    pub(super) fn chunk_bytes(&self) -> usize {
-        self.chunk_bytes.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_limit(&self, bytes: usize) {
-        self.limit.store(bytes, Ordering::Relaxed);
     }
 
     /// Counts the pages of a chunk that is about to be mapped, if the limit allows them.
@@ -267,54 +395,19 @@ impl Heap {
         self.chunks.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// One empty chunk is kept, so that a block that comes and goes costs no system calls. Whether the one
-    /// that has become empty is it.
-    pub(super) fn keep_empty_chunk(&self) -> bool {
-        self.empty.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    pub(super) fn empty_chunk_added(&self) {
-        self.empty.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn empty_chunk_used(&self) {
-        self.empty.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Puts a chunk on the list of those that wait to be unmapped.
-    pub(super) fn push_retired(&self, chunk: &'static Chunk) {
-        let link = u32::from(chunk.number) + 1;
-        let push = |first: u32| {
-            chunk.next.store(first, Ordering::Relaxed);
-            Some(link)
-        };
-        let _ = self.retired.fetch_update(Ordering::AcqRel, Ordering::Acquire, push);
-    }
-
-    /// Takes the whole list: its first link.
-    pub(super) fn take_retired(&self) -> u32 {
-        self.retired.swap(0, Ordering::AcqRel)
-    }
-
     /// In a forked child: counts a chunk that it has, without regard to its limit.
-    pub(super) fn count_again(&self, chunk: &Chunk) {
-        self.mapped.fetch_add(chunk.mapped(), Ordering::Relaxed);
+    fn count(&self, bytes: usize) {
+        self.mapped.fetch_add(bytes, Ordering::Relaxed);
         self.chunks.fetch_add(1, Ordering::Relaxed);
-        if chunk.live() == 0 && chunk.length() > 0 {
-            self.empty_chunk_added();
-        }
     }
 
-    /// All its chunks are gone, whatever thread was about to add or to remove one.
-    pub(super) fn forget_counts(&self) {
-        for count in [&self.mapped, &self.chunks, &self.empty] {
-            count.store(0, Ordering::Relaxed);
-        }
+    fn forget_counts(&self) {
+        self.mapped.store(0, Ordering::Relaxed);
+        self.chunks.store(0, Ordering::Relaxed);
     }
 
     /// Nobody uses the heap any more.
     pub(super) fn retire(&self) {
-        self.empty.store(0, Ordering::Relaxed);
         self.policy.store(UNDECIDED, Ordering::Relaxed);
         self.in_use.store(false, Ordering::Release);
     }

@@ -1,66 +1,69 @@
 //! The code heap: many small functions in few mappings.
 //!
-//! A heap's blocks lie in [chunks](chunk) of four megabytes, which lie near each other ([`reservation`]).
-//! What is free in them is found in constant time ([`runs`], [`classes`]), under one of several locks
-//! ([`shard`]). The address of any byte leads to its block without a lock ([`blocks`]).
-//! [`write`] has the ways into a block's bytes, [`growth`] the system calls.
+//! A heap's blocks lie in [chunks](chunk) of four megabytes, which lie near each other ([`clusters`]). A chunk is cut
+//! into granules of a cache line, and its record beside it says of each what is there:
+//!
+//! ```text
+//!  pages      | A A A . B B b b . . C C C C . . . . . . . . . |    A, B, C live blocks, b freed, . free
+//!             |                         ^ bump: the next block |
+//!  starts     | 1       1           1                         |  \
+//!  sizes      | 170     100         250                       |   | Blocks: find, free
+//!  dirty      | 1                   1                         |   | (dirty: written; fetched: cores may have it)
+//!  fetched    | 1 1 1       1 1     1 1 1 1                   |  /
+//!  deferred   |             1 1                               |  \ FreeSpace: alloc
+//!  free       |       1         1 1                           |  / (what is free, by length of the run)
+//!  populated  | 1                 | 0               |          |    Backing: which pages of the write view have memory
+//! ```
+//!
+//! Each heap deals its chunks out to several [shards](shard), each with a lock. The address of any byte leads to its
+//! block without a lock, by the page map and the chunk's start bits. From top to bottom, each file uses those below:
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`write`] | writes, patches and publishes blocks |
+//! | this one | allocates, frees and finds them |
+//! | [`grow`] | chunks come from the system and go back to it |
+//! | [`store`] | the ways into a chunk's bytes, by policy |
+//! | [`heaps`] | all heaps, the records of their chunks, forks |
+//! | [`clusters`] | where chunks lie |
+//! | [`shard`] | which free space a block gets, and when that is used again |
+//! | [`chunk`] | composed of [`blocks`], [`free_space`] and [`backing`] |
 //!
 //! No page is writable and executable outside policy `rwx`. Code is written through the second view of
-//! `dual` memory without a system call; under policy `toggle` every block has pages of its own, because
-//! nothing else on a page could run while it is flipped.
+//! `dual` memory without a system call.
 #![allow(rustdoc::private_intra_doc_links, reason = "who reads the source can follow them")]
 
 mod backing;
-mod bits;
 mod blocks;
 mod chunk;
-mod classes;
-mod directory;
-mod fork;
-mod growth;
+mod clusters;
+mod free_space;
+mod grow;
 mod heaps;
-mod reservation;
-mod roster;
-mod runs;
 mod shard;
+mod store;
 mod write;
 
 pub use blocks::Block;
-pub(crate) use heaps::{Heap, Heaps};
+pub(crate) use heaps::Heaps;
+pub use heaps::Limits;
 
 use crate::error::Error;
+use crate::lock::{Guard, Lock};
 use crate::near::Reach;
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::space::AddressSpace;
-use bits::is_set;
-use chunk::{Chunk, GRANULE_BITS, LONGEST_CHUNK, LONGEST_SHARED};
-use roster::Roster;
-use shard::{Given, Request, SHARDS, Shard};
+use blocks::{LONGEST_SHARED, granule_bits};
+use chunk::Chunk;
+use core::sync::atomic::Ordering;
+use grow::Wish;
+use heaps::{Heap, UNDECIDED};
+use shard::{Request, SHARDS, Shard};
 
-/// What one heap may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The most bytes of code pages, a second view not counted.
-    pub bytes: usize,
-    /// How many of them are asked of the system at a time, 4 MiB and a 64th of physical memory at most; rounded
-    /// up to pages. Where memory is short it asks for less.
-    pub chunk_bytes: usize,
-}
-
-impl Limits {
-    /// No limit but the system's.
-    pub const DEFAULT: Self = Self { bytes: usize::MAX, chunk_bytes: LONGEST_CHUNK };
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
-/// A code heap: blocks of executable memory. The process's default one is [`Runtime::code_heap`](crate::Runtime::code_heap); others
-/// have limits of their own, and when they are dropped their blocks are gone.
+/// A code heap: blocks of executable memory. The process's default one is
+/// [`Runtime::code_heap`](crate::Runtime::code_heap); others have limits of their own, and when they are dropped
+/// their blocks are gone.
 pub struct CodeHeap<'r, P: Platform> {
     space: &'r AddressSpace<P>,
     heaps: &'r Heaps,
@@ -85,145 +88,105 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// A block of `size` bytes that can be executed, aligned to a cache line of 64 bytes. Returns its address.
     #[inline]
     pub fn alloc(&self, size: i64) -> Result<usize, Error> {
-        let size = self.space.allocation_size(size)?;
-        if size > LONGEST_SHARED {
-            return self.alloc_alone(size, None);
-        }
-        let request = self.request(size)?;
-        let (index, shard, mut roster) = self.heap.lock_any(shard::preferred(), self.space.platform);
-        match shard.alloc(&mut roster, request, &self.heaps.directory) {
-            Some(given) => Ok(self.accept(given)),
-            None => {
-                drop(roster);
-                self.alloc_after_growth(index, request)
-            }
-        }
+        self.alloc_within(size, Reach::ANYWHERE)
     }
 
     /// As [`alloc`](Self::alloc), wholly within `max_distance` bytes of `target`.
     pub fn alloc_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize, Error> {
-        let reach = Reach::new(target, max_distance)?;
+        self.alloc_within(size, Reach::new(target, max_distance)?)
+    }
+
+    #[inline]
+    fn alloc_within(&self, size: i64, reach: Reach) -> Result<usize, Error> {
         let size = self.space.allocation_size(size)?;
         if size > LONGEST_SHARED {
-            return self.alloc_alone(size, Some(reach));
+            return self.alloc_alone(size, reach);
         }
-        let request = self.request(size)?;
-        match self.alloc_anywhere(request, Some(reach)) {
-            Some(address) => Ok(address),
-            None => self.alloc_in_new_chunk(shard::preferred(), request, Some(reach)),
+        let policy = self.policy()?;
+        let granules = ((size - 1) >> granule_bits(policy, self.space.page_size())) + 1;
+        let request = Request { size, granules, reach };
+        let (index, mut shard) = self.lock_any();
+        if let Some(address) = shard.alloc(request, &self.space.freed_code) {
+            return Ok(address);
         }
+        drop(shard);
+        self.alloc_elsewhere(index, request, policy)
     }
 
-    fn accept(&self, given: Given) -> usize {
-        if given.was_empty {
-            self.heap.empty_chunk_used();
-        }
-        given.address
-    }
-
-    /// Gets a chunk for a shard. If there is none to be had, what is free in other shards serves, and at
-    /// last what the system gives once all empty chunks went back to it.
+    /// A block out of a new chunk. If there is none to be had, what is free in other shards serves, and at last what
+    /// the system gives once all empty chunks went back to it.
     #[cold]
-    fn alloc_after_growth(&self, index: usize, request: Request) -> Result<usize, Error> {
-        let shortage = match self.alloc_in_new_chunk(index, request, None) {
+    fn alloc_elsewhere(&self, index: usize, request: Request, policy: Policy) -> Result<usize, Error> {
+        let is_near = request.reach != Reach::ANYWHERE;
+        if is_near && let Some(address) = self.alloc_anywhere(request) {
+            return Ok(address);
+        }
+        let shortage = match self.alloc_in_new_chunk(index, request, policy) {
             Err(error @ (Error::NoMemory | Error::OverLimit)) => error,
             other => return other,
         };
-        if let Some(address) = self.alloc_anywhere(request, None) {
+        if !is_near && let Some(address) = self.alloc_anywhere(request) {
             return Ok(address);
         }
-        if !self.return_empty_chunks() {
+        if !self.heaps.return_empty_chunks(self.heap, self.space) {
             return Err(shortage);
         }
-        self.alloc_in_new_chunk(index, request, None)
+        self.alloc_in_new_chunk(index, request, policy)
     }
 
     /// A block out of the free space of any shard.
-    fn alloc_anywhere(&self, request: Request, reach: Option<Reach>) -> Option<usize> {
-        let platform = self.space.platform;
-        self.heap
-            .shards
-            .iter()
-            .find_map(|shard| self.alloc_in(shard, &mut shard.lock(platform), request, reach))
+    fn alloc_anywhere(&self, request: Request) -> Option<usize> {
+        let (platform, freed) = (self.space.platform, &self.space.freed_code);
+        self.heap.shards.iter().find_map(|shard| {
+            let mut shard = shard.lock(platform);
+            let whole = shard.alloc(request, freed);
+            whole
+                .or_else(|| (request.reach != Reach::ANYWHERE).then(|| shard.alloc_partly(request, freed))?)
+        })
     }
 
-    fn alloc_in(
-        &self,
-        shard: &Shard,
-        roster: &mut Roster,
-        request: Request,
-        reach: Option<Reach>,
-    ) -> Option<usize> {
-        let directory = &self.heaps.directory;
-        let given = match reach {
-            None => shard.alloc(roster, request, directory),
-            Some(reach) => shard.alloc_within(roster, request, reach, directory),
-        };
-        given.map(|given| self.accept(given))
-    }
-
-    fn alloc_in_new_chunk(
-        &self,
-        index: usize,
-        request: Request,
-        reach: Option<Reach>,
-    ) -> Result<usize, Error> {
-        let chunk = self.grow(index, request.size, reach)?;
-        let shard = self.heap.shard(index);
-        let mut roster = match self.lock_with_vacancy(shard) {
-            Ok(roster) => roster,
-            Err(error) => {
-                chunk.disown();
-                self.retire(chunk);
-                return Err(error);
-            }
-        };
-        roster.add(chunk);
-        self.heap.empty_chunk_added();
-        self.alloc_in(shard, &mut roster, request, reach).ok_or(Error::NoMemory)
+    fn alloc_in_new_chunk(&self, index: usize, request: Request, policy: Policy) -> Result<usize, Error> {
+        let wish = Wish { policy, shard: index, size: request.size, reach: request.reach };
+        let chunk = self.heaps.grow(self.heap, wish, self.space)?;
+        let mut shard = self.shard(index).lock(self.space.platform);
+        shard.add(chunk, &self.space.freed_code);
+        let address = shard.alloc(request, &self.space.freed_code);
+        address.or_else(|| shard.alloc_partly(request, &self.space.freed_code)).ok_or(Error::NoMemory)
     }
 
     /// A block too large to share a chunk gets one to itself.
     #[cold]
-    fn alloc_alone(&self, size: usize, reach: Option<Reach>) -> Result<usize, Error> {
-        let index = shard::preferred();
-        let chunk = match self.grow(index, size, reach) {
-            Err(Error::NoMemory | Error::OverLimit) if self.return_empty_chunks() => {
-                self.grow(index, size, reach)?
+    fn alloc_alone(&self, size: usize, reach: Reach) -> Result<usize, Error> {
+        let shard = preferred_shard();
+        let wish = Wish { policy: self.policy()?, shard, size, reach };
+        let grow = || self.heaps.grow(self.heap, wish, self.space);
+        let chunk = match grow() {
+            Err(Error::NoMemory | Error::OverLimit)
+                if self.heaps.return_empty_chunks(self.heap, self.space) =>
+            {
+                grow()?
             }
             other => other?,
         };
-        let shard = self.heap.shard(index);
-        let _roster = shard.lock(self.space.platform);
-        chunk.start_block(0, size);
+        let _shard = self.shard(shard).lock(self.space.platform);
+        chunk.blocks.start(0, size);
         Ok(chunk.base())
     }
 
     /// Frees the live block that starts at an address; any other address is *not owned*. If it was written,
     /// it holds nothing but trap instructions afterwards.
     pub fn free(&self, address: i64) -> Result<(), Error> {
-        let (chunk, shard) = self.chunk_of(address)?;
-        let mut roster = shard.lock(self.space.platform);
-        let start = self.live_start(chunk, shard, address)?;
-        if is_set(chunk.tables.marks, start) {
-            let block = Block { address: address as usize, size: chunk.size_at(start) };
-            self.remove_code(chunk, chunk.granules_of(block))?;
+        let (chunk, index) = self.chunk_of(address)?;
+        let mut shard = self.shard(index).lock(self.space.platform);
+        let start = chunk.live_start(address as usize).ok_or(Error::NotOwned)?;
+        self.check_owner(chunk, index)?;
+        if chunk.blocks.is_dirty(start) {
+            chunk.fill_with_traps(start, self.policy()?, self.space)?;
         }
-        let is_unused = match chunk.is_for_one() {
-            true => {
-                chunk.end_block(start);
-                true
-            }
-            false => {
-                roster.end_block(chunk, start)
-                    && !self.heap.keep_empty_chunk()
-                    && shard.remove_empty(&mut roster, Some(chunk), &self.heaps.directory).is_some()
-            }
-        };
-        if is_unused {
-            chunk.disown();
-            drop(roster);
-            self.retire(chunk);
+        let unused = shard.free(chunk, start, &self.space.freed_code);
+        drop(shard);
+        if let Some(chunk) = unused {
+            self.heaps.retire(chunk, self.space);
         }
         Ok(())
     }
@@ -235,48 +198,47 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// Sets the most bytes of code pages that the heap may have. What it has already stays.
     pub fn set_limit(&self, bytes: usize) {
-        self.heap.set_limit(bytes);
+        self.heap.limit.store(bytes, Ordering::Relaxed);
     }
 
     /// The policy of the heap's pages, decided now if it was open.
+    #[inline]
     pub fn policy(&self) -> Result<Policy, Error> {
-        match self.heap.policy() {
-            Some(policy) => Ok(policy),
-            None => self.decide(),
+        match Policy::from_number(self.heap.policy.load(Ordering::Relaxed)) {
+            Ok(policy) => Ok(policy),
+            Err(_) => self.decide(),
         }
     }
 
     #[cold]
     fn decide(&self) -> Result<Policy, Error> {
         let policy = self.space.policy.for_heap(self.space.platform)?;
-        Ok(self.heap.fix(policy))
+        let decided =
+            self.heap.policy.compare_exchange(UNDECIDED, policy as i32, Ordering::Relaxed, Ordering::Relaxed);
+        // Another thread may have been faster.
+        decided.map_or_else(Policy::from_number, |_| Ok(policy))
     }
 
+    fn shard(&self, index: usize) -> &Lock<Shard> {
+        &self.heap.shards[index % SHARDS]
+    }
+
+    /// The first shard from the preferred one on whose lock is free; if none is, waits for that one.
     #[inline]
-    fn request(&self, size: usize) -> Result<Request, Error> {
-        let granules = ((size - 1) >> self.granule_bits()?) as u32 + 1;
-        Ok(Request { size, granules })
-    }
-
-    /// Blocks start at multiples of this power of two.
-    fn granule_bits(&self) -> Result<u32, Error> {
-        Ok(match self.policy()? {
-            Policy::Toggle => self.space.page_size().ilog2(),
-            _ => GRANULE_BITS,
-        })
-    }
-
-    /// The chunk of this heap that holds an address, and its shard.
-    fn chunk_of(&self, address: i64) -> Result<(&'static Chunk, &Shard), Error> {
-        self.shard_of(address).map(|(chunk, index)| (chunk, self.heap.shard(index)))
+    fn lock_any(&self) -> (usize, Guard<'_, Shard, P>) {
+        let preferred = preferred_shard();
+        for index in preferred..preferred + SHARDS {
+            if let Some(shard) = self.shard(index).try_lock(self.space.platform) {
+                return (index % SHARDS, shard);
+            }
+        }
+        (preferred, self.shard(preferred).lock(self.space.platform))
     }
 
     /// The chunk of this heap that holds an address, and its shard's number.
-    fn shard_of(&self, address: i64) -> Result<(&'static Chunk, usize), Error> {
-        let address = usize::try_from(address).map_err(|_| Error::InvalidArgument)?;
-        if address == 0 {
-            return Err(Error::InvalidArgument);
-        }
+    fn chunk_of(&self, address: i64) -> Result<(&'static Chunk, usize), Error> {
+        let address = usize::try_from(address).ok().filter(|address| *address > 0);
+        let address = address.ok_or(Error::InvalidArgument)?;
         let chunk = self.heaps.chunk_at(address, &self.space.registry).ok_or(Error::NotOwned)?;
         let owner = chunk.owner();
         match owner.heap == self.heap.id {
@@ -285,32 +247,46 @@ impl<P: Platform> CodeHeap<'_, P> {
         }
     }
 
-    /// Whether a chunk belongs to a shard whose lock is held. If a live block was found there, it does until
-    /// the lock is released.
-    fn owns(&self, shard: &Shard, chunk: &Chunk) -> bool {
+    /// Whether a chunk in which a live block was found belongs to the shard of that number, whose lock is held: then
+    /// the block is live until the lock is released. Before the lock was taken the chunk may have been unmapped, and
+    /// its record become another one's.
+    fn check_owner(&self, chunk: &Chunk, index: usize) -> Result<(), Error> {
         let owner = chunk.owner();
-        owner.heap == self.heap.id && core::ptr::eq(self.heap.shard(owner.shard as usize), shard)
+        match owner.heap == self.heap.id && owner.shard as usize == index {
+            true => Ok(()),
+            false => Err(Error::NotOwned),
+        }
     }
 
-    /// The live block that holds an address in a chunk. The lock of `shard` is held.
-    fn block_of(&self, chunk: &Chunk, shard: &Shard, address: i64) -> Result<Block, Error> {
+    /// Does something with the live block that holds an address, which can't be freed meanwhile.
+    fn with_block<R>(
+        &self,
+        address: i64,
+        work: impl FnOnce(&'static Chunk, Block) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let (chunk, index) = self.chunk_of(address)?;
+        let _shard = self.shard(index).lock(self.space.platform);
         let block = chunk.find(address as usize).ok_or(Error::NotOwned)?;
-        if self.owns(shard, chunk) { Ok(block) } else { Err(Error::NotOwned) }
-    }
-
-    /// The granule of the live block that starts at an address. The lock of `shard` is held.
-    fn live_start(&self, chunk: &Chunk, shard: &Shard, address: i64) -> Result<usize, Error> {
-        let start = chunk.live_start(address as usize).ok_or(Error::NotOwned)?;
-        if self.owns(shard, chunk) { Ok(start) } else { Err(Error::NotOwned) }
+        self.check_owner(chunk, index)?;
+        work(chunk, block)
     }
 }
 
 impl<P: Platform> Drop for CodeHeap<'_, P> {
     fn drop(&mut self) {
         if !self.is_default {
-            self.release_all();
+            self.heaps.end_all(self.heap, self.space.platform);
+            self.heaps.sweep(self.space);
+            self.heap.retire();
         }
     }
 }
 
-const _: () = assert!(SHARDS.is_power_of_two());
+/// The shard that a thread tries first. Threads' stacks lie megabytes apart, one behind the other; golden-ratio
+/// hashing deals neighbours out to different shards. A wrong guess costs time, not correctness.
+#[inline]
+fn preferred_shard() -> usize {
+    let on_stack = 0u8;
+    let megabytes = (&raw const on_stack).addr() as u64 >> 21;
+    (megabytes.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61) as usize % SHARDS
+}

@@ -1,142 +1,292 @@
-//! Shards: a heap's chunks are dealt out to several locks, so that threads need not queue at one.
+//! A shard: some of a heap's chunks under one lock, so that threads need not queue at another one.
+//!
+//! Blocks are bumped off a run of free space that was taken whole. When it is used up, the shard searches its chunks
+//! for the next one. What is freed is deferred in its chunk, and coalesced when no run serves, or when so much was
+//! freed near the bump that its memory, which is there already, should be used before more.
+//!
+//! Code that is freed may still be in another core's pipeline. A cross-core step that starts later drops it there, so
+//! whatever became free space before such a step is as good as new memory after it.
 
-use super::chunk::Chunk;
-use super::directory::Directory;
-use super::roster::Roster;
-use crate::lock::{self, Lock};
+use super::chunk::{Chunk, List};
+use super::free_space::{class_bit, classes_above};
 use crate::near::Reach;
-use crate::platform::Platform;
+use crate::space::FreedCode;
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::Ordering;
 
 /// How many shards a heap has.
 pub(super) const SHARDS: usize = 8;
 
-/// A lock, the chunks under it, and what is free in them. Shards don't share cache lines.
-#[repr(align(128))]
-pub(super) struct Shard {
-    roster: Lock<Roster>,
-}
+/// After so many blocks near the bump have been freed they are coalesced before more memory is used.
+const MANY: u32 = 1024;
+
+/// Making an empty chunk one run walks through all of its tables. Until so many blocks have been freed, those that
+/// come and go alone in it are cheaper without.
+const WORTH_A_RESET: u32 = 64;
 
 /// What is asked of a shard.
 #[derive(Clone, Copy)]
 pub(super) struct Request {
     /// Bytes.
     pub(super) size: usize,
-    pub(super) granules: u32,
+    pub(super) granules: usize,
+    pub(super) reach: Reach,
 }
 
-/// A block that a shard gave.
-pub(super) struct Given {
-    pub(super) address: usize,
-    /// Whether its chunk was empty before.
-    pub(super) was_empty: bool,
+/// The run that blocks are bumped off. No bit says that it is free.
+struct Bump {
+    chunk: &'static Chunk,
+    run: Range<usize>,
+    /// How many blocks of the chunk have been freed since it was taken.
+    freed: u32,
 }
 
-pub(super) type Guard<'a, P> = lock::Guard<'a, Roster, P>;
+/// The chunks. Shards don't share cache lines.
+#[repr(align(128))]
+pub(super) struct Shard {
+    /// All chunks for many blocks.
+    chunks: List,
+    /// Where the last search ended.
+    current: Option<&'static Chunk>,
+    bump: Option<Bump>,
+    /// Classes that some chunk has runs of, and maybe others.
+    classes: u64,
+    /// The chunk that became empty last. If it still is, it is kept: a block that comes and goes costs no system call.
+    empty: Option<&'static Chunk>,
+}
 
 impl Shard {
     pub(super) const fn new() -> Self {
-        Self { roster: Lock::new(Roster::new()) }
+        Self { chunks: List::new(), current: None, bump: None, classes: 0, empty: None }
     }
 
+    /// A block within reach out of the free space. Its address.
     #[inline]
-    pub(super) fn lock<P: Platform>(&self, platform: P) -> Guard<'_, P> {
-        self.roster.lock(platform)
+    pub(super) fn alloc(&mut self, request: Request, freed: &FreedCode) -> Option<usize> {
+        if self.bump.as_ref().is_some_and(|bump| !request.reach.holds_all(bump.chunk)) {
+            // The bump stays for those who may have any address.
+            let (chunk, run) = self.find_or_coalesce(request, freed)?;
+            return Some(carve(chunk, run.clone(), run.start, request, freed));
+        }
+        let has_room = |bump: &Bump| bump.run.len() >= request.granules && bump.freed < MANY;
+        if !self.bump.as_ref().is_some_and(has_room) {
+            self.bump_from_next(request, freed)?;
+        }
+        let Bump { chunk, run, .. } = self.bump.as_mut()?;
+        let start = run.start;
+        run.start += request.granules;
+        Some(begin_block(chunk, start, request, freed))
     }
 
-    #[inline]
-    pub(super) fn try_lock<P: Platform>(&self, platform: P) -> Option<Guard<'_, P>> {
-        self.roster.try_lock(platform)
+    /// A block within reach out of a chunk that is so in part only: all of its runs are looked at.
+    #[cold]
+    pub(super) fn alloc_partly(&mut self, request: Request, freed: &FreedCode) -> Option<usize> {
+        self.close_bump();
+        self.chunks.iter().for_each(|chunk| self.coalesce(chunk, freed));
+        self.chunks.iter().find_map(|chunk| {
+            let bytes = request.reach.clip(chunk.base()..chunk.base() + chunk.length());
+            let fitting = |run: &Range<usize>| {
+                let start = chunk.first_granule_from(bytes.start).max(run.start);
+                let end = start + request.granules;
+                (end <= run.end && chunk.address_of(end) <= bytes.end).then_some(start)
+            };
+            let runs = if bytes.is_empty() { None } else { Some(chunk.space.runs()) };
+            let (run, start) = runs?.find_map(|run| fitting(&run).map(|start| (run, start)))?;
+            Some(carve(chunk, run, start, request, freed))
+        })
     }
 
-    /// Takes the lock until [`unlock_after_fork`](Self::unlock_after_fork).
-    pub(super) fn lock_for_fork(&self, platform: impl Platform) {
-        self.roster.lock_for_fork(platform);
+    /// Takes the next run to bump blocks off.
+    #[cold]
+    fn bump_from_next(&mut self, request: Request, freed: &FreedCode) -> Option<()> {
+        if let Some(chunk) = self.close_bump() {
+            self.coalesce(chunk, freed);
+        }
+        let (chunk, run) = self.find_or_coalesce(request, freed)?;
+        chunk.space.take(run.clone());
+        self.bump = Some(Bump { chunk, run, freed: 0 });
+        Some(())
     }
 
-    /// # Safety
-    /// This thread took the lock with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did.
-    pub(super) unsafe fn unlock_after_fork(&self, platform: impl Platform) {
-        // SAFETY: the caller says that the lock is its own.
-        unsafe { self.roster.unlock_after_fork(platform) };
+    /// Makes what is left of the bump's run free. Its chunk, if many blocks near it have been freed.
+    fn close_bump(&mut self) -> Option<&'static Chunk> {
+        let Bump { chunk, run, freed } = self.bump.take()?;
+        if !run.is_empty() {
+            chunk.space.release(run);
+            self.classes |= chunk.space.classes();
+        }
+        (freed >= MANY).then_some(chunk)
     }
 
-    /// A block out of the shard's free runs, if one fits.
-    #[inline]
-    pub(super) fn alloc(
-        &self,
-        roster: &mut Roster,
+    /// A run in a chunk that is wholly within reach, if need be among what was freed: chunk by chunk, as each may
+    /// have one.
+    fn find_or_coalesce(
+        &mut self,
         request: Request,
-        directory: &Directory,
-    ) -> Option<Given> {
-        let taken = roster.take(request.granules, directory)?;
-        Some(start(taken, request.size))
+        freed: &FreedCode,
+    ) -> Option<(&'static Chunk, Range<usize>)> {
+        loop {
+            if let Some(found) = self.find(request) {
+                return Some(found);
+            }
+            let may_have = |chunk: &&Chunk| chunk.space.deferrals() > 0 && request.reach.holds_all(chunk);
+            let chunk = self.chunks.iter().find(may_have)?;
+            self.coalesce(chunk, freed);
+        }
     }
 
-    /// The same with every byte within reach.
-    pub(super) fn alloc_within(
-        &self,
-        roster: &mut Roster,
-        request: Request,
-        reach: Reach,
-        directory: &Directory,
-    ) -> Option<Given> {
-        let taken = take_within(roster, request.granules, reach, directory)?;
-        Some(start(taken, request.size))
+    fn find(&mut self, request: Request) -> Option<(&'static Chunk, Range<usize>)> {
+        // A chunk's classes may promise runs that are gone; a search that finds none corrects them.
+        while let Some(chunk) = self.chunk_with(classes_above(request.granules), request.reach) {
+            self.current = Some(chunk);
+            if let Some(run) = chunk.space.find(request.granules) {
+                return Some((chunk, run));
+            }
+        }
+        // A run of the class that the length itself belongs to, before more memory is asked for.
+        let bit = class_bit(request.granules);
+        let may_have = |chunk: &&Chunk| chunk.space.classes() & bit != 0 && request.reach.holds_all(chunk);
+        self.chunks
+            .iter()
+            .filter(may_have)
+            .find_map(|chunk| chunk.space.find_in_class(request.granules).map(|run| (chunk, run)))
     }
 
-    /// Takes an empty chunk away: the given one, or any.
-    pub(super) fn remove_empty(
-        &self,
-        roster: &mut Roster,
-        wanted: Option<&'static Chunk>,
-        directory: &Directory,
-    ) -> Option<&'static Chunk> {
-        let is_empty = |chunk: &&'static Chunk| chunk.live() == 0;
-        let chunk = match wanted {
-            Some(chunk) => Some(chunk).filter(is_empty),
-            None => roster.chunks(directory).find(is_empty),
-        }?;
-        roster.remove(chunk);
-        Some(chunk)
-    }
-}
-
-fn start((chunk, start): (&Chunk, usize), size: usize) -> Given {
-    let was_empty = chunk.live() == 0;
-    chunk.start_block(start, size);
-    Given { address: chunk.address_of(start), was_empty }
-}
-
-/// Takes so many granules within reach: the chunk, and where they start in it. Looks at every run of the
-/// chunks that are partly within reach.
-fn take_within(
-    roster: &mut Roster,
-    length: u32,
-    reach: Reach,
-    directory: &Directory,
-) -> Option<(&'static Chunk, usize)> {
-    roster.settle_all(directory);
-    let (chunk, run, start) = roster.chunks(directory).find_map(|chunk| {
-        if reach.clip(chunk.base()..chunk.base() + chunk.length()).is_empty() {
+    fn chunk_with(&mut self, classes: u64, reach: Reach) -> Option<&'static Chunk> {
+        let may_have = |chunk: &&Chunk| chunk.space.classes() & classes != 0 && reach.holds_all(chunk);
+        if let Some(current) = self.current.filter(may_have) {
+            return Some(current);
+        }
+        if self.classes & classes == 0 {
             return None;
         }
-        chunk.runs().find_map(|run| {
-            let within = reach.clip(chunk.address_of(run.start)..chunk.address_of(run.end()));
-            let start = chunk.first_granule_from(within.start);
-            let end = start + length as usize;
-            (start >= run.start && end <= run.end() && chunk.address_of(end) <= within.end)
-                .then_some((chunk, run, start))
-        })
-    })?;
-    chunk.take_middle(run, start, length);
-    Some((chunk, start))
+        let found = self.chunks.iter().find(may_have);
+        if found.is_none() && reach == Reach::ANYWHERE {
+            self.classes &= !classes;
+        }
+        found
+    }
+
+    fn coalesce(&mut self, chunk: &Chunk, freed: &FreedCode) {
+        if chunk.space.deferrals() > 0 {
+            chunk.space.coalesce();
+            chunk.reuse_step.store(freed.next_step(), Ordering::Relaxed);
+            self.classes |= chunk.space.classes();
+        }
+    }
+
+    /// Ends the live block that starts at a granule. A chunk that has to be unmapped now, if there is one: the
+    /// block's own, or one that is empty beside another.
+    #[inline]
+    pub(super) fn free(
+        &mut self,
+        chunk: &'static Chunk,
+        start: usize,
+        freed: &FreedCode,
+    ) -> Option<&'static Chunk> {
+        if chunk.blocks.is_single() {
+            chunk.blocks.end(start);
+            chunk.close();
+            return Some(chunk);
+        }
+        let granules = chunk.granules_from(start);
+        chunk.blocks.end(start);
+        if !self.bump_back(chunk, granules.clone()) {
+            chunk.space.defer(granules);
+        }
+        if chunk.blocks.live() == 0 { self.emptied(chunk, freed) } else { None }
+    }
+
+    /// If the block was bumped off last, its granules join the run again: what comes and goes like a stack stays where
+    /// it is, in warm caches. Not if cores may have fetched from it.
+    fn bump_back(&mut self, chunk: &Chunk, granules: Range<usize>) -> bool {
+        let Some(bump) = self.bump.as_mut().filter(|bump| ptr::eq(bump.chunk, chunk)) else { return false };
+        if granules.end != bump.run.start || chunk.blocks.was_fetched(granules.clone()) {
+            bump.freed += 1;
+            return false;
+        }
+        bump.run.start = granules.start;
+        true
+    }
+
+    #[cold]
+    fn emptied(&mut self, chunk: &'static Chunk, freed: &FreedCode) -> Option<&'static Chunk> {
+        if chunk.space.deferrals() >= WORTH_A_RESET {
+            self.bump.take_if(|bump| ptr::eq(bump.chunk, chunk));
+            self.reset(chunk, freed);
+        }
+        let other = self.empty.replace(chunk)?;
+        (!ptr::eq(other, chunk) && other.blocks.live() == 0).then(|| self.remove(other))
+    }
+
+    /// Makes a chunk without blocks one free run.
+    fn reset(&mut self, chunk: &Chunk, freed: &FreedCode) {
+        chunk.backing.is_lent.store(false, Ordering::Relaxed);
+        chunk.reuse_step.store(freed.next_step(), Ordering::Relaxed);
+        chunk.space.clear();
+        chunk.space.release(0..chunk.granules());
+        self.classes |= chunk.space.classes();
+    }
+
+    /// Adds a chunk without blocks.
+    pub(super) fn add(&mut self, chunk: &'static Chunk, freed: &FreedCode) {
+        self.chunks.push(chunk);
+        chunk.is_listed.store(true, Ordering::Relaxed);
+        self.reset(chunk, freed);
+    }
+
+    /// Takes out a chunk in which no block is live, to be unmapped.
+    pub(super) fn remove_empty(&mut self) -> Option<&'static Chunk> {
+        let chunk = self.chunks.iter().find(|chunk| chunk.blocks.live() == 0)?;
+        Some(self.remove(chunk))
+    }
+
+    /// Takes out a chunk whatever lives in it, to be unmapped.
+    pub(super) fn remove_any(&mut self) -> Option<&'static Chunk> {
+        let chunk = self.chunks.iter().next()?;
+        chunk.blocks.end_all();
+        Some(self.remove(chunk))
+    }
+
+    fn remove(&mut self, chunk: &'static Chunk) -> &'static Chunk {
+        self.chunks.take(|listed| ptr::eq(listed, chunk));
+        self.bump.take_if(|bump| ptr::eq(bump.chunk, chunk));
+        for place in [&mut self.current, &mut self.empty] {
+            place.take_if(|known| ptr::eq(*known, chunk));
+        }
+        chunk.is_listed.store(false, Ordering::Relaxed);
+        chunk.close();
+        chunk
+    }
 }
 
-/// The shard that a thread tries first. Threads' stacks lie megabytes apart, one behind the other; golden-ratio
-/// hashing deals neighbours out to different shards. A wrong guess costs time, not correctness.
+impl Reach {
+    /// Whether every byte of a chunk is within reach.
+    #[inline]
+    fn holds_all(self, chunk: &Chunk) -> bool {
+        self.holds(chunk.base(), chunk.length())
+    }
+}
+
+/// Starts a block in the middle of a free run.
+fn carve(chunk: &Chunk, run: Range<usize>, start: usize, request: Request, freed: &FreedCode) -> usize {
+    chunk.space.take(run.clone());
+    for rest in [run.start..start, start + request.granules..run.end] {
+        if !rest.is_empty() {
+            chunk.space.release(rest);
+        }
+    }
+    begin_block(chunk, start, request, freed)
+}
+
+/// Starts a block in granules that were taken. They count as fetched for as long as other cores may have something
+/// left of what was freed there.
 #[inline]
-pub(super) fn preferred() -> usize {
-    let on_stack = 0u8;
-    let megabytes = (&raw const on_stack).addr() as u64 >> 21;
-    (megabytes.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61) as usize % SHARDS
+fn begin_block(chunk: &Chunk, start: usize, request: Request, freed: &FreedCode) -> usize {
+    if chunk.blocks.any_fetched() && chunk.reuse_step.load(Ordering::Relaxed) <= freed.finished() {
+        chunk.blocks.forget_fetched(start..start + request.granules);
+    }
+    chunk.blocks.start(start, request.size);
+    chunk.address_of(start)
 }

@@ -1,17 +1,13 @@
-//! The ways into a block's bytes, and from there to what cores execute.
+//! Writing, patching and publishing: from a block's bytes to what cores execute.
 
 use super::CodeHeap;
-use super::bits::{clear, set};
 use super::blocks::Block;
 use super::chunk::Chunk;
-use super::shard::Shard;
+use super::shard::SHARDS;
 use crate::error::Error;
-use crate::icache::TRAP;
 use crate::platform::Platform;
 use crate::policy::Policy;
-use crate::protection::Protection;
 use crate::span::Span;
-use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,14 +36,15 @@ impl<P: Platform> CodeHeap<'_, P> {
             return Err(Error::InvalidArgument);
         }
         // A flip may fail: then nothing must have been written yet.
-        let most = if self.policy()? == Policy::Toggle { span.length() } else { PIECE };
+        let policy = self.policy()?;
+        let most = if policy == Policy::Toggle { span.length() } else { PIECE };
         let mut done = 0;
         while done < span.length() {
             self.with_block(address, |chunk, block| {
                 check_inside(block, span)?;
                 let piece = Span::from_parts(span.start() + done, most.min(span.length() - done));
                 let mut copied = Ok(());
-                self.store(chunk, chunk.whole_of(block), piece, &mut |target| {
+                chunk.store(block, piece, policy, self.space, &mut |target| {
                     // SAFETY: `source` by the caller; `store` gives an address where the piece can be written.
                     copied =
                         unsafe { self.space.copy_from(source.wrapping_add(done), target, piece.length()) };
@@ -73,10 +70,9 @@ impl<P: Platform> CodeHeap<'_, P> {
     pub fn write_view(&self, address: i64) -> Result<usize, Error> {
         self.with_block(address, |chunk, block| {
             self.space.check_not_forking()?;
-            let view = self.view_to_write(chunk, address as usize)?.ok_or(Error::Unsupported)?;
-            self.populate(chunk, chunk.whole_of(block))?;
-            set(chunk.tables.marks, chunk.granule_of(block.address));
-            chunk.is_lent.store(true, Ordering::Relaxed);
+            let view = chunk.view_to_write(block, address as usize, self.space)?.ok_or(Error::Unsupported)?;
+            chunk.blocks.set_dirty(chunk.granule_of(block.address));
+            chunk.backing.is_lent.store(true, Ordering::Relaxed);
             Ok(view)
         })
     }
@@ -85,50 +81,54 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// executed before.
     pub fn publish(&self, address: i64, size: i64) -> Result<(), Error> {
         let Some(span) = self.range(address, size)? else { return Ok(()) };
-        let was_executed = self.make_coherent(span)?;
-        self.synchronize(was_executed)
+        let was_fetched = self.make_coherent(span)?;
+        self.synchronize(was_fetched)
     }
 
     /// The same for many ranges, with one cross-core step at most. All of them, or none.
     pub fn publish_all(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result<(), Error> {
-        let was_executed = self.make_all_coherent(ranges)?;
-        self.synchronize(was_executed)
+        let was_fetched = self.make_all_coherent(ranges)?;
+        self.synchronize(was_fetched)
     }
 
     /// [`make_coherent`](Self::make_coherent) for all ranges, or for none: everything that can fail comes first,
     /// and no block can be freed before all is done.
     fn make_all_coherent(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result<bool, Error> {
-        let mut shards = 0;
+        let mut shards = 0u32;
         for (address, size) in ranges.clone() {
             if let Some(span) = self.range(address, size)? {
-                let (_, index) = self.shard_of(span.start() as i64)?;
+                let (_, index) = self.chunk_of(span.start() as i64)?;
                 shards |= 1 << index;
             }
         }
         let ranges = ranges.filter(|(_, size)| *size != 0);
-        let _locks = self.heap.lock_several(shards, self.space.platform);
+        // Who holds several locks has taken them in this order.
+        let lock = |index| (shards >> index & 1 != 0).then(|| self.shard(index).lock(self.space.platform));
+        let _locks: [_; SHARDS] = core::array::from_fn(lock);
+        let policy = self.policy()?;
         for (address, size) in ranges.clone() {
             let span = Span::new(address, size)?;
-            self.locked_block(span, shards)?;
-            self.restore_exec(span)?;
+            let (chunk, _) = self.locked_block(span, shards)?;
+            chunk.restore_exec(span, policy, self.space)?;
         }
-        let mut was_executed = false;
+        let mut was_fetched = false;
         for (address, size) in ranges {
             let span = Span::new(address, size)?;
             let (chunk, block) = self.locked_block(span, shards)?;
-            was_executed |= self.flush(chunk, block, span);
+            was_fetched |= self.flush(chunk, block, span);
         }
-        Ok(was_executed)
+        Ok(was_fetched)
     }
 
     /// The live block that holds a range, in one of the shards whose locks are held: bits by their numbers. What
     /// lies in another one has only come there since they were taken.
     fn locked_block(&self, span: Span, shards: u32) -> Result<(&'static Chunk, Block), Error> {
-        let (chunk, index) = self.shard_of(span.start() as i64)?;
+        let (chunk, index) = self.chunk_of(span.start() as i64)?;
         if shards >> index & 1 == 0 {
             return Err(Error::NotOwned);
         }
-        let block = self.block_of(chunk, self.heap.shard(index), span.start() as i64)?;
+        let block = chunk.find(span.start()).ok_or(Error::NotOwned)?;
+        self.check_owner(chunk, index)?;
         check_inside(block, span)?;
         Ok((chunk, block))
     }
@@ -147,23 +147,24 @@ impl<P: Platform> CodeHeap<'_, P> {
         if address % BYTES != 0 {
             return Err(Error::InvalidArgument);
         }
-        if self.policy()? == Policy::Toggle {
+        let policy = self.policy()?;
+        if policy == Policy::Toggle {
             return Err(Error::Unsupported);
         }
-        let before = self.exchange(span, None, word)?;
-        let published = self.make_coherent(span).and_then(|was_executed| self.synchronize(was_executed));
+        let before = self.exchange(span, None, word, policy)?;
+        let published = self.make_coherent(span).and_then(|was_fetched| self.synchronize(was_fetched));
         published.inspect_err(|_| {
             // Unless somebody else's word is there by now.
-            let _ = self.exchange(span, Some(word), before).and_then(|_| self.make_coherent(span));
+            let _ = self.exchange(span, Some(word), before, policy).and_then(|_| self.make_coherent(span));
         })
     }
 
     /// Stores a word in a block, if the one that is `expected` is there. The one that was there.
-    fn exchange(&self, span: Span, expected: Option<u64>, word: u64) -> Result<u64, Error> {
+    fn exchange(&self, span: Span, expected: Option<u64>, word: u64, policy: Policy) -> Result<u64, Error> {
         self.with_block(span.start() as i64, |chunk, block| {
             check_inside(block, span)?;
             let mut before = 0;
-            self.store(chunk, chunk.whole_of(block), span, &mut |target| {
+            chunk.store(block, span, policy, self.space, &mut |target| {
                 let target = ptr::with_exposed_provenance_mut(target);
                 // SAFETY: `store` gives an address where the word can be written; it is as aligned as the
                 // span, since views differ by whole pages.
@@ -184,163 +185,26 @@ impl<P: Platform> CodeHeap<'_, P> {
     fn make_coherent(&self, span: Span) -> Result<bool, Error> {
         self.with_block(span.start() as i64, |chunk, block| {
             check_inside(block, span)?;
-            self.restore_exec(span)?;
+            chunk.restore_exec(span, self.policy()?, self.space)?;
             Ok(self.flush(chunk, block, span))
         })
     }
 
-    /// Flushes a range of a live block that can be read and executed. The lock of its shard is held. Whether
-    /// other cores may have fetched from there before.
+    /// Flushes a range of a live block that can be read and executed. Whether other cores may have fetched from
+    /// there before.
     fn flush(&self, chunk: &Chunk, block: Block, span: Span) -> bool {
-        let written = chunk.view_of(span.start()).unwrap_or(span.start());
-        // SAFETY: the lock keeps the block, and the caller has seen to it that its pages are readable, by both
-        // views.
-        unsafe { self.space.platform.flush_icache(written, span.start(), span.length()) };
+        chunk.flush(span, self.space);
         // Under policy `rwx` the caller may have written without us.
-        set(chunk.tables.marks, chunk.granule_of(block.address));
-        let written = Block { address: span.start(), size: span.length() };
-        chunk.record_executed(chunk.granules_of(written))
+        chunk.blocks.set_dirty(chunk.granule_of(block.address));
+        chunk.blocks.record_fetched(chunk.granules_of(span))
     }
 
     /// Tells the other cores if they have to be. What was freed before has then left them too.
-    fn synchronize(&self, was_executed: bool) -> Result<(), Error> {
-        let runtime = self.space;
-        runtime.freed_code.drop_fetched(was_executed, runtime.platform)?;
-        if was_executed {
-            let step = runtime.freed_code.finished();
-            let renew = |shard: &Shard| shard.lock(runtime.platform).renew(step, &self.heaps.directory);
-            self.heap.shards.iter().for_each(renew);
-        }
-        Ok(())
-    }
-
-    /// Fills a block that is about to be freed with traps: what a pointer to freed code should meet. This
-    /// core meets them from now on; others at the latest when the address is published anew.
-    pub(super) fn remove_code(&self, chunk: &'static Chunk, granules: Range<usize>) -> Result<(), Error> {
-        // A single block's pages go back to the system: what is left there is a fault.
-        if !chunk.is_for_one() {
-            let bytes = chunk.bytes_of(granules.clone());
-            self.store(chunk, bytes, bytes, &mut |target| fill_with_traps(target, bytes.length()))?;
-            let written = chunk.view_of(bytes.start()).unwrap_or(bytes.start());
-            // SAFETY: the chunk's pages are readable, by both views.
-            unsafe { self.space.platform.flush_icache(written, bytes.start(), bytes.length()) };
-            let (runtime, platform) = (self.space, self.space.platform);
-            let step = platform.may_run_on_other_cores().then(|| runtime.freed_code.next_step());
-            chunk.record_freed(granules.clone(), step);
-        }
-        clear(chunk.tables.marks, granules.start);
-        Ok(())
-    }
-
-    /// Does something with the live block that holds an address, which can't be freed meanwhile.
-    fn with_block<R>(
-        &self,
-        address: i64,
-        work: impl FnOnce(&'static Chunk, Block) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let (chunk, shard) = self.chunk_of(address)?;
-        let _roster = shard.lock(self.space.platform);
-        let block = self.block_of(chunk, shard, address)?;
-        work(chunk, block)
-    }
-
-    /// Calls `write` with an address where the bytes of `span` can be written, which lie in a block whose
-    /// bytes are `whole`. If it fails, `write` was not called, or the pages could not be made executable again.
-    fn store(
-        &self,
-        chunk: &'static Chunk,
-        whole: Span,
-        span: Span,
-        write: &mut dyn FnMut(usize),
-    ) -> Result<(), Error> {
-        match self.policy()? {
-            Policy::Dual => {
-                let view = self.view_to_write(chunk, span.start())?.ok_or(Error::WrongProtection)?;
-                self.populate(chunk, whole)?;
-                self.space.write_for_child(span.start(), span.length(), write)?;
-                write(view);
-            }
-            Policy::Jit => self.space.platform.with_jit_writes(&mut || write(span.start())),
-            Policy::Toggle => {
-                self.restore_exec(span)?;
-                // Who executes the block meanwhile has to reckon with that.
-                let pages = span.pages(self.space.page_size());
-                // SAFETY: no other block lies on the pages, and the shard's lock keeps other writers of this one out.
-                unsafe { self.space.flip(pages, &mut || write(span.start())) }?;
-            }
-            Policy::Rwx | Policy::Auto => write(span.start()),
-        }
-        set(chunk.tables.marks, chunk.granule_of(whole.start()));
-        Ok(())
-    }
-
-    /// Where the byte at an address can be written so that no other process sees it, if there is a second view. The
-    /// lock of the chunk's shard is held.
-    fn view_to_write(&self, chunk: &'static Chunk, address: usize) -> Result<Option<usize>, Error> {
-        let Some(view) = chunk.view_of(address) else { return Ok(None) };
-        self.check_view(view)?;
-        if self.space.is_in_common(chunk.epoch.load(Ordering::Relaxed)) {
-            let epoch = self.space.epoch();
-            self.space.separate(&chunk.region(), chunk.backed_parts())?;
-            chunk.epoch.store(epoch, Ordering::Relaxed);
-        }
-        Ok(Some(view))
-    }
-
-    /// A child that got no memory of its own after a fork has views without any access.
-    fn check_view(&self, view: usize) -> Result<(), Error> {
-        if !self.space.has_withdrawn_views.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        match self.space.registry.page(view) {
-            Some(page) if page.protection.contains(Protection::WRITE) => Ok(()),
-            _ => Err(Error::WrongProtection),
-        }
-    }
-
-    /// Brings in the pages of a block's write view. A store to a page that the system has no memory for
-    /// would end the process.
-    fn populate(&self, chunk: &Chunk, whole: Span) -> Result<(), Error> {
-        let Some(parts) = chunk.unpopulated(whole) else { return Ok(()) };
-        let pages = chunk.view_of_parts(parts.clone()).ok_or(Error::WrongProtection)?;
-        self.space.populate(pages, true)?;
-        chunk.record_populated(parts);
-        Ok(())
-    }
-
-    /// Sees to it that a block's pages can be read and executed: an earlier flip may have stopped half-way, or
-    /// a fork have taken them.
-    fn restore_exec(&self, span: Span) -> Result<(), Error> {
-        if self.policy()? != Policy::Toggle && !self.space.has_withdrawn_views.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let pages = span.pages(self.space.page_size());
-        let registry = &self.space.registry;
-        let is_code = |protection: Protection| protection.contains(Protection::RX);
-        if registry.runs(pages.range()).all(|(_, page)| is_code(page.protection)) {
-            return Ok(());
-        }
-        if self.policy()? != Policy::Toggle {
-            return Err(Error::WrongProtection);
-        }
-        // SAFETY: under policy `toggle` the pages are this block's alone.
-        unsafe { self.space.platform.protect(pages, Protection::RX) }?;
-        registry.record(pages, Protection::RX, self.space.platform);
-        Ok(())
+    fn synchronize(&self, was_fetched: bool) -> Result<(), Error> {
+        self.space.freed_code.drop_fetched(was_fetched, self.space.platform)
     }
 }
 
 fn check_inside(block: Block, span: Span) -> Result<(), Error> {
     if block.span().contains(span) { Ok(()) } else { Err(Error::NotOwned) }
-}
-
-/// Both are multiples of the smallest granule.
-fn fill_with_traps(target: usize, length: usize) {
-    let [a, b, c, d] = TRAP;
-    let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let target = ptr::with_exposed_provenance_mut::<u64>(target);
-    for index in 0..length / size_of::<u64>() {
-        // SAFETY: the caller can write the bytes, and they are aligned.
-        unsafe { target.add(index).write(word) };
-    }
 }

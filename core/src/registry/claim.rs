@@ -228,10 +228,9 @@ impl<P: Platform> Claim<'_, P> {
         }
     }
 
-    /// Records that the memory is this process's alone. `epoch` is asked while no thread can begin to fork: one
-    /// that has forked since the claim was made has copied the region for its child.
-    pub(crate) fn record_own(&mut self, epoch: impl FnOnce() -> u32) {
-        self.update(|region| region.epoch = epoch());
+    /// Records that the memory is this process's alone.
+    pub(crate) fn record_own(&mut self) {
+        self.update(|region| region.is_in_common = false);
     }
 
     /// Records a further read-execute view of the whole region.

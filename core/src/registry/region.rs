@@ -48,9 +48,8 @@ pub struct Region {
     pub published: Published,
     /// The number + 1 of the code heap's chunk that it is; 0: none.
     pub(crate) chunk: u16,
-    /// The fork since which no other process has the memory behind its views: see
-    /// [`runtime::fork`](crate::runtime).
-    pub(crate) epoch: u32,
+    /// Whether another process may have the memory behind its views too, since a fork. A chunk says so itself.
+    pub(crate) is_in_common: bool,
 }
 
 /// Bytes of a region that hold all that was ever published in it, from the first to the last. Bytes beyond four
@@ -104,7 +103,7 @@ impl Region {
             kind,
             published: Published::NOTHING,
             chunk: 0,
-            epoch: 0,
+            is_in_common: false,
         }
     }
 

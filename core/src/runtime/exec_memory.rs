@@ -30,9 +30,11 @@ impl<P: Platform> Runtime<P> {
         let size = self.space.allocation_size(size)?;
         let policy = self.space.policy.fix(self.space.platform)?;
         let views = map(size, policy.code_memory())?;
-        let epoch = self.space.epoch();
-        let region =
-            Region { writable_view: views.writable, epoch, ..Region::new(Kind::Code, views.address, size) };
+        let region = Region {
+            writable_view: views.writable,
+            is_in_common: views.writable != 0 && self.space.is_forking(),
+            ..Region::new(Kind::Code, views.address, size)
+        };
         self.space.register(region, policy.code_protection())
     }
 
@@ -44,8 +46,7 @@ impl<P: Platform> Runtime<P> {
             self.space.check_not_forking()?;
             // The caller gets the writable view; the executable one is kept for later.
             let views = self.space.map(size, Memory::Dual)?;
-            let epoch = self.space.epoch();
-            Region { executable_view: views.address, epoch, ..Region::new(Kind::Data, views.writable, size) }
+            Region { executable_view: views.address, ..Region::new(Kind::Data, views.writable, size) }
         } else {
             let views = self.space.map(size, Memory::Private(Protection::RW))?;
             Region::new(Kind::Data, views.address, size)

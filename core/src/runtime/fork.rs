@@ -35,18 +35,16 @@ impl<P: Platform> Runtime<P> {
         self.values.lock_for_fork();
         self.heaps.lock_for_fork(self.space.platform);
         self.space.registry.lock_for_fork(self.space.platform);
-        let own = self.space.epoch.fetch_or(1, Ordering::AcqRel);
+        self.space.fork_is_under_way.store(true, Ordering::Release);
         // SAFETY: this thread has taken the lock just now.
         let mut frozen = unsafe { self.space.registry.frozen() };
         for index in frozen.indexes() {
-            let Some(region) = frozen.region(index) else { continue };
+            let Some(region) = frozen.region(index).filter(Region::has_several_views) else { continue };
             if !self.may_be_stored_to(&frozen, index, &region) {
+                self.set_in_common(&mut frozen, index, &region, true);
                 continue;
             }
-            if self.heaps.epoch_of(&region).unwrap_or(region.epoch) == own {
-                // The child will have a copy, or no access.
-                self.record_epoch(&mut frozen, index, &region, next_epoch(own));
-            }
+            // The child will have a copy, or no access: whose the memory is does not change.
             let length = region.pages(self.page_size()).length();
             let views = self.copy_used(&region).ok();
             if !frozen.note(index, views, length, self.space.platform) {
@@ -62,7 +60,7 @@ impl<P: Platform> Runtime<P> {
     /// # Safety
     /// This thread called [`before_fork`](Self::before_fork), and did not fork or is the parent.
     pub unsafe fn after_fork_in_parent(&self) {
-        self.space.epoch.store(next_epoch(self.space.epoch.load(Ordering::Relaxed)), Ordering::Release);
+        self.space.fork_is_under_way.store(false, Ordering::Release);
         // SAFETY: the locks are held since `before_fork`; what they guard is not in use any more.
         unsafe {
             self.space.registry.frozen().take_notes(|_, note, _| {
@@ -79,7 +77,7 @@ impl<P: Platform> Runtime<P> {
     /// This thread is the copy, in a forked child, of one that called [`before_fork`](Self::before_fork). No other
     /// thread of the child uses this runtime yet.
     pub unsafe fn after_fork_in_child(&self) {
-        self.space.epoch.store(next_epoch(self.space.epoch.load(Ordering::Relaxed)), Ordering::Release);
+        self.space.fork_is_under_way.store(false, Ordering::Release);
         // SAFETY: the locks are held since `before_fork`.
         let mut frozen = unsafe { self.space.registry.frozen() };
         let has_missing_notes = self.has_missing_notes.swap(false, Ordering::Relaxed);
@@ -140,27 +138,26 @@ impl<P: Platform> Runtime<P> {
 
     /// Whether somebody may be storing to a region's shared memory at this moment.
     fn may_be_stored_to(&self, frozen: &Frozen<'_>, index: Index, region: &Region) -> bool {
-        if !region.has_several_views() || frozen.is_being_unmapped(index, region) {
+        if frozen.is_being_unmapped(index, region) {
             return false;
         }
-        if region.chunk != 0 {
-            return self.heaps.has_lent_view(region);
-        }
-        let mut runs = self.space.registry.runs(region.pages(self.page_size()).range());
-        frozen.is_in_use(index) || runs.any(|(_, page)| page.protection.contains(Protection::WRITE))
+        self.heaps.is_lent(region).unwrap_or_else(|| {
+            let mut runs = self.space.registry.runs(region.pages(self.page_size()).range());
+            frozen.is_in_use(index) || runs.any(|(_, page)| page.protection.contains(Protection::WRITE))
+        })
     }
 
-    /// Records the fork since which no other process has the memory behind a region's views.
-    fn record_epoch(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region, epoch: u32) {
+    /// Records whether another process may have the memory behind a region's views too.
+    fn set_in_common(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region, is_in_common: bool) {
         match region.chunk {
-            0 => frozen.set_epoch(index, epoch),
-            _ => self.heaps.set_epoch(region, epoch),
+            0 => frozen.set_in_common(index, is_in_common),
+            _ => self.heaps.set_in_common(region, is_in_common),
         }
     }
 
     /// A copy of what a region's memory holds.
     fn copy_used(&self, region: &Region) -> Result<Views, Error> {
-        match self.heaps.used_parts(region) {
+        match self.heaps.written_parts(region) {
             Some(parts) => self.space.copy(region, parts),
             None => self.space.copy(region, core::iter::once(region.shown(self.page_size()))),
         }
@@ -168,7 +165,7 @@ impl<P: Platform> Runtime<P> {
 
     fn take_over(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region, copy: Views) {
         match self.space.show(copy, region) {
-            Ok(()) => self.record_epoch(frozen, index, region, self.space.epoch()),
+            Ok(()) => self.set_in_common(frozen, index, region, false),
             Err(_) => self.withdraw_access(frozen, region),
         }
     }
@@ -248,9 +245,4 @@ impl<P: Platform> Runtime<P> {
         }
         views.address == pages.start()
     }
-}
-
-/// The epoch after the fork that this one is before, or in the middle of.
-fn next_epoch(epoch: u32) -> u32 {
-    (epoch | 1).wrapping_add(1)
 }

@@ -138,7 +138,7 @@ impl<P: Platform> Runtime<P> {
             code_bytes: heaps.bytes,
             code_chunks: heaps.chunks,
             code_chunk_bytes: heaps.chunk_bytes,
-            code_reservations: heaps.reservations,
+            code_reservations: heaps.clusters,
             policy_trials: self.space.policy.trials(),
             ..Statistics::default()
         };

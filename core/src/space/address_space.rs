@@ -9,7 +9,7 @@ use crate::protection::Protection;
 use crate::registry::{Kind, Region, Registry};
 use crate::span::{Span, round_up};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The address space of a process, and what this library has in it.
 pub(crate) struct AddressSpace<P: Platform> {
@@ -20,8 +20,8 @@ pub(crate) struct AddressSpace<P: Platform> {
     pub(crate) counters: Counters,
     /// The most bytes that a single allocation may have; 0 stands for physical memory.
     limit: AtomicUsize,
-    /// Twice the number of forks, and odd around one: see [`separation`](super::separation).
-    pub(crate) epoch: AtomicU32,
+    /// Whether a thread is between the handlers that it runs before and after a fork.
+    pub(crate) fork_is_under_way: AtomicBool,
     /// Whether this process is a forked child that could not get memory of its own for all views.
     pub(crate) has_withdrawn_views: AtomicBool,
 }
@@ -35,7 +35,7 @@ impl<P: Platform> AddressSpace<P> {
             freed_code: FreedCode::new(),
             counters: Counters::new(),
             limit: AtomicUsize::new(0),
-            epoch: AtomicU32::new(0),
+            fork_is_under_way: AtomicBool::new(false),
             has_withdrawn_views: AtomicBool::new(false),
         }
     }

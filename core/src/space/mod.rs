@@ -11,3 +11,4 @@ mod separation;
 
 pub(crate) use address_space::AddressSpace;
 pub(crate) use counters::Totals;
+pub(crate) use freed_code::FreedCode;

@@ -1,12 +1,14 @@
 //! Copies of dual memory: what a process has in common with another one after a fork, and how it gets its own.
 //!
 //! The memory behind two views is shared memory, which a fork shares instead of copying: left so, what one process
-//! writes would run in the other. Forks are counted, in [`AddressSpace::epoch`], and each region says since which of
-//! them its memory is this process's alone. Whoever is about to write to other memory first copies it and puts the
-//! copy behind all its views, while other threads execute in them. Whether the other process still lives can't be
-//! known, so a copy is the price of the first write after a fork, and `fork` itself copies nothing of it.
+//! writes would run in the other. So at a fork all of it is marked as in common, on both sides. Whoever is about to
+//! write to such memory first copies it and puts the copy behind all its views, while other threads execute in them.
+//! Whether the other process still lives can't be known, so a copy is the price of the first write after a fork, and
+//! `fork` itself copies nothing of it.
 //!
-//! Memory that somebody may be storing to while the process forks can't wait: see [`runtime::fork`](crate::runtime).
+//! Memory that somebody may be storing to while the process forks can't wait: see
+//! [`before_fork`](crate::Runtime::before_fork). Between that and the fork itself, nothing that is copied becomes the
+//! process's own: it will be in common again at once.
 
 use super::address_space::AddressSpace;
 use crate::error::Error;
@@ -18,26 +20,13 @@ use core::ptr;
 use core::sync::atomic::Ordering;
 
 impl<P: Platform> AddressSpace<P> {
-    /// The epoch of memory that is this process's alone now.
-    ///
-    /// A fork is counted twice, before and after it. Whether it has happened can't be seen in between, while the
-    /// count is odd: nothing becomes anybody's own then, and each write makes another copy.
-    pub(crate) fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Acquire) & !1
-    }
-
-    /// Whether another process may see what is written to dual memory of this epoch.
-    pub(crate) fn is_in_common(&self, epoch: u32) -> bool {
-        P::CAN_FORK && epoch.wrapping_sub(self.epoch.load(Ordering::Acquire)).cast_signed() < 0
-    }
-
     /// Claims a region to write to it, or to make it writable. What it had in common with another process is its
     /// own then; for that the claim becomes exclusive.
     #[inline]
     pub(crate) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>, Error> {
         let claim = self.registry.claim(wanted, access, self.platform)?;
         self.check_not_withdrawn(claim.region())?;
-        match self.has_in_common(claim.region()) {
+        match P::CAN_FORK && claim.region().is_in_common {
             false => Ok(claim),
             true => self.claim_own(claim, wanted, access),
         }
@@ -46,33 +35,46 @@ impl<P: Platform> AddressSpace<P> {
     #[cold]
     fn claim_own<'a>(
         &'a self,
-        claim: Claim<'a, P>,
+        mut claim: Claim<'a, P>,
         wanted: Wanted,
         access: Access,
     ) -> Result<Claim<'a, P>, Error> {
-        if access == Access::Exclusive {
-            return self.separate_claimed(claim);
+        if access != Access::Exclusive {
+            drop(claim);
+            return self.claim_to_write(wanted, Access::Exclusive);
         }
-        drop(claim);
-        self.claim_to_write(wanted, Access::Exclusive)
-    }
-
-    fn has_in_common(&self, region: &Region) -> bool {
-        region.has_several_views() && self.is_in_common(region.epoch)
+        let region = *claim.region();
+        self.separate(&region, core::iter::once(region.shown(self.page_size())))?;
+        if !self.is_forking() {
+            // Another thread that forks meanwhile copies a region that is claimed for its child.
+            claim.record_own();
+        }
+        Ok(claim)
     }
 
     /// Whether this thread is about to fork, or has just forked, and a handler of the program's own is calling.
     /// Others wait here until the fork is over.
     #[inline]
-    fn is_forking(&self) -> bool {
-        let is_even = self.epoch.load(Ordering::Acquire).is_multiple_of(2);
-        P::CAN_FORK && !is_even && self.registry.is_held_for_fork(self.platform)
+    pub(crate) fn is_forking(&self) -> bool {
+        P::CAN_FORK
+            && self.fork_is_under_way.load(Ordering::Acquire)
+            && self.registry.is_held_for_fork(self.platform)
     }
 
     /// Refuses to hand out memory that can be stored to without asking, in the middle of a fork: whose it is can't
     /// be said then.
     pub(crate) fn check_not_forking(&self) -> Result<(), Error> {
         if self.is_forking() { Err(Error::Refused) } else { Ok(()) }
+    }
+
+    /// Refuses a write view that a child could not get memory of its own for.
+    pub(crate) fn check_view(&self, view: usize) -> Result<(), Error> {
+        let has_access =
+            || self.registry.page(view).is_some_and(|page| page.protection.contains(Protection::WRITE));
+        match self.has_withdrawn_views.load(Ordering::Relaxed) && !has_access() {
+            true => Err(Error::WrongProtection),
+            false => Ok(()),
+        }
     }
 
     /// Writes to a region's copy for a child, if it has one, what is about to be written to the region at
@@ -107,15 +109,6 @@ impl<P: Platform> AddressSpace<P> {
             true => Err(Error::WrongProtection),
             false => Ok(()),
         }
-    }
-
-    /// Gives a region whose claim is exclusive memory of its own.
-    fn separate_claimed<'a>(&self, mut claim: Claim<'a, P>) -> Result<Claim<'a, P>, Error> {
-        let region = *claim.region();
-        let whole = region.shown(self.page_size());
-        self.separate(&region, core::iter::once(whole))?;
-        claim.record_own(|| self.epoch());
-        Ok(claim)
     }
 
     /// Puts a copy of a region's memory behind all its views. Nobody writes to the region meanwhile. If it fails

@@ -1,106 +1,103 @@
 //! Where chunks lie: near enough to each other that any block reaches any other by a direct branch.
 //!
-//! A reservation is a stretch of addresses no longer than such a branch reaches. Nothing is mapped for it
-//! in advance (address space may be limited): it is where the next chunks are asked for. When it has no
-//! room left another one is opened, which the statistics tell. A chunk that has to be near something else, far from
-//! all reservations, is in none; so is one for which the table has no entry left.
+//! A cluster is a stretch of addresses, no longer than such a branch reaches, that holds chunks. The next chunk is
+//! asked for behind the last one of the newest cluster, then anywhere within reach of a cluster, then elsewhere, which
+//! makes a new one. A chunk that has to be near something else, far from all clusters, is in none; so is one for which
+//! the table has no entry left.
 
-use super::chunk::{LONGEST_CHUNK, LONGEST_SHARED};
+use super::blocks::LONGEST_SHARED;
+use super::chunk::LONGEST_CHUNK;
 
 /// How far a direct call reaches: `bl` on aarch64 (±128 MiB), `call rel32` on x86-64 and `auipc` with
 /// `jalr` on riscv64 (±2 GiB).
 pub(super) const REACH: usize = if cfg!(target_arch = "aarch64") { 128 << 20 } else { 2 << 30 };
 
-/// So far below the place that the system would have chosen the first chunk of a reservation goes. Systems
+/// So far below the place that the system would have chosen the first chunk of a cluster goes. Systems
 /// place mappings from the top down, also the second views: they must not fill the room between chunks.
 pub(super) const HEADROOM: usize = 256 << 20;
 
-/// Chunks are placed at multiples of this where possible, smaller ones at multiples of about their length: so no
-/// two share one of the directory's stretches, and they are whole entries of a page table and of the page map.
+/// Chunks are placed at multiples of this where possible, smaller ones at multiples of about their length: so they are
+/// whole entries of a page table and of the page map, and no two share a place among those that were found last.
 pub(super) const ALIGNMENT: usize = LONGEST_CHUNK;
 
 const MOST: usize = 16;
 
-/// Stands for the reservation of a chunk that is in none.
-pub(super) const NO_RESERVATION: u32 = u32::MAX;
+/// Stands for the cluster of a chunk that is in none.
+pub(super) const NO_CLUSTER: u32 = u32::MAX;
 
 /// A stretch of addresses that holds chunks.
 #[derive(Clone, Copy)]
-struct Reservation {
+struct Cluster {
     low: usize,
     high: usize,
     /// 0: the entry is unused.
     chunks: u32,
 }
 
-/// All reservations of a process.
-pub(super) struct Reservations {
-    all: [Reservation; MOST],
+/// All clusters of a process.
+pub(super) struct Clusters {
+    all: [Cluster; MOST],
     newest: usize,
 }
 
-impl Reservations {
+impl Clusters {
     pub(super) const fn new() -> Self {
-        Self { all: [Reservation { low: 0, high: 0, chunks: 0 }; MOST], newest: 0 }
+        Self { all: [Cluster { low: 0, high: 0, chunks: 0 }; MOST], newest: 0 }
     }
 
     /// How many hold chunks.
     pub(super) fn count(&self) -> usize {
-        self.all.iter().filter(|reservation| reservation.chunks > 0).count()
+        self.all.iter().filter(|cluster| cluster.chunks > 0).count()
     }
 
-    /// An address behind the newest reservation's chunks, for another one.
+    /// An address behind the newest cluster's chunks, for another one.
     pub(super) fn next_place(&self, length: usize) -> Option<usize> {
-        let newest = self.all.get(self.newest).filter(|reservation| reservation.chunks > 0)?;
+        let newest = self.all.get(self.newest).filter(|cluster| cluster.chunks > 0)?;
         newest.high.checked_next_multiple_of(length.next_power_of_two().min(ALIGNMENT))
     }
 
-    /// Where a chunk could lie to be within reach of all of a reservation: lowest and highest address.
+    /// Where a chunk could lie to be within reach of all of a cluster: lowest and highest address.
     pub(super) fn window(&self, index: usize) -> Option<(usize, usize)> {
-        let reservation = self.all.get(index)?;
-        if reservation.chunks == 0 {
+        let cluster = self.all.get(index)?;
+        if cluster.chunks == 0 {
             return None;
         }
-        Some((
-            reservation.high.saturating_sub(REACH).max(LONGEST_SHARED),
-            reservation.low.saturating_add(REACH),
-        ))
+        Some((cluster.high.saturating_sub(REACH).max(LONGEST_SHARED), cluster.low.saturating_add(REACH)))
     }
 
     pub(super) const fn indices() -> core::ops::Range<usize> {
         0..MOST
     }
 
-    /// Enters a chunk into the reservation that it is within reach of.
+    /// Enters a chunk into the cluster that it is within reach of.
     pub(super) fn admit(&mut self, start: usize, length: usize) -> Option<u32> {
         let end = start + length;
-        let fits = |reservation: &Reservation| {
-            reservation.chunks > 0 && reservation.high.max(end) - reservation.low.min(start) <= REACH
-        };
+        let fits =
+            |cluster: &Cluster| cluster.chunks > 0 && cluster.high.max(end) - cluster.low.min(start) <= REACH;
         let index = self.all.iter().position(fits)?;
-        let reservation = self.all.get_mut(index)?;
-        reservation.low = reservation.low.min(start);
-        reservation.high = reservation.high.max(end);
-        reservation.chunks += 1;
+        let cluster = self.all.get_mut(index)?;
+        cluster.low = cluster.low.min(start);
+        cluster.high = cluster.high.max(end);
+        cluster.chunks += 1;
         Some(index as u32)
     }
 
-    /// Enters a chunk into the reservation that it is within reach of, or into a new one.
+    /// Enters a chunk into the cluster that it is within reach of, or into a new one.
     pub(super) fn admit_or_open(&mut self, start: usize, length: usize) -> u32 {
-        self.admit(start, length).or_else(|| self.open(start, length)).unwrap_or(NO_RESERVATION)
+        self.admit(start, length).or_else(|| self.open(start, length)).unwrap_or(NO_CLUSTER)
     }
 
     fn open(&mut self, start: usize, length: usize) -> Option<u32> {
-        let index = self.all.iter().position(|reservation| reservation.chunks == 0)?;
-        *self.all.get_mut(index)? = Reservation { low: start, high: start + length, chunks: 1 };
+        let index = self.all.iter().position(|cluster| cluster.chunks == 0)?;
+        *self.all.get_mut(index)? = Cluster { low: start, high: start + length, chunks: 1 };
         self.newest = index;
         Some(index as u32)
     }
 
-    /// A chunk is gone. A reservation ends with its last chunk.
+    /// A chunk is gone. A cluster ends with its last chunk.
     pub(super) fn leave(&mut self, index: u32) {
-        if let Some(reservation) = self.all.get_mut(index as usize) {
-            reservation.chunks = reservation.chunks.saturating_sub(1);
+        if let Some(cluster) = self.all.get_mut(index as usize) {
+            cluster.chunks = cluster.chunks.saturating_sub(1);
         }
     }
 }
@@ -110,8 +107,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_admitted_is_within_reach_of_everything_else_in_the_reservation() {
-        let mut all = Reservations::new();
+    fn whatever_is_admitted_is_within_reach_of_everything_else_in_the_cluster() {
+        let mut all = Clusters::new();
         let start = 1 << 40;
         assert_eq!(all.admit(start, ALIGNMENT), None);
         assert_eq!(all.open(start, ALIGNMENT), Some(0));
@@ -125,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_next_chunk_lies_behind_the_last_one_as_its_length_wants() {
-        let mut all = Reservations::new();
+        let mut all = Clusters::new();
         assert_eq!(all.next_place(ALIGNMENT), None);
         all.open(1 << 40, 4096);
         assert_eq!(all.next_place(4096), Some((1 << 40) + 4096));
@@ -135,22 +132,22 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_for_which_no_entry_is_left_is_in_no_reservation() {
-        let mut all = Reservations::new();
+    fn a_chunk_for_which_no_entry_is_left_is_in_no_cluster() {
+        let mut all = Clusters::new();
         let place = |index: usize| (1 << 40) + 2 * REACH * index;
         for index in 0..MOST {
             assert_eq!(all.admit_or_open(place(index), ALIGNMENT), index as u32);
         }
-        assert_eq!(all.admit_or_open(place(MOST), ALIGNMENT), NO_RESERVATION);
-        all.leave(NO_RESERVATION);
+        assert_eq!(all.admit_or_open(place(MOST), ALIGNMENT), NO_CLUSTER);
+        all.leave(NO_CLUSTER);
         assert_eq!(all.count(), MOST);
         all.leave(3);
         assert_eq!(all.admit_or_open(place(MOST), ALIGNMENT), 3);
     }
 
     #[test]
-    fn a_reservation_ends_with_its_last_chunk() {
-        let mut all = Reservations::new();
+    fn a_cluster_ends_with_its_last_chunk() {
+        let mut all = Clusters::new();
         all.open(1 << 40, ALIGNMENT);
         all.admit((1 << 40) + ALIGNMENT, ALIGNMENT);
         all.leave(0);

@@ -1,0 +1,137 @@
+//! The ways into a chunk's bytes, by policy. The lock of the chunk's shard is held in all of them.
+
+use super::blocks::Block;
+use super::chunk::Chunk;
+use crate::error::Error;
+use crate::icache::TRAP;
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::protection::Protection;
+use crate::space::AddressSpace;
+use crate::span::Span;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+impl Chunk {
+    /// Calls `write` once with an address where the bytes of `span`, which lie in `block`, can be written. If it
+    /// fails, `write` was not called, or the pages could not be made executable again.
+    pub(super) fn store<P: Platform>(
+        &'static self,
+        block: Block,
+        span: Span,
+        policy: Policy,
+        space: &AddressSpace<P>,
+        write: &mut dyn FnMut(usize),
+    ) -> Result<(), Error> {
+        match policy {
+            Policy::Dual => {
+                let view = self.view_to_write(block, span.start(), space)?.ok_or(Error::WrongProtection)?;
+                space.write_for_child(span.start(), span.length(), write)?;
+                write(view);
+            }
+            Policy::Jit => space.platform.with_jit_writes(&mut || write(span.start())),
+            Policy::Toggle => {
+                self.restore_exec(span, policy, space)?;
+                // Who executes the block meanwhile has to reckon with that.
+                let pages = span.pages(space.page_size());
+                // SAFETY: no other block lies on the pages, and the shard's lock keeps other writers of this one out.
+                unsafe { space.flip(pages, &mut || write(span.start())) }?;
+            }
+            Policy::Rwx | Policy::Auto => write(span.start()),
+        }
+        self.blocks.set_dirty(self.granule_of(block.address));
+        Ok(())
+    }
+
+    /// Where the byte at an address can be written so that no other process sees it, as the rest of the block behind
+    /// it, if there is a second view. A store to a page that the system has no memory for would end the process, so
+    /// all of the block has some.
+    pub(super) fn view_to_write<P: Platform>(
+        &'static self,
+        block: Block,
+        address: usize,
+        space: &AddressSpace<P>,
+    ) -> Result<Option<usize>, Error> {
+        let Some(view) = self.view_of(address) else { return Ok(None) };
+        space.check_view(view)?;
+        let (backing, length) = (&self.backing, self.length());
+        if P::CAN_FORK && backing.is_in_common.load(Ordering::Relaxed) {
+            space.separate(&self.region(), backing.populated_parts(length))?;
+            backing.is_in_common.store(space.is_forking(), Ordering::Relaxed);
+        }
+        let whole = self.whole_of(block);
+        let offset = whole.start() - self.base();
+        if let Some(parts) = backing.unpopulated(offset..offset + whole.length(), length) {
+            space.populate(backing.span_of(parts.clone(), length), true)?;
+            backing.record_populated(parts);
+        }
+        Ok(Some(view))
+    }
+
+    /// Sees to it that pages of a block can be read and executed: an earlier flip may have stopped half-way, or a
+    /// fork have taken them.
+    pub(super) fn restore_exec<P: Platform>(
+        &self,
+        span: Span,
+        policy: Policy,
+        space: &AddressSpace<P>,
+    ) -> Result<(), Error> {
+        if policy != Policy::Toggle && !space.has_withdrawn_views.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let pages = span.pages(space.page_size());
+        let is_code = |protection: Protection| protection.contains(Protection::RX);
+        if space.registry.runs(pages.range()).all(|(_, page)| is_code(page.protection)) {
+            return Ok(());
+        }
+        if policy != Policy::Toggle {
+            return Err(Error::WrongProtection);
+        }
+        // SAFETY: under policy `toggle` the pages are this block's alone.
+        unsafe { space.platform.protect(pages, Protection::RX) }?;
+        space.registry.record(pages, Protection::RX, space.platform);
+        Ok(())
+    }
+
+    /// Flushes a range of a block whose pages can be read and executed.
+    pub(super) fn flush<P: Platform>(&self, span: Span, space: &AddressSpace<P>) {
+        let written = self.view_of(span.start()).unwrap_or(span.start());
+        // SAFETY: the lock keeps the block, whose pages are readable by both views.
+        unsafe { space.platform.flush_icache(written, span.start(), span.length()) };
+    }
+
+    /// Fills the block that starts at a granule, which is about to be freed, with traps: what a pointer to freed
+    /// code should meet. This core meets them from now on; others at the latest when the address is published anew.
+    pub(super) fn fill_with_traps<P: Platform>(
+        &'static self,
+        start: usize,
+        policy: Policy,
+        space: &AddressSpace<P>,
+    ) -> Result<(), Error> {
+        // A single block's pages go back to the system: what is left there is a fault.
+        if !self.blocks.is_single() {
+            let block = Block { address: self.address_of(start), size: self.blocks.size_at(start) };
+            let whole = self.whole_of(block);
+            self.store(block, whole, policy, space, &mut |target| {
+                // SAFETY: `store` gives an address where the whole block can be written; it is as aligned as the
+                // block, since views differ by whole pages.
+                unsafe { write_traps(target, whole.length()) };
+            })?;
+            self.flush(whole, space);
+        }
+        self.blocks.clear_dirty(start);
+        Ok(())
+    }
+}
+
+/// # Safety
+/// The bytes can be written, and lie in whole granules.
+unsafe fn write_traps(target: usize, length: usize) {
+    let [a, b, c, d] = TRAP;
+    let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let target = ptr::with_exposed_provenance_mut::<u64>(target);
+    for index in 0..length / size_of::<u64>() {
+        // SAFETY: the caller's promise; granules are multiples of a word.
+        unsafe { target.add(index).write(word) };
+    }
+}
