@@ -43,8 +43,8 @@ impl Image {
     /// it doesn't define. No code of it runs yet.
     ///
     /// # Errors
-    /// Whatever is wrong with the file; a symbol that `resolver` doesn't find, unless it is weak; what execmem says when
-    /// it has no memory, as [`Error::Memory`].
+    /// What is wrong with the file; a symbol that `resolver` doesn't find, unless it is weak; [`Error::Memory`] if
+    /// execmem gives no memory.
     pub fn load(file: &[u8], resolver: impl FnMut(&str) -> Option<Import>) -> Result<Self, Error> {
         let object = parse(file)?;
         if !object.architecture.is_host() {
@@ -103,7 +103,7 @@ impl Image {
     /// program, as a program's start does. A second call does nothing.
     ///
     /// # Errors
-    /// [`Error::Memory`] if something is not executable that the object has in its list of constructors.
+    /// [`Error::Memory`] if the list of constructors has an address that is not executable.
     ///
     /// # Safety
     /// The constructors, and the destructors when the image is dropped, return and do nothing that is undefined

@@ -8,7 +8,8 @@ use crate::object_file::{Definition, ObjectFile, Symbol};
 pub struct Import {
     /// Its address.
     pub address: usize,
-    /// Whether it is a function. One that is too far away is reached through a stub; data has to be near.
+    /// Whether it is a function. References that don't reach a function go through a stub; those that don't reach data
+    /// are an error.
     pub is_code: bool,
 }
 
@@ -39,7 +40,7 @@ pub fn resolve(
     mut resolver: impl FnMut(&str) -> Option<Import>,
 ) -> Result<Imports, Error> {
     let is_undefined = |symbol: &&Symbol<'_>| matches!(symbol.definition, Definition::Undefined { .. });
-    // Unwind tables refer to some of these. They aren't loaded, and count here all the same.
+    // All symbols are searched, also those that only unwind tables refer to, which aren't loaded.
     let unwinding = object.symbols.iter().filter(is_undefined).find(|symbol| is_unwinding(&symbol.name));
     if let Some(symbol) = unwinding {
         return Err(Error::Unwinding(symbol.name.to_string()));

@@ -70,7 +70,7 @@ pub fn arguments() -> [i64; 3] {
         let words = std::env::args_os().map(OsString::into_encoded_bytes);
         let words = words.map(|word| CString::new(word).unwrap_or_default().into_raw());
         let words: Vec<*mut c_char> = words.chain([null_mut()]).collect();
-        // Never freed, and writable: programs keep `argv`, and some write to its words.
+        // Never freed, and writable: objects may keep `argv`, and may write to its words.
         [words.len() as i64 - 1, words.leak().as_mut_ptr() as i64]
     });
     [argc, argv, environment()]

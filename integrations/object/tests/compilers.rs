@@ -20,7 +20,7 @@ fn features(language: &str) -> PathBuf {
 #[test]
 fn c_objects_of_every_usual_form_run() {
     let forms: &[&[&str]] = &[
-        // What is not said here is up to the distribution. On most it is -fPIE.
+        // Here the distribution decides about -fPIE. Most compile with it.
         &["-O0"],
         &["-O1"],
         &["-O2"],
@@ -81,7 +81,7 @@ fn data_of_the_c_library_is_reached_through_the_got() {
     let object = lines("environ", &["-O2", "-fPIC"], source);
     assert_eq!(is_set(load(&object).unwrap()), Ok(1));
 
-    // Without -fPIC it must be near. Where it is the system decides.
+    // Without -fPIC the variable must be near. Only the system knows whether it is.
     let object = lines("environ-near", &["-O2", "-fPIE"], source);
     match load(&object) {
         Ok(image) => assert_eq!(is_set(image), Ok(1)),

@@ -128,7 +128,7 @@ fn functions_that_would_be_called_after_the_images_end_are_refused() {
         let error = load(&lines("later", &["-O2", "-fPIC", "-w"], &source)).unwrap_err();
         assert_eq!(error, Error::LaterCall(name.into()));
     }
-    // An own function may have the name.
+    // The object's own function may have such a name.
     let source = "int on_exit(int x) { return x + 1; } long f(void) { return on_exit(41); }";
     let image = load(&lines("own", &["-O2", "-fPIC", "-w"], source)).unwrap();
     // SAFETY: the function is the one above.

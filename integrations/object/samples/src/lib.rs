@@ -88,7 +88,7 @@ pub const C_CASES: &[Case] = &[
     ("widths", &[], 0x4444_4444_7777_3326),
     ("formatted", &[-123_456_789], 20_050),
     ("ackermann", &[2, 9], 21),
-    // Read-execute, read-only, read-write: what the library says of the function, a table, the zeroed data.
+    // A digit each for a function, a table and zeroed data: read-execute, read-only, read-write.
     ("own_protection", &[], 513),
 ];
 

@@ -33,7 +33,7 @@ impl Bounds {
         if size == 0 {
             return Ok(());
         }
-        // No two overlap: if any part reaches into this one, the last that starts before its end does.
+        // No two parts overlap. So if one overlaps this one, the last that starts before this one's end does.
         let before = self.claimed.range(..end).next_back();
         if before.is_some_and(|(_, before_end)| *before_end > start) {
             return Err(Error::Damaged(format!("the file's bytes from {start:#x} on are used twice")));

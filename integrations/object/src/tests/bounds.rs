@@ -18,15 +18,15 @@ thread_local! {
     static ALLOCATED: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: the system's allocator does everything; counting allocates nothing.
+// SAFETY: every call goes to the system's allocator, which keeps the rules. Counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.set(ALLOCATED.get() + layout.size());
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller keeps the rules of `alloc`.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller keeps the rules of `dealloc`, and the block is from the system's allocator.
         unsafe { System.dealloc(block, layout) }
     }
 }
@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Prepares a file, and sees that all allocations together are in proportion to it.
+/// Links a file, and checks that all allocations together are bounded by its size.
 fn prepare_frugally(file: &[u8]) -> Result<Vec<u8>, Error> {
     ALLOCATED.set(0);
     let result = prepare(file);
@@ -43,7 +43,7 @@ fn prepare_frugally(file: &[u8]) -> Result<Vec<u8>, Error> {
     result
 }
 
-/// Both bundled samples with a megabyte of zeroes behind them, and where it starts.
+/// Both bundled samples with a megabyte of zeroes behind them, and where the zeroes start.
 fn padded() -> [(Patch, u64); 2] {
     [0, 1].map(|which| {
         let mut file = Patch::new(samples::BUNDLED[which].1);
@@ -83,7 +83,7 @@ fn sections_that_share_bytes_of_the_file_are_refused() {
 #[test]
 fn relocations_are_read_once() {
     for (file, start) in padded() {
-        // Those of no kind, which no later check refuses.
+        // Relocations that ask for nothing: no later check refuses those.
         let headers = [header(&file, ".rela.text", start, 24 * 40_000); 2000];
         let error = prepare_frugally(&file.add_headers(&headers).0).unwrap_err();
         assert!(matches!(&error, Error::Damaged(what) if what.contains("twice")), "{error}");
@@ -92,7 +92,7 @@ fn relocations_are_read_once() {
 
 #[test]
 fn names_that_share_bytes_are_bounded_in_sum() {
-    // Characters of either kind, since what isn't UTF-8 is shown in other words.
+    // A name that isn't UTF-8 is replaced by another. It must count with its own length.
     for letter in [b'x', 0xff] {
         for (mut file, start) in padded() {
             let end = file.0.len() - 1;
@@ -121,7 +121,7 @@ fn zeroed_data_is_limited_and_is_not_made_of_bytes() {
         for size in [ZEROED_LIMIT + 1, i64::MAX as u64, u64::MAX] {
             assert_eq!(zeroed(size), Err(Error::TooMuchZeroed { limit: ZEROED_LIMIT }), "{name}");
         }
-        // In parts too.
+        // So is the sum of many sections.
         let file = Patch::new(file);
         let headers = [header(&file, ".bss", 0, ZEROED_LIMIT / 100); 101];
         assert_eq!(

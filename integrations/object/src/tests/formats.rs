@@ -1,4 +1,4 @@
-//! What is sound but no object that can be loaded is said to be what it is, not to be damaged.
+//! Files that are sound and no objects to load. The error says what they are, and not that they are damaged.
 
 use super::patch::{Patch, prepare, refused};
 use crate::error::Error;

@@ -15,7 +15,7 @@ fn every_relocation_of_either_processor_is_computed() {
 fn a_file_cut_off_anywhere_or_with_any_word_changed_is_an_error_or_loads() {
     for (name, file) in MACOS_BUNDLED {
         for length in 0..file.len() {
-            // What is cut off may be names that nobody needs.
+            // It may link: perhaps only names are cut off that nobody needs.
             let _ = prepare(&file[..length]);
         }
         for at in (0..file.len() - 4).step_by(4) {
@@ -32,12 +32,12 @@ fn a_file_cut_off_anywhere_or_with_any_word_changed_is_an_error_or_loads() {
 #[test]
 fn a_library_is_not_relocatable() {
     let mut file = MACOS_BUNDLED[0].1.to_vec();
-    // The file's type follows the magic number and the processor; 6 is a dynamic library.
+    // The file's type is behind the magic number and the processor. 6 is a dynamic library.
     file[12] = 6;
     assert_eq!(prepare(&file), Err(Error::NotRelocatable));
 }
 
-/// Where the first load command, which has the only segment, has the header of its section of this number.
+/// The offset of a section's header. The first load command has the only segment.
 fn section_header(number: usize) -> usize {
     32 + 72 + 80 * number
 }
@@ -51,7 +51,7 @@ fn word(file: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(*file[at..].first_chunk().unwrap())
 }
 
-/// A file's first relocation, for `lea` in its code, changed into one that refers to the second section by the
+/// Changes a file's first relocation, which is for a `lea` in its code. Then it refers to the second section, by the
 /// address that the file gives it.
 fn with_a_local_relocation(file: &[u8]) -> Patch {
     let at = word(file, section_header(0) + RELOCATIONS) as usize + 4;
@@ -60,13 +60,13 @@ fn with_a_local_relocation(file: &[u8]) -> Patch {
     Patch::new(file).put(at, &((info & !0xff_ffff & !(1 << 27)) | 2).to_le_bytes())
 }
 
-/// Tests are compiled with checks for overflow.
+/// An overflow would panic: the tests are compiled with checks for it.
 #[test]
 fn a_relocation_against_a_section_that_was_moved_never_panics() {
     let (_, file) = MACOS_X86_64[0];
     let local = with_a_local_relocation(file);
     let moved = section_header(1) + ADDRESS;
-    // What the relocation points to, as seen from the section's new start, crosses the end of the numbers.
+    // For some of these the distance from the section's new start to the relocation's target overflows.
     for distance in 0..1024_u64 {
         let start = (1 << 63) + distance;
         let _ = prepare(&Patch::new(&local.0).put(moved, &start.to_le_bytes()).0);
@@ -91,7 +91,7 @@ fn a_relocation_that_is_not_known_is_no_damage() {
     }
 }
 
-/// They would be taken for plain data, and their functions never run.
+/// Taken for plain data, they would be ignored, and functions in them never run.
 #[test]
 fn sections_that_linkers_make_for_dyld_are_refused() {
     const S_NON_LAZY_SYMBOL_POINTERS: u8 = 6;
@@ -105,18 +105,18 @@ fn sections_that_linkers_make_for_dyld_are_refused() {
     }
 }
 
-/// Every load command could name the same symbols again.
+/// Else each load command of a small file could have the same symbols read again.
 #[test]
 fn one_file_has_its_symbols_and_sections_once() {
     for (name, file) in MACOS_BUNDLED {
-        // The number of the load commands and their size are in the header, their size in each.
+        // The header has the number of load commands and their size, and each has its own size.
         let (count, size) = (word(file, 16), word(file, 20));
         let mut at = 32;
         while word(file, at) != 2 {
             at += word(file, at + 4) as usize;
         }
         let table = file[at..][..24].to_vec();
-        // Once more behind the last command: in place of the first section's bytes, which nobody runs.
+        // A second one behind the last command. It overwrites the first section's bytes, which are not read.
         let file = Patch::new(file).put(32 + size as usize, &table);
         let file = file.put(16, &(count + 1).to_le_bytes()).put(20, &(size + 24).to_le_bytes());
         let error = prepare(&file.0).unwrap_err();

@@ -1,4 +1,4 @@
-//! What the loader refuses, each with its own error: single fields of sound objects are changed.
+//! What is refused, each with its own error: single fields of sound objects are changed.
 
 use super::patch::{Patch, prepare, prepare_with, refused};
 use crate::error::Error;
@@ -50,7 +50,7 @@ fn thread_local_storage_is_refused_by_section_and_by_symbol() {
     assert_eq!(errors, [(); 2].map(|()| Error::ThreadLocal("printf".into())));
 }
 
-/// Assemblers and linkers let a symbol be anywhere (`x = f + 1000`); the loaded code stays inside.
+/// An assembler lets a symbol be anywhere (`x = f + 1000`).
 #[test]
 fn a_symbol_outside_of_its_section_is_no_function_and_has_no_effect_on_others() {
     let (_, file) = samples::for_this_machine();
@@ -90,7 +90,7 @@ fn more_than_page_alignment_is_refused_and_an_odd_one_is_damage() {
 
 #[test]
 fn an_unknown_relocation_is_refused_by_its_name() {
-    // What a linker makes for the dynamic loader is in no object.
+    // One for thread-local storage, and one that linkers write for the dynamic loader.
     let kinds = [elf::R_X86_64_TPOFF32, elf::R_AARCH64_RELATIVE];
     for ((name, file), kind) in samples::BUNDLED.iter().zip(kinds) {
         let file = Patch::new(file);
@@ -110,9 +110,9 @@ fn a_relocation_of_no_kind_changes_nothing_whatever_it_refers_to() {
         let relocated = prepare(file).unwrap();
         for kind in kinds {
             let file = Patch::new(file);
-            // The third one is to data of the object's own: nothing else changes with it.
+            // The third relocation is to the object's own data: it needs no stub and no GOT entry.
             let at = file.contents(".rela.text") + 2 * RELOCATION;
-            // At the end of all addresses, to a symbol that there isn't.
+            // Neither its place nor its symbol exists.
             let kind = (u64::from(*kind) | 0xffff_ffff << 32).to_le_bytes();
             let file = file.put(at, &u64::MAX.to_le_bytes()).put(at + RELOCATION_KIND, &kind);
             let image = prepare(&file.0).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -154,8 +154,7 @@ fn imported_data_out_of_reach_is_an_error_but_imported_code_has_a_stub() {
     assert!(matches!(&error, Error::Misfit { symbol, .. } if symbol == "strcmp"), "{error}");
 }
 
-/// This object takes the address of `strcmp` in an instruction, which only a stub is near enough for, and in a
-/// variable.
+/// This object takes the address of `strcmp` in an instruction, which reaches only a stub, and in a variable.
 #[test]
 fn an_imported_function_has_one_address_in_the_whole_image() {
     let address = 0x7fff_f7de_1230_usize;
@@ -168,7 +167,7 @@ fn an_imported_function_has_one_address_in_the_whole_image() {
     let image = prepare_with(file, find).unwrap();
     let words = image.windows(8).filter(|bytes| *bytes == address.to_le_bytes());
     assert_eq!(words.count(), 1, "the word that the stub jumps through");
-    // Where nothing is too near, the address is the function's own, as everywhere in the process.
+    // An object whose instructions reach every address takes the function's own.
     let (name, file) = samples::AARCH64_C[5];
     assert_eq!(name, "aarch64-gcc-O2-large.o");
     let image = prepare_with(file, find).unwrap();
@@ -209,7 +208,7 @@ fn a_missing_function_is_answered_with_those_that_there_are() {
 fn too_many_arguments_are_refused_before_the_call() {
     let image = Image::load(samples::for_this_machine().1, process_symbol).unwrap();
     let sample = image.function("sample").unwrap();
-    // SAFETY: nothing is called.
+    // SAFETY: so many arguments are refused before anything is called.
     let result = unsafe { image.call(sample, &[0; 7]) };
     assert_eq!(result, Err(Error::Memory(execmem::Error::InvalidArgument)));
 }

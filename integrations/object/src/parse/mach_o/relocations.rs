@@ -36,7 +36,7 @@ impl<'data> Reader<'data> {
         }
     }
 
-    /// Reads one relocation. If it is the first half of a pair, it is given back, and is `pending` with the second.
+    /// Reads one relocation. The first half of a pair is given back, and comes with the second one as `pending`.
     fn read_x86_64(
         &mut self,
         index: usize,
