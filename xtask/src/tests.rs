@@ -114,7 +114,7 @@ fn linux_with_musl(
 ) -> Result<Dist> {
     let cargo = |arguments: &[&str]| cargo_with_musl(project, target, runner, arguments);
     let mut tests = cargo(&["test", "--no-fail-fast"]);
-    for package in ["execmem", "execmem-os-linux", "execmem-tests-linux", "execmem-tests-objects"] {
+    for package in ["execmem", "execmem-os-linux", "execmem-tests-linux", "execmem-object"] {
         tests.args(["--package", package]);
     }
     tally.cargo_test(&mut tests);

@@ -1,5 +1,5 @@
-//! Stands in for the crate `execmem` where the loader of the example run_object works on a modelled Mac:
-//! its memory is that of the macOS library, through the C symbols.
+//! Stands in for the crate `execmem` where `execmem-object` works on a modelled Mac: its memory is that of the macOS
+//! library, which it reaches by the C symbols.
 
 pub use execmem_core::{Error, Protection};
 
@@ -103,7 +103,7 @@ impl Runtime {
     }
 }
 
-/// What the loader uses of an adapter.
+/// What `execmem-object` uses of an adapter.
 pub mod os {
     /// `rt_symbol_lookup`.
     ///

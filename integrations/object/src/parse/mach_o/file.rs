@@ -1,0 +1,54 @@
+//! The file as a whole: its header, and what its load commands lead to.
+
+use super::reader::{ENDIAN, Reader};
+use crate::architecture::Architecture;
+use crate::error::Error;
+use crate::object_file::ObjectFile;
+use object::LittleEndian;
+use object::macho::{self, MachHeader64, Nlist64};
+use object::read::macho::{MachHeader, Segment as _};
+
+type Header = MachHeader64<LittleEndian>;
+
+/// Whether a file is a 64-bit little-endian Mach-O file.
+pub fn is_mach_o(file: &[u8]) -> bool {
+    file.starts_with(&macho::MH_MAGIC_64.to_le_bytes())
+}
+
+/// Reads a Mach-O file.
+pub fn parse(file: &[u8]) -> Result<ObjectFile<'_>, Error> {
+    let header = Header::parse(file, 0)?;
+    match header.filetype(ENDIAN) {
+        macho::MH_OBJECT => {}
+        macho::MH_CORE => return Err(Error::NotAnObject("a core dump")),
+        _ => return Err(Error::NotRelocatable),
+    }
+    let architecture = match header.cputype(ENDIAN) {
+        macho::CPU_TYPE_X86_64 => Architecture::X86_64,
+        macho::CPU_TYPE_ARM64 => Architecture::Aarch64,
+        processor => return Err(Error::UnknownMachine(processor.0)),
+    };
+    let mut reader = Reader::new(file, architecture);
+    let mut headers = Vec::new();
+    let mut commands = header.load_commands(ENDIAN, file, 0)?;
+    while let Some(command) = commands.next()? {
+        if let Some((segment, data)) = command.segment_64()? {
+            for section in segment.sections(ENDIAN, data)? {
+                reader.read_section(section)?;
+                headers.push(section);
+            }
+        } else if let Some(table) = command.symtab()? {
+            let symbols = table.symbols::<Header, _>(ENDIAN, file)?;
+            let size = symbols.len() as u64 * size_of::<Nlist64<LittleEndian>>() as u64;
+            reader.bounds.claim(table.symoff.get(ENDIAN).into(), size)?;
+            for symbol in symbols.iter() {
+                reader.read_symbol(symbol, symbols.strings())?;
+            }
+        }
+    }
+    reader.name_sections();
+    for (index, section) in headers.into_iter().enumerate() {
+        reader.read_relocations(index, section)?;
+    }
+    Ok(reader.object)
+}

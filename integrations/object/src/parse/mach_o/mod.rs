@@ -1,0 +1,7 @@
+//! Reading a relocatable Mach-O file of 64 bits.
+
+mod file;
+mod reader;
+mod relocations;
+
+pub use file::{is_mach_o, parse};
