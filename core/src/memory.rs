@@ -15,8 +15,9 @@ use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 /// What the page map takes at a time.
 pub(crate) const UNIT: usize = 4096;
 
-/// What the pool hands out starts at multiples of a cache line.
-const LINE: usize = 64;
+/// What the pool hands out starts at multiples of two cache lines: nothing that needs to be alone in its lines needs
+/// more.
+const ALIGNMENT: usize = 128;
 
 /// How much the pool takes from the platform at a time, unless more is asked for or a page is more.
 const STEP: usize = 64 * 1024;
@@ -38,9 +39,9 @@ impl Pool {
         self.mapped
     }
 
-    /// At least `length` zeroed bytes, aligned to a cache line, and ours for ever.
+    /// At least `length` zeroed bytes, aligned to [`ALIGNMENT`], and ours for ever.
     pub(crate) fn take(&mut self, platform: impl Platform, length: usize) -> Result<NonNull<u8>, Error> {
-        let length = length.next_multiple_of(LINE);
+        let length = length.next_multiple_of(ALIGNMENT);
         if self.end - self.next < length {
             let step = length.next_multiple_of(STEP.max(platform.page_size()));
             let start = platform.map(step, Memory::Private(Protection::RW), None)?.address;
@@ -72,7 +73,7 @@ impl Arrays {
     }
 
     /// # Safety
-    /// The memory has `length` zeroed bytes, is aligned to a cache line, and nobody else ever uses it.
+    /// The memory has `length` zeroed bytes, is aligned to a word, and nobody else ever uses it.
     pub(crate) unsafe fn over(memory: NonNull<u8>, length: usize) -> Self {
         Self { start: memory.as_ptr(), used: 0, length }
     }
@@ -101,33 +102,39 @@ impl Arrays {
 /// Index of a record in a [`Table`].
 pub(crate) type Index = u32;
 
-const FIRST: Index = 64;
-/// Enough for every index: there is no place that a piece is missing for.
+/// How many pieces a table has at most: enough for any number of records that there is memory for.
 const PIECES: usize = 27;
 
-/// Which piece holds a place, and where in it. Piece `n` has `FIRST << n` places.
-fn place(index: Index) -> (usize, usize) {
-    let position = index as usize / FIRST as usize + 1;
+/// Which piece holds a place, and where in it. Piece `n` has `first << n` places.
+const fn place(index: Index, first: usize) -> (usize, usize) {
+    let position = index as usize / first + 1;
     let piece = position.ilog2() as usize;
-    (piece, index as usize - FIRST as usize * ((1 << piece) - 1))
+    (piece, index as usize - first * ((1 << piece) - 1))
 }
 
-/// Records with stable addresses that are only ever added to, in pieces of 64, 128, 256 ... places. Reading takes no
-/// lock.
-pub(crate) struct Table<T> {
+/// Records with stable addresses that are only ever added to, in pieces of `FIRST` places, twice, four times as many.
+/// Reading takes no lock.
+pub(crate) struct Table<T, const FIRST: usize = 64> {
     pieces: [AtomicPtr<T>; PIECES],
     /// How many records there are.
     length: AtomicU32,
     records: PhantomData<T>,
 }
 
-impl<T> Table<T> {
+impl<T, const FIRST: usize> Table<T, FIRST> {
+    const IS_ALIGNED: () = assert!(align_of::<T>() <= ALIGNMENT);
+
     pub(crate) const fn new() -> Self {
         Self {
             pieces: [const { AtomicPtr::new(ptr::null_mut()) }; PIECES],
             length: AtomicU32::new(0),
             records: PhantomData,
         }
+    }
+
+    /// All records.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.indexes().filter_map(|index| self.get(index))
     }
 
     /// Every index that was handed out.
@@ -146,7 +153,7 @@ impl<T> Table<T> {
         if index >= self.length.load(Ordering::Acquire) {
             return None;
         }
-        let (piece, offset) = place(index);
+        let (piece, offset) = place(index, FIRST);
         Some(self.pieces.get(piece)?.load(Ordering::Relaxed).wrapping_add(offset))
     }
 
@@ -160,11 +167,12 @@ impl<T> Table<T> {
         platform: impl Platform,
         make: impl FnOnce(Index) -> T,
     ) -> Result<Index, Error> {
+        const { Self::IS_ALIGNED };
         let index = self.length.load(Ordering::Relaxed);
-        let (piece, offset) = place(index);
+        let (piece, offset) = place(index, FIRST);
         let start = self.pieces.get(piece).ok_or(Error::NoMemory)?;
         if start.load(Ordering::Relaxed).is_null() {
-            let bytes = size_of::<T>() * ((FIRST as usize) << piece);
+            let bytes = size_of::<T>() * (FIRST << piece);
             start.store(pool.take(platform, bytes)?.as_ptr().cast(), Ordering::Relaxed);
         }
         // SAFETY: the piece has the place, and no reader goes there before the index is handed out.
@@ -271,12 +279,12 @@ mod tests {
 
     #[test]
     fn pieces_double_and_every_index_has_its_own_place() {
-        assert_eq!(place(0), (0, 0));
-        assert_eq!(place(63), (0, 63));
-        assert_eq!(place(64), (1, 0));
-        assert_eq!(place(191), (1, 127));
-        assert_eq!(place(192), (2, 0));
-        assert!(place(Index::MAX - 64).0 < PIECES);
+        assert_eq!(place(0, 64), (0, 0));
+        assert_eq!(place(63, 64), (0, 63));
+        assert_eq!(place(64, 64), (1, 0));
+        assert_eq!(place(191, 64), (1, 127));
+        assert_eq!(place(192, 64), (2, 0));
+        assert!(place(Index::MAX - 64, 64).0 < PIECES);
     }
 
     #[test]
@@ -285,7 +293,7 @@ mod tests {
         assert!(arrays.next::<AtomicU16>(3).is_empty() && arrays.next::<AtomicU64>(2).is_empty());
         assert_eq!(arrays.used(), 24);
         let memory: &'static mut [u64; 8] = std::boxed::Box::leak(std::boxed::Box::new([0; 8]));
-        // SAFETY: leaked, and as long; cache lines only matter for speed.
+        // SAFETY: zeroed, leaked, and as long.
         let mut arrays = unsafe { Arrays::over(NonNull::from(memory).cast(), 24) };
         assert_eq!((arrays.next::<AtomicU16>(3).len(), arrays.next::<AtomicU64>(2).len()), (3, 2));
         assert!(arrays.next::<AtomicU16>(1).is_empty());

@@ -152,6 +152,7 @@ impl Blocks {
     #[inline]
     pub(super) fn end(&self, granule: usize) {
         self.starts.clear(granule);
+        self.dirty.clear(granule);
         self.live.store(self.live() - 1, Ordering::Relaxed);
     }
 
@@ -170,10 +171,6 @@ impl Blocks {
 
     pub(super) fn set_dirty(&self, start: usize) {
         self.dirty.set(start);
-    }
-
-    pub(super) fn clear_dirty(&self, start: usize) {
-        self.dirty.clear(start);
     }
 
     /// Whether a core may have fetched from any of the granules.

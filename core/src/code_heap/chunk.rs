@@ -9,6 +9,7 @@ use super::backing::Backing;
 use super::blocks::{Block, Blocks, GRANULE_BITS};
 use super::free_space::{FreeSpace, LONGEST};
 use crate::memory::{Arrays, Index};
+use crate::near::Reach;
 use crate::registry::{Kind, Region};
 use crate::span::Span;
 use core::ops::Range;
@@ -34,7 +35,8 @@ pub(super) struct Chunk {
     pub(super) blocks: Blocks,
     pub(super) space: FreeSpace,
     pub(super) backing: Backing,
-    owner: AtomicU64,
+    /// The number of the shard that it belongs to: each heap has [`SHARDS`](super::shard::SHARDS) in a row.
+    shard: AtomicU32,
     /// Whether the owner's shard has it in its list.
     pub(super) is_listed: AtomicBool,
     /// The cross-core step after which no core has anything left of what was freed here before it became free space.
@@ -55,21 +57,9 @@ pub(super) struct Place {
     pub(super) granule_bits: u32,
     /// The size of the only block, or 0.
     pub(super) single: usize,
-    pub(super) owner: Owner,
-    pub(super) cluster: u32,
-}
-
-/// The heap and the shard of it that a chunk belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Owner {
-    pub(super) heap: u32,
+    /// The shard that it belongs to, by number.
     pub(super) shard: u32,
-}
-
-impl Owner {
-    fn pack(self) -> u64 {
-        u64::from(self.heap) << 32 | u64::from(self.shard)
-    }
+    pub(super) cluster: u32,
 }
 
 impl Chunk {
@@ -83,7 +73,7 @@ impl Chunk {
             blocks: Blocks::lay_out(arrays, granules),
             space: FreeSpace::lay_out(arrays, if granules == 1 { 0 } else { granules }),
             backing: Backing::lay_out(arrays),
-            owner: AtomicU64::new(0),
+            shard: AtomicU32::new(0),
             is_listed: AtomicBool::new(false),
             reuse_step: AtomicU64::new(0),
             mapped: AtomicUsize::new(0),
@@ -106,7 +96,7 @@ impl Chunk {
         let granule_bits = if place.single == 0 { place.granule_bits } else { ALL_BITS };
         self.granule_bits.store(granule_bits, Ordering::Relaxed);
         self.base.store(place.base, Ordering::Relaxed);
-        self.owner.store(place.owner.pack(), Ordering::Relaxed);
+        self.shard.store(place.shard, Ordering::Relaxed);
         self.length.store(place.length, Ordering::Relaxed);
         self.life.store(life.wrapping_add(2), Ordering::Release);
     }
@@ -171,9 +161,10 @@ impl Chunk {
         self.mapped.load(Ordering::Relaxed)
     }
 
-    pub(super) fn owner(&self) -> Owner {
-        let packed = self.owner.load(Ordering::Relaxed);
-        Owner { heap: (packed >> 32) as u32, shard: packed as u32 }
+    /// The number of the shard that it belongs to, or belonged to before it was to be unmapped.
+    #[inline]
+    pub(super) fn shard(&self) -> u32 {
+        self.shard.load(Ordering::Relaxed)
     }
 
     /// From now on the chunk holds no address: it waits to be unmapped.
@@ -193,6 +184,12 @@ impl Chunk {
     #[inline]
     pub(super) fn holds(&self, address: usize) -> bool {
         address.wrapping_sub(self.base()) < self.length()
+    }
+
+    /// Whether every byte of it is within reach.
+    #[inline]
+    pub(super) fn is_within(&self, reach: Reach) -> bool {
+        reach.holds(self.base(), self.length())
     }
 
     /// How many granules a chunk for many blocks has.

@@ -106,54 +106,46 @@ impl Clusters {
 mod tests {
     use super::*;
 
+    const START: usize = 1 << 40;
+
     #[test]
     fn whatever_is_admitted_is_within_reach_of_everything_else_in_the_cluster() {
         let mut all = Clusters::new();
-        let start = 1 << 40;
-        assert_eq!(all.admit(start, ALIGNMENT), None);
-        assert_eq!(all.open(start, ALIGNMENT), Some(0));
-        assert_eq!(all.admit(start + REACH - ALIGNMENT, ALIGNMENT), Some(0));
-        assert_eq!(all.admit(start + REACH, ALIGNMENT), None);
-        assert_eq!(all.admit(start - 1, 1), None);
-        assert_eq!(all.open(start + REACH, ALIGNMENT), Some(1));
-        assert_eq!(all.count(), 2);
-        assert_eq!(all.window(0), Some((start, start + REACH)));
+        assert_eq!(all.admit(START, ALIGNMENT), None);
+        assert_eq!(all.open(START, ALIGNMENT), Some(0));
+        assert_eq!(all.admit(START + REACH - ALIGNMENT, ALIGNMENT), Some(0));
+        assert_eq!(all.admit(START + REACH, ALIGNMENT), None);
+        assert_eq!(all.admit(START - 1, 1), None);
+        assert_eq!(all.open(START + REACH, ALIGNMENT), Some(1));
+        assert_eq!((all.count(), all.window(0)), (2, Some((START, START + REACH))));
     }
 
     #[test]
     fn the_next_chunk_lies_behind_the_last_one_as_its_length_wants() {
         let mut all = Clusters::new();
         assert_eq!(all.next_place(ALIGNMENT), None);
-        all.open(1 << 40, 4096);
-        assert_eq!(all.next_place(4096), Some((1 << 40) + 4096));
-        assert_eq!(all.next_place(3 * 4096), Some((1 << 40) + 4 * 4096));
-        assert_eq!(all.next_place(ALIGNMENT), Some((1 << 40) + ALIGNMENT));
-        assert_eq!(all.next_place(5 * ALIGNMENT), Some((1 << 40) + ALIGNMENT));
+        all.open(START, 4096);
+        for (length, behind) in
+            [(4096, 4096), (3 * 4096, 4 * 4096), (ALIGNMENT, ALIGNMENT), (5 * ALIGNMENT, ALIGNMENT)]
+        {
+            assert_eq!(all.next_place(length), Some(START + behind));
+        }
     }
 
     #[test]
-    fn a_chunk_for_which_no_entry_is_left_is_in_no_cluster() {
+    fn a_cluster_ends_with_its_last_chunk_and_its_entry_serves_again() {
         let mut all = Clusters::new();
-        let place = |index: usize| (1 << 40) + 2 * REACH * index;
+        let place = |index: usize| START + 2 * REACH * index;
         for index in 0..MOST {
             assert_eq!(all.admit_or_open(place(index), ALIGNMENT), index as u32);
         }
         assert_eq!(all.admit_or_open(place(MOST), ALIGNMENT), NO_CLUSTER);
         all.leave(NO_CLUSTER);
+        assert_eq!(all.admit(place(3) + ALIGNMENT, ALIGNMENT), Some(3));
+        all.leave(3);
         assert_eq!(all.count(), MOST);
         all.leave(3);
+        assert_eq!((all.count(), all.admit(place(3), ALIGNMENT)), (MOST - 1, None));
         assert_eq!(all.admit_or_open(place(MOST), ALIGNMENT), 3);
-    }
-
-    #[test]
-    fn a_cluster_ends_with_its_last_chunk() {
-        let mut all = Clusters::new();
-        all.open(1 << 40, ALIGNMENT);
-        all.admit((1 << 40) + ALIGNMENT, ALIGNMENT);
-        all.leave(0);
-        assert_eq!(all.count(), 1);
-        all.leave(0);
-        assert_eq!(all.count(), 0);
-        assert_eq!(all.admit(1 << 40, ALIGNMENT), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Chunks come from the system and go back to it.
 
 use super::blocks::{LONGEST_SHARED, granule_bits};
-use super::chunk::{Chunk, LONGEST_CHUNK, Owner, Place};
+use super::chunk::{Chunk, LONGEST_CHUNK, Place};
 use super::clusters::{ALIGNMENT, Clusters, HEADROOM, NO_CLUSTER};
 use super::heaps::{Heap, Heaps};
 use crate::error::Error;
@@ -90,8 +90,8 @@ impl Heaps {
             self.shared.lock(platform).clusters.leave(cluster);
         })?;
         chunk.backing.reset(views.writable, length, space.page_size(), space.is_forking());
-        let owner = Owner { heap: heap.id, shard: wish.shard as u32 };
-        chunk.begin(Place { base: views.address, length, granule_bits, single, owner, cluster });
+        let shard = heap.first_shard + wish.shard as u32;
+        chunk.begin(Place { base: views.address, length, granule_bits, single, shard, cluster });
         match space.register(chunk.region(), wish.policy.code_protection()) {
             Ok(_) => Ok(chunk),
             Err(error) => {

@@ -50,8 +50,8 @@ pub(crate) struct Heaps {
     recent: [AtomicPtr<Chunk>; RECENT],
     pub(super) shared: Lock<Shared>,
     default: Heap,
-    /// The other heaps, a list through [`Heap::next`]. One that is dropped waits there for its next user.
-    others: AtomicPtr<Heap>,
+    /// The other heaps. One that is dropped waits there for its next user.
+    others: Table<Heap, 4>,
 }
 
 /// What heaps share under one lock: only growing and shrinking take it.
@@ -66,16 +66,15 @@ pub(super) struct Shared {
 
 /// One heap.
 pub(crate) struct Heap {
-    pub(super) id: u32,
+    /// The number of its first shard: no two heaps share one.
+    pub(super) first_shard: u32,
     pub(super) limit: AtomicUsize,
     pub(super) chunk_bytes: AtomicUsize,
-    /// Bytes of code pages, and the chunks that they are in.
+    /// Bytes of code pages.
     mapped: AtomicUsize,
-    chunks: AtomicUsize,
     /// The policy's number once it is decided, else [`UNDECIDED`].
     pub(super) policy: AtomicI32,
     pub(super) shards: [Lock<Shard>; SHARDS],
-    next: AtomicPtr<Heap>,
     in_use: AtomicBool,
 }
 
@@ -106,7 +105,7 @@ impl Heaps {
             recent: [const { AtomicPtr::new(ptr::null_mut()) }; RECENT],
             shared: Lock::new(shared),
             default: Heap::new(0),
-            others: AtomicPtr::new(ptr::null_mut()),
+            others: Table::new(),
         }
     }
 
@@ -117,24 +116,15 @@ impl Heaps {
     /// A heap for a new user.
     pub(super) fn add(&self, limits: Limits, platform: impl Platform) -> Result<&Heap, Error> {
         let mut shared = self.shared.lock(platform);
-        let idle = self.others().find(|heap| !heap.in_use.load(Ordering::Relaxed));
-        let heap = match idle {
-            Some(heap) => heap,
+        let heap = match self.others.iter().find(|heap| !heap.in_use.load(Ordering::Relaxed)) {
+            Some(idle) => idle,
             None => {
-                let memory = shared.pool.take(platform, size_of::<Heap>() + align_of::<Heap>())?;
-                let padding = memory.as_ptr().align_offset(align_of::<Heap>());
-                let first = self.others.load(Ordering::Relaxed);
-                // SAFETY: the list's heaps live for ever.
-                let id = unsafe { first.as_ref() }.map_or(1, |heap| heap.id + 1);
-                // SAFETY: the memory has room for a heap behind the padding, and is the pool's gift for ever.
-                let heap = unsafe {
-                    let place = memory.add(padding).cast::<Heap>();
-                    place.write(Heap::new(id));
-                    place.as_ref()
-                };
-                heap.next.store(first, Ordering::Relaxed);
-                self.others.store(ptr::from_ref(heap).cast_mut(), Ordering::Release);
-                heap
+                // SAFETY: the lock keeps others from adding.
+                let index = unsafe {
+                    self.others
+                        .add(&mut shared.pool, platform, |index| Heap::new((index + 1) * SHARDS as u32))
+                }?;
+                self.others.get(index).ok_or(Error::NoMemory)?
             }
         };
         heap.in_use.store(true, Ordering::Relaxed);
@@ -144,17 +134,7 @@ impl Heaps {
     }
 
     fn all(&self) -> impl Iterator<Item = &Heap> {
-        core::iter::once(&self.default).chain(self.others())
-    }
-
-    fn others(&self) -> impl Iterator<Item = &Heap> {
-        let mut next = self.others.load(Ordering::Acquire);
-        core::iter::from_fn(move || {
-            // SAFETY: the list's heaps live for ever.
-            let heap = unsafe { next.as_ref() }?;
-            next = heap.next.load(Ordering::Acquire);
-            Some(heap)
-        })
+        core::iter::once(&self.default).chain(self.others.iter())
     }
 
     /// Every record, of a chunk or without one.
@@ -238,8 +218,7 @@ impl Heaps {
 
     /// The heap that a chunk belongs to, or belonged to before it was to be unmapped.
     pub(super) fn heap_of(&self, chunk: &Chunk) -> &Heap {
-        let id = chunk.owner().heap;
-        self.others().find(|heap| heap.id == id).unwrap_or(&self.default)
+        self.all().find(|heap| heap.owns(chunk)).unwrap_or(&self.default)
     }
 
     /// Ends all blocks of a heap. All its chunks wait to be unmapped.
@@ -250,7 +229,7 @@ impl Heaps {
             let remove = || shard.lock(platform).remove_any();
             core::iter::from_fn(remove).for_each(retire);
         }
-        for chunk in self.records().filter(|chunk| chunk.length() > 0 && chunk.owner().heap == heap.id) {
+        for chunk in self.records().filter(|chunk| chunk.length() > 0 && heap.owns(chunk)) {
             chunk.blocks.end_all();
             chunk.close();
             retire(chunk);
@@ -259,18 +238,17 @@ impl Heaps {
 
     /// Figures of this moment.
     pub(crate) fn figures(&self, platform: impl Platform) -> Figures {
-        let mut figures = Figures::default();
-        for heap in self.all() {
-            figures.chunks += heap.chunks.load(Ordering::Relaxed) as i64;
-            figures.chunk_bytes += heap.mapped.load(Ordering::Relaxed) as i64;
-        }
         let shared = self.shared.lock(platform);
-        figures.record_bytes += shared.pool.mapped() as i64;
-        figures.clusters = shared.clusters.count() as i64;
+        let mut figures = Figures {
+            record_bytes: shared.pool.mapped() as i64,
+            clusters: shared.clusters.count() as i64,
+            ..Figures::default()
+        };
         drop(shared);
         for chunk in self.records() {
+            figures.chunks += i64::from(chunk.mapped() > 0);
+            figures.chunk_bytes += chunk.mapped() as i64;
             figures.blocks += i64::from(chunk.blocks.live());
-            // Counted when somebody asks, so that freeing a block needs not add it up.
             figures.bytes += chunk.blocks.live_bytes() as i64;
         }
         figures
@@ -306,14 +284,14 @@ impl Heaps {
         // SAFETY: the caller says that the lock is its own.
         let shared = unsafe { self.shared.held_for_fork() };
         shared.retired = List::new();
-        self.all().for_each(Heap::forget_counts);
+        self.all().for_each(|heap| heap.mapped.store(0, Ordering::Relaxed));
         for chunk in self.records().filter(|chunk| chunk.mapped() > 0) {
             let is_in_use = chunk.is_in_use();
             if !is_in_use && !is_mapped(&chunk.region()) {
                 shared.give_record(chunk);
                 continue;
             }
-            self.heap_of(chunk).count(chunk.mapped());
+            self.heap_of(chunk).mapped.fetch_add(chunk.mapped(), Ordering::Relaxed);
             if !is_in_use {
                 chunk.close();
                 shared.retired.push(chunk);
@@ -327,10 +305,10 @@ impl Heaps {
         for heap in self.all().filter(|heap| heap.policy.load(Ordering::Relaxed) == Policy::Jit as i32) {
             self.end_all(heap, platform);
             let mut shared = self.shared.lock(platform);
-            while let Some(chunk) = shared.retired.take(|chunk| chunk.owner().heap == heap.id) {
+            while let Some(chunk) = shared.retired.take(|chunk| heap.owns(chunk)) {
                 shared.give_record(chunk);
             }
-            heap.forget_counts();
+            heap.mapped.store(0, Ordering::Relaxed);
         }
     }
 
@@ -365,45 +343,35 @@ impl Shared {
 }
 
 impl Heap {
-    const fn new(id: u32) -> Self {
+    const fn new(first_shard: u32) -> Self {
         let limits = Limits::DEFAULT;
         Self {
-            id,
+            first_shard,
             limit: AtomicUsize::new(limits.bytes),
             chunk_bytes: AtomicUsize::new(limits.chunk_bytes),
             mapped: AtomicUsize::new(0),
-            chunks: AtomicUsize::new(0),
             policy: AtomicI32::new(UNDECIDED),
             shards: [const { Lock::new(Shard::new()) }; SHARDS],
-            next: AtomicPtr::new(ptr::null_mut()),
             in_use: AtomicBool::new(false),
         }
+    }
+
+    /// Whether a chunk belongs to one of its shards, or belonged to it before it was to be unmapped.
+    fn owns(&self, chunk: &Chunk) -> bool {
+        chunk.shard() / SHARDS as u32 * SHARDS as u32 == self.first_shard
     }
 
     /// Counts the pages of a chunk that is about to be mapped, if the limit allows them.
     pub(super) fn charge(&self, bytes: usize) -> Result<(), Error> {
         let limit = self.limit.load(Ordering::Relaxed);
         let more = |mapped: usize| mapped.checked_add(bytes).filter(|sum| *sum <= limit);
-        self.mapped.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| Error::OverLimit)?;
-        self.chunks.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        let charged = self.mapped.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        charged.map(drop).map_err(|_| Error::OverLimit)
     }
 
     /// The pages are gone.
     pub(super) fn refund(&self, bytes: usize) {
         self.mapped.fetch_sub(bytes, Ordering::Relaxed);
-        self.chunks.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// In a forked child: counts a chunk that it has, without regard to its limit.
-    fn count(&self, bytes: usize) {
-        self.mapped.fetch_add(bytes, Ordering::Relaxed);
-        self.chunks.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn forget_counts(&self) {
-        self.mapped.store(0, Ordering::Relaxed);
-        self.chunks.store(0, Ordering::Relaxed);
     }
 
     /// Nobody uses the heap any more.

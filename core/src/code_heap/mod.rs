@@ -149,7 +149,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let wish = Wish { policy, shard: index, size: request.size, reach: request.reach };
         let chunk = self.heaps.grow(self.heap, wish, self.space)?;
         let mut shard = self.shard(index).lock(self.space.platform);
-        shard.add(chunk, &self.space.freed_code);
+        shard.add(chunk);
         let address = shard.alloc(request, &self.space.freed_code);
         address.or_else(|| shard.alloc_partly(request, &self.space.freed_code)).ok_or(Error::NoMemory)
     }
@@ -183,7 +183,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         if chunk.blocks.is_dirty(start) {
             chunk.fill_with_traps(start, self.policy()?, self.space)?;
         }
-        let unused = shard.free(chunk, start, &self.space.freed_code);
+        let unused = shard.free(chunk, start);
         drop(shard);
         if let Some(chunk) = unused {
             self.heaps.retire(chunk, self.space);
@@ -240,22 +240,16 @@ impl<P: Platform> CodeHeap<'_, P> {
         let address = usize::try_from(address).ok().filter(|address| *address > 0);
         let address = address.ok_or(Error::InvalidArgument)?;
         let chunk = self.heaps.chunk_at(address, &self.space.registry).ok_or(Error::NotOwned)?;
-        let owner = chunk.owner();
-        match owner.heap == self.heap.id {
-            true => Ok((chunk, owner.shard as usize % SHARDS)),
-            false => Err(Error::NotOwned),
-        }
+        let index = chunk.shard().wrapping_sub(self.heap.first_shard) as usize;
+        if index < SHARDS { Ok((chunk, index)) } else { Err(Error::NotOwned) }
     }
 
     /// Whether a chunk in which a live block was found belongs to the shard of that number, whose lock is held: then
     /// the block is live until the lock is released. Before the lock was taken the chunk may have been unmapped, and
     /// its record become another one's.
     fn check_owner(&self, chunk: &Chunk, index: usize) -> Result<(), Error> {
-        let owner = chunk.owner();
-        match owner.heap == self.heap.id && owner.shard as usize == index {
-            true => Ok(()),
-            false => Err(Error::NotOwned),
-        }
+        let is_owner = chunk.shard() == self.heap.first_shard + index as u32;
+        if is_owner { Ok(()) } else { Err(Error::NotOwned) }
     }
 
     /// Does something with the live block that holds an address, which can't be freed meanwhile.

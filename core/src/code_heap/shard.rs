@@ -21,10 +21,6 @@ pub(super) const SHARDS: usize = 8;
 /// After so many blocks near the bump have been freed they are coalesced before more memory is used.
 const MANY: u32 = 1024;
 
-/// Making an empty chunk one run walks through all of its tables. Until so many blocks have been freed, those that
-/// come and go alone in it are cheaper without.
-const WORTH_A_RESET: u32 = 64;
-
 /// What is asked of a shard.
 #[derive(Clone, Copy)]
 pub(super) struct Request {
@@ -52,7 +48,7 @@ pub(super) struct Shard {
     bump: Option<Bump>,
     /// Classes that some chunk has runs of, and maybe others.
     classes: u64,
-    /// The chunk that became empty last. If it still is, it is kept: a block that comes and goes costs no system call.
+    /// The chunk that became empty last. It need not be empty any more.
     empty: Option<&'static Chunk>,
 }
 
@@ -64,10 +60,11 @@ impl Shard {
     /// A block within reach out of the free space. Its address.
     #[inline]
     pub(super) fn alloc(&mut self, request: Request, freed: &FreedCode) -> Option<usize> {
-        if self.bump.as_ref().is_some_and(|bump| !request.reach.holds_all(bump.chunk)) {
+        if self.bump.as_ref().is_some_and(|bump| !bump.chunk.is_within(request.reach)) {
             // The bump stays for those who may have any address.
             let (chunk, run) = self.find_or_coalesce(request, freed)?;
-            return Some(carve(chunk, run.clone(), run.start, request, freed));
+            let start = run.start;
+            return Some(self.carve(chunk, run, start, request, freed));
         }
         let has_room = |bump: &Bump| bump.run.len() >= request.granules && bump.freed < MANY;
         if !self.bump.as_ref().is_some_and(has_room) {
@@ -84,7 +81,7 @@ impl Shard {
     pub(super) fn alloc_partly(&mut self, request: Request, freed: &FreedCode) -> Option<usize> {
         self.close_bump();
         self.chunks.iter().for_each(|chunk| self.coalesce(chunk, freed));
-        self.chunks.iter().find_map(|chunk| {
+        let (chunk, run, start) = self.chunks.iter().find_map(|chunk| {
             let bytes = request.reach.clip(chunk.base()..chunk.base() + chunk.length());
             let fitting = |run: &Range<usize>| {
                 let start = chunk.first_granule_from(bytes.start).max(run.start);
@@ -93,8 +90,28 @@ impl Shard {
             };
             let runs = if bytes.is_empty() { None } else { Some(chunk.space.runs()) };
             let (run, start) = runs?.find_map(|run| fitting(&run).map(|start| (run, start)))?;
-            Some(carve(chunk, run, start, request, freed))
-        })
+            Some((chunk, run, start))
+        })?;
+        Some(self.carve(chunk, run, start, request, freed))
+    }
+
+    /// Starts a block in the middle of a free run.
+    fn carve(
+        &mut self,
+        chunk: &Chunk,
+        run: Range<usize>,
+        start: usize,
+        request: Request,
+        freed: &FreedCode,
+    ) -> usize {
+        chunk.space.take(run.clone());
+        for rest in [run.start..start, start + request.granules..run.end] {
+            if !rest.is_empty() {
+                chunk.space.release(rest);
+            }
+        }
+        self.classes |= chunk.space.classes();
+        begin_block(chunk, start, request, freed)
     }
 
     /// Takes the next run to bump blocks off.
@@ -130,7 +147,7 @@ impl Shard {
             if let Some(found) = self.find(request) {
                 return Some(found);
             }
-            let may_have = |chunk: &&Chunk| chunk.space.deferrals() > 0 && request.reach.holds_all(chunk);
+            let may_have = |chunk: &&Chunk| chunk.space.deferrals() > 0 && chunk.is_within(request.reach);
             let chunk = self.chunks.iter().find(may_have)?;
             self.coalesce(chunk, freed);
         }
@@ -146,7 +163,7 @@ impl Shard {
         }
         // A run of the class that the length itself belongs to, before more memory is asked for.
         let bit = class_bit(request.granules);
-        let may_have = |chunk: &&Chunk| chunk.space.classes() & bit != 0 && request.reach.holds_all(chunk);
+        let may_have = |chunk: &&Chunk| chunk.space.classes() & bit != 0 && chunk.is_within(request.reach);
         self.chunks
             .iter()
             .filter(may_have)
@@ -154,7 +171,7 @@ impl Shard {
     }
 
     fn chunk_with(&mut self, classes: u64, reach: Reach) -> Option<&'static Chunk> {
-        let may_have = |chunk: &&Chunk| chunk.space.classes() & classes != 0 && reach.holds_all(chunk);
+        let may_have = |chunk: &&Chunk| chunk.space.classes() & classes != 0 && chunk.is_within(reach);
         if let Some(current) = self.current.filter(may_have) {
             return Some(current);
         }
@@ -179,12 +196,7 @@ impl Shard {
     /// Ends the live block that starts at a granule. A chunk that has to be unmapped now, if there is one: the
     /// block's own, or one that is empty beside another.
     #[inline]
-    pub(super) fn free(
-        &mut self,
-        chunk: &'static Chunk,
-        start: usize,
-        freed: &FreedCode,
-    ) -> Option<&'static Chunk> {
+    pub(super) fn free(&mut self, chunk: &'static Chunk, start: usize) -> Option<&'static Chunk> {
         if chunk.blocks.is_single() {
             chunk.blocks.end(start);
             chunk.close();
@@ -195,7 +207,7 @@ impl Shard {
         if !self.bump_back(chunk, granules.clone()) {
             chunk.space.defer(granules);
         }
-        if chunk.blocks.live() == 0 { self.emptied(chunk, freed) } else { None }
+        if chunk.blocks.live() == 0 { self.emptied(chunk) } else { None }
     }
 
     /// If the block was bumped off last, its granules join the run again: what comes and goes like a stack stays where
@@ -210,30 +222,21 @@ impl Shard {
         true
     }
 
+    /// One empty chunk is kept, so that a block that comes and goes costs no system call. If there are two now, the
+    /// other one.
     #[cold]
-    fn emptied(&mut self, chunk: &'static Chunk, freed: &FreedCode) -> Option<&'static Chunk> {
-        if chunk.space.deferrals() >= WORTH_A_RESET {
-            self.bump.take_if(|bump| ptr::eq(bump.chunk, chunk));
-            self.reset(chunk, freed);
-        }
+    fn emptied(&mut self, chunk: &'static Chunk) -> Option<&'static Chunk> {
+        chunk.backing.is_lent.store(false, Ordering::Relaxed);
         let other = self.empty.replace(chunk)?;
         (!ptr::eq(other, chunk) && other.blocks.live() == 0).then(|| self.remove(other))
     }
 
-    /// Makes a chunk without blocks one free run.
-    fn reset(&mut self, chunk: &Chunk, freed: &FreedCode) {
-        chunk.backing.is_lent.store(false, Ordering::Relaxed);
-        chunk.reuse_step.store(freed.next_step(), Ordering::Relaxed);
-        chunk.space.clear();
+    /// Adds a new chunk.
+    pub(super) fn add(&mut self, chunk: &'static Chunk) {
         chunk.space.release(0..chunk.granules());
-        self.classes |= chunk.space.classes();
-    }
-
-    /// Adds a chunk without blocks.
-    pub(super) fn add(&mut self, chunk: &'static Chunk, freed: &FreedCode) {
-        self.chunks.push(chunk);
         chunk.is_listed.store(true, Ordering::Relaxed);
-        self.reset(chunk, freed);
+        self.classes |= chunk.space.classes();
+        self.chunks.push(chunk);
     }
 
     /// Takes out a chunk in which no block is live, to be unmapped.
@@ -259,25 +262,6 @@ impl Shard {
         chunk.close();
         chunk
     }
-}
-
-impl Reach {
-    /// Whether every byte of a chunk is within reach.
-    #[inline]
-    fn holds_all(self, chunk: &Chunk) -> bool {
-        self.holds(chunk.base(), chunk.length())
-    }
-}
-
-/// Starts a block in the middle of a free run.
-fn carve(chunk: &Chunk, run: Range<usize>, start: usize, request: Request, freed: &FreedCode) -> usize {
-    chunk.space.take(run.clone());
-    for rest in [run.start..start, start + request.granules..run.end] {
-        if !rest.is_empty() {
-            chunk.space.release(rest);
-        }
-    }
-    begin_block(chunk, start, request, freed)
 }
 
 /// Starts a block in granules that were taken. They count as fetched for as long as other cores may have something

@@ -109,17 +109,17 @@ impl Chunk {
         space: &AddressSpace<P>,
     ) -> Result<(), Error> {
         // A single block's pages go back to the system: what is left there is a fault.
-        if !self.blocks.is_single() {
-            let block = Block { address: self.address_of(start), size: self.blocks.size_at(start) };
-            let whole = self.whole_of(block);
-            self.store(block, whole, policy, space, &mut |target| {
-                // SAFETY: `store` gives an address where the whole block can be written; it is as aligned as the
-                // block, since views differ by whole pages.
-                unsafe { write_traps(target, whole.length()) };
-            })?;
-            self.flush(whole, space);
+        if self.blocks.is_single() {
+            return Ok(());
         }
-        self.blocks.clear_dirty(start);
+        let block = Block { address: self.address_of(start), size: self.blocks.size_at(start) };
+        let whole = self.whole_of(block);
+        self.store(block, whole, policy, space, &mut |target| {
+            // SAFETY: `store` gives an address where the whole block can be written; it is as aligned as the block,
+            // since views differ by whole pages.
+            unsafe { write_traps(target, whole.length()) };
+        })?;
+        self.flush(whole, space);
         Ok(())
     }
 }
