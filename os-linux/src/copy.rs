@@ -1,11 +1,11 @@
 //! Copying where pages of a mapped file may go: a file that somebody truncates takes them away from under a
 //! load or a store, which then ends the process by SIGBUS.
 
-use crate::errno::{retried, translate};
-use crate::pages::{page_size, pointer};
+use core::ffi::{c_int, c_void};
 use core::ptr;
+use execmem_core::unix::errno::{retried, translate};
+use execmem_core::unix::pages::{page_size, pointer, span};
 use execmem_core::{Error, Span};
-use libc::{c_int, c_void};
 
 /// Lets the kernel copy, with `process_vm_readv(2)` of this process: it holds each page of the source while it
 /// copies out of it, and its stores to the target fail instead of raising a signal, as those of every system
@@ -96,7 +96,7 @@ unsafe fn in_pieces(source: usize, target: usize, length: usize) -> Result<(), E
 }
 
 fn pages(start: usize, length: usize) -> Result<Span, Error> {
-    Ok(Span::new(start as i64, length as i64)?.pages(page_size()))
+    Ok(span(start, length)?.pages(page_size()))
 }
 
 /// Faults the pages in; where an access would raise SIGBUS the kernel says EFAULT instead.

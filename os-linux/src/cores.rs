@@ -1,10 +1,10 @@
 //! Making other cores drop instructions that they have fetched: `membarrier(2)`, or a visit to each of them.
 
-use crate::errno::{retried, translate};
+use core::ffi::{c_char, c_int};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use execmem_core::Error;
-use libc::c_int;
+use execmem_core::unix::errno::{retried, translate};
 
 // linux/membarrier.h; since 4.16.
 const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: c_int = 1 << 6;
@@ -100,7 +100,7 @@ fn serialize() {
 }
 
 /// `__libc_single_threaded` of glibc (2.32, see sys/single_threaded.h), if the C library has such a variable.
-static SINGLE_THREADED: AtomicPtr<libc::c_char> = AtomicPtr::new(ptr::null_mut());
+static SINGLE_THREADED: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 
 /// Looks the variable up: when the library is loaded, since the loader takes locks of its own for that.
 pub(crate) fn find_variable() {

@@ -1,13 +1,12 @@
 //! What is mapped in this process: asked of the kernel one mapping at a time (`PROCMAP_QUERY`, since 6.11),
 //! or read from the text of `/proc/self/maps`.
 
-use crate::errno::{preserved, retried, translate};
-use core::ffi::CStr;
+use core::ffi::{CStr, c_int};
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use execmem_core::platform::Mapping;
+use execmem_core::unix::errno::{preserved, retried, translate};
 use execmem_core::{Error, Protection};
-use libc::c_int;
 
 type Visit<'a> = &'a mut dyn FnMut(Mapping) -> ControlFlow<()>;
 

@@ -1,6 +1,6 @@
 //! Instruction caches of this core, and what other cores have fetched already.
 
-use crate::errno::check_mach;
+use crate::mach::check;
 use core::ffi::c_void;
 use core::ptr;
 use execmem_core::Error;
@@ -35,7 +35,7 @@ pub(crate) fn synchronize() -> Result<(), Error> {
     let mut threads: *mut thread_act_t = ptr::null_mut();
     let mut count = 0;
     // SAFETY: asks for this process's threads; the kernel allocates the list for us.
-    check_mach(unsafe { task_threads(mach_task_self(), &mut threads, &mut count) })?;
+    check(unsafe { task_threads(mach_task_self(), &mut threads, &mut count) })?;
     let mut values = [0usize; REGISTERS];
     for index in 0..count as usize {
         let (mut stack, mut length) = (0, REGISTERS);

@@ -4,12 +4,12 @@
 //! come from outside wait: a handler may itself be code in such pages. Signals that the copy could cause by
 //! itself get through: a runtime may resolve faults of its own heap in a handler.
 
-use crate::thread::Cell;
 use core::ffi::c_void;
 use core::mem::transmute;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::Error;
+use execmem_core::unix::process::Cell;
 use libc::{c_int, sigset_t};
 
 type Callback = extern "C" fn(*mut c_void) -> c_int;
@@ -47,7 +47,7 @@ pub(crate) fn prepare() -> Result<(), Error> {
 
 /// Runs `write` while this thread may write `MAP_JIT` pages.
 pub(crate) fn with_writes(write: &mut dyn FnMut()) {
-    if DEPTH.get() > 0 {
+    if DEPTH.get().is_some_and(|depth| depth > 0) {
         // A fault handler inside a copy of ours: the switch is on, and must stay so behind it.
         write();
         return;
