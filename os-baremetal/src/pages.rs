@@ -120,7 +120,7 @@ pub(crate) fn map_filled(
     droppable: bool,
     contents: &[u8],
 ) -> Result<usize, Error> {
-    // WXN is on: such a page could never be executed.
+    // Page tables are never asked for such pages.
     if protection.is_writable_code() {
         return Err(Error::Refused);
     }

@@ -1,8 +1,8 @@
-//! The machine as a supplier of pages, and what the kernel gives for it.
+//! The machine behind the seam, and what the kernel gives for it.
 
 use crate::console::{self, Console};
 use crate::tables::{PAGE_SIZE, PageTables};
-use crate::{cores, files, mappings, pages, thread};
+use crate::{cores, files, mappings, pages, process};
 use core::ffi::CStr;
 use core::ops::{ControlFlow, Range};
 use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Views};
@@ -114,10 +114,10 @@ unsafe impl Process for BareMetal {
     }
 
     fn set_last_error(self, code: i32) {
-        thread::set_last_error(code);
+        process::set_last_error(code);
     }
 
     fn last_error(self) -> i32 {
-        thread::last_error()
+        process::last_error()
     }
 }
