@@ -53,8 +53,9 @@ pub unsafe fn init(setup: Setup) -> Result<(), Error> {
 #[derive(Clone, Copy, Debug)]
 pub struct BareMetal;
 
-// SAFETY: frames are given to one mapping at a time, zeroed or with a file's bytes; the page tables do what
-// `PageTables` demands of them; the page size is a constant.
+// SAFETY: `pages` gives each frame to one mapping at a time, zeroed or with a file's bytes, and whoever implements
+// `PageTables` says that it changes exactly the given pages; the page size is a constant. Copies and writes are the
+// trait's own methods.
 unsafe impl Pages for BareMetal {
     fn page_size(self) -> usize {
         PAGE_SIZE
@@ -105,7 +106,7 @@ unsafe impl Pages for BareMetal {
     }
 }
 
-// SAFETY: nothing forks here.
+// SAFETY: `wait` is the trait's own, which never says *held for fork*: nothing forks here.
 unsafe impl Process for BareMetal {
     const CAN_FORK: bool = false;
 

@@ -100,14 +100,14 @@ fn map_dual_of_file(length: usize, at: Option<usize>) -> Result<Views, Error> {
 /// others need no saying and refuse the flag.
 fn memory_file(length: usize) -> Result<c_int, Error> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure is ours.
+    // SAFETY: the structure is borrowed, and of the type that getrlimit(2) fills in.
     check(|| unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) })?;
     if limit.rlim_cur < length as libc::rlim_t {
         // Making the file so long would raise SIGXFSZ.
         return Err(Error::Refused);
     }
     let create = |flags: c_uint| {
-        // SAFETY: the name is a C string. Called directly: old C libraries lack the function.
+        // SAFETY: a C string literal ends with its zero. (Called directly: old C libraries lack the function.)
         unsafe { libc::syscall(libc::SYS_memfd_create, c"execmem".as_ptr(), flags) as c_int }
     };
     let mut file = create(libc::MFD_CLOEXEC | libc::MFD_EXEC);
@@ -117,9 +117,9 @@ fn memory_file(length: usize) -> Result<c_int, Error> {
     if file < 0 {
         return Err(translate(number()));
     }
-    // SAFETY: the file is ours.
+    // SAFETY: this call has opened the file, and nobody has mapped it yet.
     check(|| unsafe { libc::ftruncate(file, length as libc::off_t) }).map(|()| file).inspect_err(|_| {
-        // SAFETY: the file is ours.
+        // SAFETY: this call has opened the file, and nobody else has its number.
         unsafe { libc::close(file) };
     })
 }

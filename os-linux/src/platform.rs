@@ -32,8 +32,9 @@ extern "C" fn watch_forks() {
 #[derive(Clone, Copy, Debug)]
 pub struct Linux;
 
-// SAFETY: `mmap` gives fresh zeroed pages, or the file's, that nobody else uses; `mprotect` changes exactly
-// the given pages; the page size is the kernel's.
+// SAFETY: the kernel's word: what it maps is zeroed, or the file's, and nobody else's (mmap(2)); `mprotect` and `mremap`
+// touch exactly the pages that they are given; a page has the same size, of 4 to 64 KiB, as long as it runs. A copy is
+// done when the kernel has counted each byte. Writes to `MAP_JIT` pages have the trait's own method.
 unsafe impl Pages for Linux {
     fn page_size(self) -> usize {
         unix::pages::page_size()
@@ -104,7 +105,7 @@ unsafe impl Pages for Linux {
     }
 }
 
-// SAFETY: `AtFork` knows which thread forks.
+// SAFETY: `Forks` says *held for fork* only in the thread whose number its handler before the fork has noted.
 unsafe impl Process for Linux {
     fn environment(self, name: &CStr) -> Option<&'static CStr> {
         unix::process::environment(name)

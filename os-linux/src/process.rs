@@ -8,7 +8,7 @@ use execmem_core::unix::errno::preserved;
 pub(crate) fn sleep(word: &AtomicU32, value: u32) {
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     let no_limit = ptr::null::<libc::timespec>();
-    // SAFETY: the word can be read for as long as it is borrowed; what ends the sleep doesn't matter.
+    // SAFETY: the word is borrowed for longer than the kernel reads it; what ends the sleep doesn't matter.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, no_limit) };
 }
 

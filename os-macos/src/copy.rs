@@ -14,8 +14,8 @@ use mach2::vm::mach_vm_read_overwrite;
 pub(crate) unsafe fn guarded(source: usize, target: usize, length: usize) -> Result<(), Error> {
     let (source, target, length) = (source as u64, target as u64, length as u64);
     let mut copied = 0;
-    // SAFETY: the caller's promise. The kernel takes its copy of the source before it stores to the target, so
-    // that the two may overlap.
+    // SAFETY: the caller says that both ranges are mapped for so many bytes, and that nobody relies on the target. The
+    // kernel takes its copy of the source before it stores to the target, so that the two may overlap.
     check(unsafe { mach_vm_read_overwrite(mach_task_self(), source, length, target, &mut copied) })
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn populate(pages: Span) -> Result<(), Error> {
     let target = (&raw mut byte).expose_provenance() as u64;
     for page in pages.range().step_by(page_size()) {
         let mut read = 0;
-        // SAFETY: reads one byte of this process into `byte`, or fails.
+        // SAFETY: the kernel writes one byte to `byte`, or nothing, wherever it is to read.
         let result = unsafe { mach_vm_read_overwrite(mach_task_self(), page as u64, 1, target, &mut read) };
         check(result)?;
     }

@@ -34,7 +34,6 @@
 //! Its machine code is tested on Linux, against a model of libSystem and the kernel (`tests/darwin`).
 #![no_std]
 #![cfg(target_os = "macos")]
-#![allow(rustdoc::private_intra_doc_links, reason = "who reads the source can follow them")]
 
 mod copy;
 mod cores;

@@ -46,7 +46,7 @@ pub(crate) fn region(address: usize) -> Result<Option<Region>, Error> {
     let mut depth = ANY_DEPTH;
     let mut info = vm_region_submap_short_info_64::default();
     let mut count = vm_region_submap_short_info_64::count();
-    // SAFETY: room for the answers, and `count` says how much for the last one.
+    // SAFETY: the kernel writes to these variables, and of `info` no more than `count` says that there is.
     let result = unsafe {
         let info = (&raw mut info).cast();
         mach_vm_region_recurse(mach_task_self(), &mut start, &mut size, &mut depth, info, &mut count)

@@ -30,8 +30,9 @@ extern "C" fn watch_forks() {
 #[derive(Clone, Copy, Debug)]
 pub struct MacOs;
 
-// SAFETY: `mmap` gives fresh zeroed pages, or the file's, that nobody else uses; `mprotect` changes exactly
-// the given pages; the page size is the kernel's.
+// SAFETY: the kernel's word: what it maps is zeroed, or the file's, and nobody else's (mmap(2)); `mprotect` and
+// `mach_vm_remap` touch exactly the pages that they are given; a page has the same size, of 4 or 16 KiB, as long as it
+// runs. A copy is done when the kernel says so. `jit::with_writes` calls `write` once, by itself or by libSystem.
 unsafe impl Pages for MacOs {
     fn page_size(self) -> usize {
         unix::pages::page_size()
@@ -89,7 +90,7 @@ unsafe impl Pages for MacOs {
     }
 
     unsafe fn flush_icache(self, _written: usize, executed: usize, length: usize) {
-        // SAFETY: the caller promises readable ranges.
+        // SAFETY: the caller's promise, passed on.
         unsafe { cores::invalidate(executed, length) }
     }
 
@@ -102,7 +103,7 @@ unsafe impl Pages for MacOs {
     }
 }
 
-// SAFETY: `AtFork` knows which thread forks.
+// SAFETY: `Forks` says *held for fork* only in the thread whose number its handler before the fork has noted.
 unsafe impl Process for MacOs {
     fn environment(self, name: &CStr) -> Option<&'static CStr> {
         unix::process::environment(name)

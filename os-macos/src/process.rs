@@ -10,7 +10,8 @@ const NAP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
 /// Sleeps a moment if a word has a value.
 pub(crate) fn sleep(word: &AtomicU32, value: u32) {
     if word.load(Ordering::Acquire) == value {
-        // SAFETY: the time is a constant, and what is left of it is not asked for; what ends the sleep doesn't matter.
+        // SAFETY: the time is a constant, and nothing is written where no address is given (nanosleep(2)). What ends
+        // the sleep doesn't matter.
         unsafe { libc::nanosleep(&NAP, ptr::null_mut()) };
     }
 }
