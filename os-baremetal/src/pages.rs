@@ -172,14 +172,14 @@ impl Supply {
                 }
             };
             let mapped = frame.ok_or(Error::NoMemory).and_then(|frame| {
-                // SAFETY: `arena` has given the address to this mapping alone, and `frames` counts this page as one that
-                // shows the frame.
+                // SAFETY: `arena` has given the address to this mapping alone, and `frames` counts this page as one
+                // that shows the frame.
                 unsafe { tables.map(page, frame, protection) }.inspect_err(|_| self.frames.give_back(frame))
             });
             if let Err(error) = mapped {
                 if page > address {
-                    // SAFETY: this call has mapped the pages, and nobody else knows of them. What can't be unmapped is
-                    // lost.
+                    // SAFETY: this call has mapped the pages, and nobody else knows of them. What can't be unmapped
+                    // is lost.
                     let _ = unsafe { tables.unmap(address..page, &mut |frame| self.frames.give_back(frame)) };
                 }
                 self.arena.give_back(address, count);

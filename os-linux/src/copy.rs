@@ -31,8 +31,8 @@ pub(crate) unsafe fn guarded(source: usize, target: usize, length: usize) -> Res
             Err(libc::ENOMEM) => return Err(Error::NoMemory),
             // Refused by a filter, or missing: ENOSYS where the kernel was built without it, and in qemu's
             // user mode.
-            // SAFETY: what is left lies inside of both ranges, of which the caller says that they are mapped; they don't
-            // overlap.
+            // SAFETY: what is left lies inside of both ranges, of which the caller says that they are mapped; they
+            // don't overlap.
             Err(_) => return unsafe { in_pieces(source + done, target + done, length - done) },
         }
     }
@@ -52,8 +52,8 @@ unsafe fn overlapping(source: usize, target: usize, length: usize) -> Result<(),
         let piece = if target > source { pieces - 1 - piece } else { piece };
         let start = piece * buffer.len();
         let size = buffer.len().min(length - start);
-        // SAFETY: a piece lies inside of both ranges, of which the caller says that they are mapped; the buffer is this
-        // call's own, and no smaller.
+        // SAFETY: a piece lies inside of both ranges, of which the caller says that they are mapped; the buffer is
+        // this call's own, and no smaller.
         unsafe {
             guarded(source + start, between, size)?;
             guarded(between, target + start, size)?;

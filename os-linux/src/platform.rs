@@ -21,7 +21,7 @@ pub fn runtime() -> &'static Runtime<Linux> {
 #[unsafe(link_section = ".init_array")]
 static ON_LOAD: extern "C" fn() = watch_forks;
 
-/// Also called where memory is mapped, for programs that are linked without the section above.
+/// Also called where memory is mapped, by code that runs before this library's when it is loaded.
 extern "C" fn watch_forks() {
     if FORKS.watch() {
         cores::find_variable();
@@ -32,9 +32,9 @@ extern "C" fn watch_forks() {
 #[derive(Clone, Copy, Debug)]
 pub struct Linux;
 
-// SAFETY: the kernel's word: what it maps is zeroed, or the file's, and nobody else's (mmap(2)); `mprotect` and `mremap`
-// touch exactly the pages that they are given; a page has the same size, of 4 to 64 KiB, as long as it runs. A copy is
-// done when the kernel has counted each byte. Writes to `MAP_JIT` pages have the trait's own method.
+// SAFETY: the kernel's word: what it maps is zeroed, or the file's, and nobody else's (mmap(2)); `mprotect` and
+// `mremap` touch exactly the pages that they are given; a page has the same size, of 4 to 64 KiB, as long as it runs.
+// `copy::guarded` has counted each byte. The method around writes is the trait's own.
 unsafe impl Pages for Linux {
     fn page_size(self) -> usize {
         unix::pages::page_size()

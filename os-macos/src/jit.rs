@@ -90,8 +90,8 @@ struct SwitchedOn;
 
 impl SwitchedOn {
     fn new() -> Self {
-        // SAFETY: the call changes only what this thread may do with MAP_JIT pages. It executes none until the switch is
-        // back: signals wait, and what it runs is the core's copy.
+        // SAFETY: the call changes only what this thread may do with MAP_JIT pages. It executes none until the switch
+        // is back: signals wait, and what it runs is the core's copy.
         unsafe { libc::pthread_jit_write_protect_np(0) };
         Self
     }

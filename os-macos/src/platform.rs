@@ -21,7 +21,7 @@ pub fn runtime() -> &'static Runtime<MacOs> {
 #[unsafe(link_section = "__DATA,__mod_init_func,mod_init_funcs")]
 static ON_LOAD: extern "C" fn() = watch_forks;
 
-/// Also called where memory is mapped, for programs that are linked without the section above.
+/// Also called where memory is mapped, by code that runs before this library's when it is loaded.
 extern "C" fn watch_forks() {
     FORKS.watch();
 }

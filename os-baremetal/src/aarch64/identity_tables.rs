@@ -286,7 +286,8 @@ fn wait_for_stores() {
 /// Makes all cores look at the descriptors of pages anew.
 fn invalidate(pages: Range<usize>) {
     #[cfg(target_os = "none")]
-    // SAFETY: the instructions change no memory and no register: what is removed from TLBs is found again in the tables.
+    // SAFETY: the instructions change no memory and no register: what is removed from TLBs is found again in the
+    // tables.
     unsafe {
         core::arch::asm!("dsb ishst", options(nostack, preserves_flags));
         for page in pages.step_by(PAGE_SIZE) {
