@@ -16,6 +16,8 @@ compile_error!("execmem's contract is written for 64-bit addresses");
 pub mod abi;
 pub mod icache;
 pub mod platform;
+#[cfg(all(unix, feature = "unix"))]
+pub mod unix;
 
 mod bits;
 mod code_heap;

@@ -1,8 +1,8 @@
 //! Making other cores drop instructions that they have fetched.
 //!
 //! Cache maintenance reaches all cores, but a core may have fetched instructions before it. If code is
-//! changed at an address where the core may have been, it needs a context synchronisation event
-//! ([`synchronize_this_core`]) before it runs the new code (Arm ARM, DDI 0487, B2.7.4.2).
+//! changed at an address where the core may have been, it has to drop those ([`synchronize_this_core`])
+//! before it runs the new code.
 //!
 //! With an interrupt controller the library sees to it: [`Setup::interrupt_others`](crate::Setup) interrupts
 //! the other cores, whose handler calls `synchronize_this_core`, and the library waits for all of them. So
@@ -12,10 +12,7 @@
 //! Without one, this is the kernel's duty: a core that was told of new code by another core calls
 //! `synchronize_this_core` before it jumps there.
 
-use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{MPIDR_EL1, Readable};
-use arm_gic::IntId;
-use arm_gic::gicv3::{GicCpuInterface, SgiTarget, SgiTargetGroup};
+use crate::arch;
 use core::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use execmem_core::Error;
 use spin::Mutex;
@@ -25,8 +22,8 @@ pub const MAX_CORES: usize = 64;
 
 /// What is kept for a core.
 pub(crate) struct Core {
-    /// The affinity fields of its MPIDR_EL1 and [`PRESENT`], or 0.
-    identity: AtomicU64,
+    /// Its number, or 0.
+    number: AtomicU64,
     /// The last request that it has followed.
     followed: AtomicU64,
     pub(crate) last_error: AtomicI32,
@@ -34,7 +31,7 @@ pub(crate) struct Core {
 
 impl Core {
     const fn new() -> Self {
-        Self { identity: AtomicU64::new(0), followed: AtomicU64::new(0), last_error: AtomicI32::new(0) }
+        Self { number: AtomicU64::new(0), followed: AtomicU64::new(0), last_error: AtomicI32::new(0) }
     }
 }
 
@@ -47,15 +44,6 @@ static STRANGER: Core = Core::new();
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 static INTERRUPT_OTHERS: Mutex<Option<fn()>> = Mutex::new(None);
 
-/// Aff3 in bits 39:32, Aff2, Aff1 and Aff0 in bits 23:0.
-const AFFINITY: u64 = 0xff_00ff_ffff;
-/// Bit 31 of MPIDR_EL1 is always set, so no identity is 0.
-const PRESENT: u64 = 1 << 31;
-
-fn identity() -> u64 {
-    MPIDR_EL1.get() & AFFINITY | PRESENT
-}
-
 /// The cells of cores that have entered, and maybe left.
 fn used() -> impl Iterator<Item = &'static Core> {
     CORES.iter().take(USED.load(Ordering::SeqCst))
@@ -63,8 +51,8 @@ fn used() -> impl Iterator<Item = &'static Core> {
 
 /// The calling core's cells.
 pub(crate) fn this() -> &'static Core {
-    let identity = identity();
-    used().find(|core| core.identity.load(Ordering::Relaxed) == identity).unwrap_or(&STRANGER)
+    let number = arch::core_number();
+    used().find(|core| core.number.load(Ordering::Relaxed) == number).unwrap_or(&STRANGER)
 }
 
 /// Tells the library that this core takes part from now on: it will be interrupted, and it gets a cell of
@@ -75,7 +63,7 @@ pub fn enter() -> Result<(), Error> {
         return Ok(());
     }
     for (index, core) in CORES.iter().enumerate() {
-        let free = core.identity.compare_exchange(0, identity(), Ordering::SeqCst, Ordering::Relaxed);
+        let free = core.number.compare_exchange(0, arch::core_number(), Ordering::SeqCst, Ordering::Relaxed);
         if free.is_ok() {
             // Who doesn't see this core yet has published before it synchronises itself.
             USED.fetch_max(index + 1, Ordering::SeqCst);
@@ -91,26 +79,14 @@ pub fn enter() -> Result<(), Error> {
 pub fn leave() {
     let core = this();
     core.last_error.store(0, Ordering::Relaxed);
-    core.identity.store(0, Ordering::SeqCst);
+    core.number.store(0, Ordering::SeqCst);
 }
 
 /// Makes this core drop instructions that it has fetched, and tells cores that wait for it.
 pub fn synchronize_this_core() {
     let request = REQUESTS.load(Ordering::SeqCst);
-    barrier::isb(barrier::SY);
+    arch::drop_fetched();
     this().followed.fetch_max(request, Ordering::SeqCst);
-}
-
-/// The software-generated interrupt of [`interrupt_others_by_gicv3`].
-pub const SYNCHRONIZE: IntId = IntId::sgi(0);
-
-/// For [`Setup::interrupt_others`](crate::Setup) on machines with a GICv3: sends [`SYNCHRONIZE`] to all other
-/// cores. The kernel has set the controller up and enabled this interrupt on each core.
-pub fn interrupt_others_by_gicv3() {
-    // What the handlers will look at is visible before they are interrupted.
-    barrier::dsb(barrier::ISHST);
-    // It fails for interrupts of other kinds only.
-    let _ = GicCpuInterface::send_sgi(SYNCHRONIZE, SgiTarget::All, SgiTargetGroup::CurrentGroup1);
 }
 
 pub(crate) fn set_interrupt_others(interrupt: fn()) {
@@ -122,7 +98,7 @@ pub(crate) fn synchronize() -> Result<(), Error> {
     let Some(interrupt_others) = *INTERRUPT_OTHERS.lock() else { return Ok(()) };
     let this = this();
     let others = || used().filter(|core| !core::ptr::eq(*core, this));
-    let is_present = |core: &Core| core.identity.load(Ordering::SeqCst) != 0;
+    let is_present = |core: &Core| core.number.load(Ordering::SeqCst) != 0;
     if !others().any(is_present) {
         return Ok(());
     }

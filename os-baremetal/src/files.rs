@@ -44,7 +44,8 @@ pub(crate) fn map(
     let length = part.length.next_multiple_of(PAGE_SIZE);
     let address = pages::map_filled(length, part.protection, None, false, bytes)?;
     if part.protection.contains(Protection::EXEC) {
-        // SAFETY: mapped above, and readable: there are no pages that can only be executed.
+        // SAFETY: the pages were mapped just now, and what can be executed can be read: `PageTables` says so. A kernel
+        // may read what cache maintenance needs to know.
         unsafe { icache::make_coherent(address, address, length) };
         cores::synchronize()?;
     }

@@ -58,10 +58,11 @@ pub(crate) unsafe fn init(
         return Err(Error::NoMemory);
     }
     for offset in (0..own * PAGE_SIZE).step_by(PAGE_SIZE) {
-        // SAFETY: these addresses and frames are for the library, by the caller's word.
+        // SAFETY: the caller says that these addresses and frames are the library's alone, and they are unmapped yet.
         unsafe { tables.map(addresses.start + offset, memory.start + offset, Protection::RW) }?;
     }
-    // SAFETY: mapped above, large enough for both, and nobody else knows these addresses.
+    // SAFETY: the pages were mapped just now, read-write and `own` of them: room for both. Nobody else knows of them.
+    // The bitmap's words hold whatever was in memory, as any bits are a number; the counters are zeroed first.
     let (bitmap, counts) = unsafe {
         let start = ptr::with_exposed_provenance_mut::<u8>(addresses.start);
         let bitmap = slice::from_raw_parts_mut(start.cast::<u64>(), arena::words(pages));
@@ -100,11 +101,11 @@ pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Vi
         return Ok(Views { address, writable: 0 });
     }
     let pages = Span::new(address as i64, length as i64)?;
-    // SAFETY: mapped just now.
+    // SAFETY: the pages were mapped just now, all of them.
     match unsafe { show_again(pages, Protection::RW, FAR_FROM_CODE) } {
         Ok(writable) => Ok(Views { address, writable }),
         Err(error) => {
-            // SAFETY: mapped above, and nobody has seen it. Pages that can't be unmapped are lost.
+            // SAFETY: this call has mapped the pages, and nobody else knows of them. What can't be unmapped is lost.
             let _ = unsafe { unmap(pages) };
             Err(error)
         }
@@ -120,22 +121,22 @@ pub(crate) fn map_filled(
     droppable: bool,
     contents: &[u8],
 ) -> Result<usize, Error> {
-    // WXN is on: such a page could never be executed.
+    // Page tables are never asked for such pages.
     if protection.is_writable_code() {
         return Err(Error::Refused);
     }
     let address = with_supply(|supply| supply.map_fresh(length, at, droppable))?;
     let start = ptr::with_exposed_provenance_mut::<u8>(address);
     let filled = contents.len().min(length);
-    // SAFETY: mapped just now, read-write, so long, and nobody else knows the address.
+    // SAFETY: this call has mapped so many bytes here, read-write, and nobody else knows of them.
     unsafe {
         start.copy_from_nonoverlapping(contents.as_ptr(), filled);
         start.add(filled).write_bytes(0, length - filled);
     }
     let pages = Span::new(address as i64, length as i64)?;
-    // SAFETY: as above.
+    // SAFETY: this call has mapped the pages, and nobody else relies on what they lose.
     if let Err(error) = unsafe { protect(pages, protection) } {
-        // SAFETY: as above. Pages that can't be unmapped are lost, and nothing else is.
+        // SAFETY: this call has mapped the pages, and nobody else knows of them. What can't be unmapped is lost.
         let _ = unsafe { unmap(pages) };
         return Err(error);
     }
@@ -171,12 +172,14 @@ impl Supply {
                 }
             };
             let mapped = frame.ok_or(Error::NoMemory).and_then(|frame| {
-                // SAFETY: the address was free and the frame is for it.
+                // SAFETY: `arena` has given the address to this mapping alone, and `frames` counts this page as one
+                // that shows the frame.
                 unsafe { tables.map(page, frame, protection) }.inspect_err(|_| self.frames.give_back(frame))
             });
             if let Err(error) = mapped {
                 if page > address {
-                    // SAFETY: mapped above, and nobody has seen it. What can't be unmapped is lost.
+                    // SAFETY: this call has mapped the pages, and nobody else knows of them. What can't be unmapped
+                    // is lost.
                     let _ = unsafe { tables.unmap(address..page, &mut |frame| self.frames.give_back(frame)) };
                 }
                 self.arena.give_back(address, count);
@@ -237,7 +240,7 @@ pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), 
 /// As [`Pages::request`](execmem_core::platform::Pages::request).
 pub(crate) unsafe fn request(pages: Span, request: PageRequest) -> Result<(), Error> {
     match request {
-        // SAFETY: the caller says that nothing relies on the contents.
+        // SAFETY: the caller says that the pages are ours, of one region, and that nothing relies on their contents.
         PageRequest::Advise(Advice::DontNeed) => unsafe { drop_contents(pages) },
         _ => Ok(()),
     }
@@ -253,7 +256,7 @@ unsafe fn drop_contents(pages: Span) -> Result<(), Error> {
     if !with_supply(|supply| Ok(supply.frames.is_droppable(frame)))? {
         return Ok(());
     }
-    // SAFETY: the pages are mapped; the view is ours alone, and as long.
+    // SAFETY: the caller says that the pages are mapped. The view is as long, and this call's own.
     unsafe {
         let view = show_again(pages, Protection::RW, FAR_FROM_CODE)?;
         ptr::with_exposed_provenance_mut::<u8>(view).write_bytes(0, pages.length());

@@ -1,8 +1,8 @@
-//! The machine as a supplier of pages, and what the kernel gives for it.
+//! The machine behind the seam, and what the kernel gives for it.
 
 use crate::console::{self, Console};
 use crate::tables::{PAGE_SIZE, PageTables};
-use crate::{cores, files, mappings, pages, thread};
+use crate::{cores, files, mappings, pages, process};
 use core::ffi::CStr;
 use core::ops::{ControlFlow, Range};
 use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Views};
@@ -53,8 +53,9 @@ pub unsafe fn init(setup: Setup) -> Result<(), Error> {
 #[derive(Clone, Copy, Debug)]
 pub struct BareMetal;
 
-// SAFETY: frames are given to one mapping at a time, zeroed or with a file's bytes; the page tables do what
-// `PageTables` demands of them; the page size is a constant.
+// SAFETY: `pages` gives each frame to one mapping at a time, zeroed or with a file's bytes, and whoever implements
+// `PageTables` says that it changes exactly the given pages; the page size is a constant. Copies and writes are the
+// trait's own methods.
 unsafe impl Pages for BareMetal {
     fn page_size(self) -> usize {
         PAGE_SIZE
@@ -105,7 +106,7 @@ unsafe impl Pages for BareMetal {
     }
 }
 
-// SAFETY: nothing forks here.
+// SAFETY: `wait` is the trait's own, which never says *held for fork*: nothing forks here.
 unsafe impl Process for BareMetal {
     const CAN_FORK: bool = false;
 
@@ -114,10 +115,10 @@ unsafe impl Process for BareMetal {
     }
 
     fn set_last_error(self, code: i32) {
-        thread::set_last_error(code);
+        process::set_last_error(code);
     }
 
     fn last_error(self) -> i32 {
-        thread::last_error()
+        process::last_error()
     }
 }

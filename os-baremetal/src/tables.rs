@@ -11,19 +11,19 @@ pub const PAGE_SIZE: usize = 4096;
 /// [`IdentityTables`](crate::IdentityTables) is one implementation; a kernel with tables of its own brings
 /// another, and everything else stays the same.
 ///
-/// Pages are at most *privileged*: not accessible, and never executable, from exception level 0. A page
-/// that may not be executed has PXN set. Of the protections, WRITE without READ may give both, and EXEC
-/// without READ too; WRITE with EXEC is never asked for.
+/// Pages are the kernel's alone: programs that it runs can neither access nor execute them. Of the protections, WRITE
+/// without READ may give both, and EXEC without READ too; without EXEC the kernel itself can't execute a page. WRITE
+/// with EXEC is never asked for.
 ///
 /// The library calls `map`, `protect` and `unmap` one at a time, under its lock. [`next`](Self::next) may be
-/// called at any time, also in an exception handler that has interrupted one of the others.
+/// called at any time, also in a handler that has interrupted one of the others.
 ///
 /// # Safety
 /// The library hands out memory on this trait's word: each method does exactly what it says to the pages it is
 /// given and to no others, and all cores see it when it returns. A method that fails has changed nothing.
 pub unsafe trait PageTables: Sync {
-    /// Makes an unmapped page show a frame of physical memory, as normal write-back inner-shareable
-    /// memory. Table memory that is missing is [`Error::NoMemory`].
+    /// Makes an unmapped page show a frame of physical memory: cached, and coherent between all cores. Table
+    /// memory that is missing is [`Error::NoMemory`].
     ///
     /// # Safety
     /// The page is among the library's addresses, and nothing relies on it being unmapped.

@@ -1,11 +1,11 @@
 //! Copying where pages of a mapped file may go: a file that somebody truncates takes them away from under a
 //! load or a store, which then ends the process by SIGBUS.
 
-use crate::errno::{retried, translate};
-use crate::pages::{page_size, pointer};
+use core::ffi::{c_int, c_void};
 use core::ptr;
+use execmem_core::unix::errno::{retried, translate};
+use execmem_core::unix::pages::{page_size, pointer, span};
 use execmem_core::{Error, Span};
-use libc::{c_int, c_void};
 
 /// Lets the kernel copy, with `process_vm_readv(2)` of this process: it holds each page of the source while it
 /// copies out of it, and its stores to the target fail instead of raising a signal, as those of every system
@@ -18,19 +18,21 @@ use libc::{c_int, c_void};
 /// As [`Pages::copy_guarded`](execmem_core::platform::Pages::copy_guarded).
 pub(crate) unsafe fn guarded(source: usize, target: usize, length: usize) -> Result<(), Error> {
     if source.abs_diff(target) < length {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller says that the source is mapped readable and the target writable for so many bytes.
         return unsafe { overlapping(source, target, length) };
     }
     let mut done = 0;
     while done < length {
-        // SAFETY: the caller's promise; what is left lies inside of both.
+        // SAFETY: what is left lies inside of both ranges, of which the caller says that they are mapped; they don't
+        // overlap.
         match unsafe { kernel_copy(source + done, target + done, length - done) } {
             Ok(0) | Err(libc::EFAULT) => return Err(Error::Io),
             Ok(copied) => done += copied,
             Err(libc::ENOMEM) => return Err(Error::NoMemory),
             // Refused by a filter, or missing: ENOSYS where the kernel was built without it, and in qemu's
             // user mode.
-            // SAFETY: the caller's promise; what is left lies inside of both, and they don't overlap.
+            // SAFETY: what is left lies inside of both ranges, of which the caller says that they are mapped; they
+            // don't overlap.
             Err(_) => return unsafe { in_pieces(source + done, target + done, length - done) },
         }
     }
@@ -50,7 +52,8 @@ unsafe fn overlapping(source: usize, target: usize, length: usize) -> Result<(),
         let piece = if target > source { pieces - 1 - piece } else { piece };
         let start = piece * buffer.len();
         let size = buffer.len().min(length - start);
-        // SAFETY: the caller's promise; a piece lies inside of both, and the buffer is ours.
+        // SAFETY: a piece lies inside of both ranges, of which the caller says that they are mapped; the buffer is
+        // this call's own, and no smaller.
         unsafe {
             guarded(source + start, between, size)?;
             guarded(between, target + start, size)?;
@@ -66,9 +69,10 @@ unsafe fn overlapping(source: usize, target: usize, length: usize) -> Result<(),
 unsafe fn kernel_copy(source: usize, target: usize, length: usize) -> Result<usize, i32> {
     let from = libc::iovec { iov_base: ptr::with_exposed_provenance_mut(source), iov_len: length };
     let to = libc::iovec { iov_base: ptr::with_exposed_provenance_mut(target), iov_len: length };
-    // SAFETY: asks for the thread's number. The process's own is its main thread's, which may have ended.
+    // SAFETY: gettid(2) has no preconditions. (The process's number is its main thread's, which may have ended.)
     let this = unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t;
-    // SAFETY: the caller's promise; what is no longer there is an error.
+    // SAFETY: both vectors have one range, which the caller says is mapped; for what is no longer there the kernel
+    // answers with an error.
     retried(|| unsafe { libc::process_vm_readv(this, &to, 1, &from, 1, 0) })
 }
 
@@ -84,7 +88,7 @@ unsafe fn in_pieces(source: usize, target: usize, length: usize) -> Result<(), E
     for start in (0..length).step_by(PIECE) {
         let size = PIECE.min(length - start);
         let [from, to] = [source, target].map(|side| side + start);
-        // SAFETY: the caller's promise; a piece lies inside of both.
+        // SAFETY: a piece lies inside of both ranges, of which the caller says that they are mapped and don't overlap.
         unsafe {
             populate(pages(from, size)?, false)?;
             populate(pages(to, size)?, true)?;
@@ -96,7 +100,7 @@ unsafe fn in_pieces(source: usize, target: usize, length: usize) -> Result<(), E
 }
 
 fn pages(start: usize, length: usize) -> Result<Span, Error> {
-    Ok(Span::new(start as i64, length as i64)?.pages(page_size()))
+    Ok(span(start, length)?.pages(page_size()))
 }
 
 /// Faults the pages in; where an access would raise SIGBUS the kernel says EFAULT instead.
@@ -105,7 +109,7 @@ fn pages(start: usize, length: usize) -> Result<Span, Error> {
 /// The pages are mapped.
 pub(crate) unsafe fn populate(pages: Span, for_write: bool) -> Result<(), Error> {
     let advice = if for_write { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
-    // SAFETY: the caller says that the pages are mapped; their contents stay.
+    // SAFETY: the caller says that the pages are mapped; this advice leaves their contents as they are (madvise(2)).
     match retried(|| unsafe { libc::madvise(pointer(pages), pages.length(), advice) } as isize) {
         Ok(_) => Ok(()),
         // The kernel's own answers (madvise(2)).
@@ -124,7 +128,8 @@ fn read_each_page(pages: Span) -> Result<(), Error> {
     let nothing: *mut c_void = ptr::null_mut();
     for page in pages.range().step_by(page_size()) {
         let set: *const c_void = ptr::with_exposed_provenance(page);
-        // SAFETY: reads a set of signals from the page, or fails; an unknown change changes nothing.
+        // SAFETY: the kernel reads a set of signals from the page, or fails, and does nothing with it: it knows no such
+        // change.
         let ask = || unsafe { libc::syscall(libc::SYS_rt_sigprocmask, UNKNOWN, set, nothing, SET_SIZE) };
         if retried(|| ask() as isize) == Err(libc::EFAULT) {
             return Err(Error::Io);

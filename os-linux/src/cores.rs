@@ -1,10 +1,10 @@
 //! Making other cores drop instructions that they have fetched: `membarrier(2)`, or a visit to each of them.
 
-use crate::errno::{retried, translate};
+use core::ffi::{c_char, c_int};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use execmem_core::Error;
-use libc::c_int;
+use execmem_core::unix::errno::{retried, translate};
 
 // linux/membarrier.h; since 4.16.
 const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: c_int = 1 << 6;
@@ -28,7 +28,7 @@ fn by_membarrier() -> Result<(), i32> {
 }
 
 fn membarrier(command: c_int) -> Result<(), i32> {
-    // SAFETY: changes nothing but what other cores have fetched ahead.
+    // SAFETY: membarrier(2) takes no pointers: it changes nothing but what other cores have fetched ahead.
     retried(|| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } as isize).map(drop)
 }
 
@@ -57,7 +57,7 @@ type Cores = [u64; 128];
 fn by_visits() -> Result<(), Error> {
     let mut own: Cores = [0; 128];
     let set = own.as_mut_ptr();
-    // SAFETY: room for so many bytes; the kernel says how many its sets of cores have.
+    // SAFETY: `own` has room for as many bytes as the kernel is told; it says how many it has written.
     let ask = || unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of::<Cores>(), set) };
     let bytes = retried(|| ask() as isize).map_err(translate)?.min(size_of::<Cores>());
     let visited = (0..bytes * 8).try_for_each(|core| {
@@ -77,7 +77,7 @@ fn by_visits() -> Result<(), Error> {
 
 /// Moves this thread to one of these cores, where it stays.
 fn run_on(cores: &Cores) -> Result<(), i32> {
-    // SAFETY: reads the set. Any core runs this thread as well as another.
+    // SAFETY: the set is borrowed and as long as the kernel is told. Any core runs this thread as well as another.
     let ask = || unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of::<Cores>(), cores.as_ptr()) };
     retried(|| ask() as isize).map(drop)
 }
@@ -87,12 +87,13 @@ fn serialize() {
     // CPUID is serialising (Intel SDM, volume 3, "Serializing Instructions"; AMD64 APM, volume 2, 7.6.4).
     #[cfg(target_arch = "x86_64")]
     let _ = core::arch::x86_64::__cpuid(0);
-    // SAFETY: a context synchronisation event of this core (DDI 0487, B2.7.4.2).
+    // SAFETY: ISB changes no memory and no register: it is a context synchronisation event (DDI 0487, B2.7.4.2).
     #[cfg(target_arch = "aarch64")]
     unsafe {
         core::arch::asm!("isb", options(nostack, preserves_flags))
     };
-    // SAFETY: orders this hart's fetches behind the stores that it sees (Zifencei).
+    // SAFETY: FENCE.I changes no memory and no register: it orders this hart's fetches behind the stores that it sees
+    // (Zifencei).
     #[cfg(target_arch = "riscv64")]
     unsafe {
         core::arch::asm!("fence.i", options(nostack, preserves_flags))
@@ -100,11 +101,11 @@ fn serialize() {
 }
 
 /// `__libc_single_threaded` of glibc (2.32, see sys/single_threaded.h), if the C library has such a variable.
-static SINGLE_THREADED: AtomicPtr<libc::c_char> = AtomicPtr::new(ptr::null_mut());
+static SINGLE_THREADED: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 
 /// Looks the variable up: when the library is loaded, since the loader takes locks of its own for that.
 pub(crate) fn find_variable() {
-    // SAFETY: the name is a C string.
+    // SAFETY: a C string literal ends with its zero.
     let variable = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()) };
     SINGLE_THREADED.store(variable.cast(), Ordering::Relaxed);
 }
@@ -112,6 +113,7 @@ pub(crate) fn find_variable() {
 /// Whether the C library knows of no thread but this one. It doesn't know of those that a raw `clone` makes.
 pub(crate) fn is_single_threaded() -> bool {
     let variable = SINGLE_THREADED.load(Ordering::Relaxed);
-    // SAFETY: null, or the C library's variable. It changes only when this thread starts the first other one.
+    // SAFETY: `dlsym` gave this address for the variable, which is there as long as the C library, and which any
+    // thread may read (sys/single_threaded.h). It changes only when this thread starts the first other one.
     !variable.is_null() && unsafe { variable.read_volatile() != 0 }
 }

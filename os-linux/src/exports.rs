@@ -1,6 +1,6 @@
 //! The `rt_*` symbols over this process's runtime.
 
-use crate::RUNTIME;
+use crate::platform::RUNTIME;
 use core::ffi::{c_char, c_void};
 use execmem_core::abi::*;
 

@@ -1,13 +1,12 @@
 //! What is mapped in this process: asked of the kernel one mapping at a time (`PROCMAP_QUERY`, since 6.11),
 //! or read from the text of `/proc/self/maps`.
 
-use crate::errno::{preserved, retried, translate};
-use core::ffi::CStr;
+use core::ffi::{CStr, c_int};
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use execmem_core::platform::Mapping;
+use execmem_core::unix::errno::{preserved, retried, translate};
 use execmem_core::{Error, Protection};
-use libc::c_int;
 
 type Visit<'a> = &'a mut dyn FnMut(Mapping) -> ControlFlow<()>;
 
@@ -76,7 +75,8 @@ fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused
                 // A refusal stays. (ESRCH: the list is that of a main thread which has ended.)
                 IS_REFUSED.store(number != libc::ESRCH, Ordering::Relaxed);
                 forget_maps_file(file.number);
-                // SAFETY: opened by this very call; threads that use it already are told EBADF.
+                // SAFETY: this call has opened the file. A thread that has seen its number asks a file that is closed
+                // then, or one that doesn't know the question.
                 unsafe { libc::close(file.number) };
                 return Err(QueryRefused);
             }
@@ -92,7 +92,8 @@ fn query(file: c_int, from: usize) -> Result<Mapping, i32> {
         query_addr: from as u64,
         ..Default::default()
     };
-    // SAFETY: the structure has the size that it says. An `ioctl` number is an int in musl, a long in glibc.
+    // SAFETY: the kernel reads and writes as much as the structure says, which is its size, whatever file this is. (An
+    // `ioctl` number is an int in musl, a long in glibc.)
     retried(|| unsafe { libc::ioctl(file, PROCMAP_QUERY as _, &raw mut query) } as isize)?;
     Ok(Mapping {
         start: query.vma_start as usize,
@@ -116,7 +117,7 @@ fn maps_file() -> Result<MapsFile, QueryRefused> {
     if IS_REFUSED.load(Ordering::Relaxed) {
         return Err(QueryRefused);
     }
-    // SAFETY: asks for a number.
+    // SAFETY: getpid(2) has no preconditions.
     let process = unsafe { libc::getpid() } as u64;
     let known = MAPS_FILE.load(Ordering::Acquire);
     if known != 0 && known >> 32 == process {
@@ -127,7 +128,7 @@ fn maps_file() -> Result<MapsFile, QueryRefused> {
     match MAPS_FILE.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => Ok(MapsFile { number, is_fresh: true }),
         Err(earlier) => {
-            // SAFETY: opened above, and nobody has seen it.
+            // SAFETY: this call has opened the file, and no other thread has seen its number.
             unsafe { libc::close(number) };
             Ok(MapsFile { number: earlier as c_int, is_fresh: false })
         }
@@ -139,7 +140,7 @@ fn maps_file() -> Result<MapsFile, QueryRefused> {
 pub(crate) fn forget_parent() {
     let file = MAPS_FILE.swap(0, Ordering::AcqRel) as c_int;
     if file != 0 && query(file, 0).is_ok() {
-        // SAFETY: opened by this library; no other thread of the child uses it.
+        // SAFETY: this library has opened the file, which answers as only such a file does; the child has one thread.
         unsafe { libc::close(file) };
     }
 }
@@ -156,7 +157,7 @@ const OF_THREAD: &CStr = c"/proc/thread-self/maps";
 
 fn open_maps(path: &CStr) -> Result<c_int, i32> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    // SAFETY: the path is a C string.
+    // SAFETY: a `CStr` ends with its zero.
     let file = retried(|| unsafe { libc::open(path.as_ptr(), flags) } as isize)?;
     Ok(file as c_int)
 }
@@ -182,7 +183,7 @@ fn read_text(path: &CStr, from: usize, visit: Visit<'_>) -> Result<Text, Error> 
     let mut buffer = [0u8; 4096];
     let mut text = Text::Empty;
     let result = 'file: loop {
-        // SAFETY: the buffer is ours.
+        // SAFETY: the buffer is borrowed, and has room for as many bytes as the kernel is told.
         match retried(|| unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) }) {
             Ok(0) => break Ok(text),
             Ok(count) => {
@@ -199,7 +200,7 @@ fn read_text(path: &CStr, from: usize, visit: Visit<'_>) -> Result<Text, Error> 
             Err(number) => break Err(translate(number)),
         }
     };
-    // SAFETY: opened above.
+    // SAFETY: this call has opened the file, and nobody else has its number.
     unsafe { libc::close(file) };
     result
 }

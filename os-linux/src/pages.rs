@@ -1,67 +1,11 @@
-//! Mapping, unmapping, protecting and advising pages.
+//! Mapping pages, also twice, and replacing them.
 
-use crate::copy::populate;
-use crate::errno::{check, number, retried, translate};
+use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
-use execmem_core::platform::{Memory, PageRequest, Views};
-use execmem_core::{Advice, Error, Protection, Span};
-use libc::c_int;
-
-/// A number of the system that never changes, asked for once: `sysconf` may cost a system call.
-struct Constant {
-    value: AtomicUsize,
-    ask: fn() -> usize,
-}
-
-impl Constant {
-    const fn new(ask: fn() -> usize) -> Self {
-        Self { value: AtomicUsize::new(0), ask }
-    }
-
-    #[inline]
-    fn get(&self) -> usize {
-        match self.value.load(Ordering::Relaxed) {
-            0 => {
-                let value = (self.ask)().max(1);
-                self.value.store(value, Ordering::Relaxed);
-                value
-            }
-            value => value,
-        }
-    }
-}
-
-static PAGE_SIZE: Constant = Constant::new(|| {
-    // SAFETY: asks for a number.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
-});
-
-static PHYSICAL_MEMORY: Constant = Constant::new(|| {
-    // SAFETY: asks for a number.
-    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
-    (pages.max(1) as usize).saturating_mul(page_size())
-});
-
-pub(crate) fn page_size() -> usize {
-    PAGE_SIZE.get()
-}
-
-pub(crate) fn physical_memory() -> usize {
-    PHYSICAL_MEMORY.get()
-}
-
-/// The contract's protection bits in Linux's numbers.
-pub(crate) fn native(protection: Protection) -> c_int {
-    [
-        (Protection::READ, libc::PROT_READ),
-        (Protection::WRITE, libc::PROT_WRITE),
-        (Protection::EXEC, libc::PROT_EXEC),
-    ]
-    .into_iter()
-    .filter(|(bit, _)| protection.contains(*bit))
-    .fold(libc::PROT_NONE, |bits, (_, bit)| bits | bit)
-}
+use execmem_core::platform::{Memory, Views};
+use execmem_core::unix::errno::{check, number, retried, translate};
+use execmem_core::unix::pages::{native, pointer, protect, span, unmap, with_second_view};
+use execmem_core::{Error, Protection, Span};
 
 pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
     let anonymous = |protection, flags| {
@@ -95,7 +39,7 @@ fn mmap(
     }
 }
 
-/// `mmap(2)` itself, of anything but MAP_FIXED: the address, or the kernel's own error number. The function of
+/// `mmap(2)` itself, but never with MAP_FIXED: the address, or the kernel's own error number. The function of
 /// musl calls the EPERM of an anonymous mapping ENOMEM, and a refusal is something else than a shortage.
 pub(crate) fn map_new(
     hint: usize,
@@ -105,11 +49,10 @@ pub(crate) fn map_new(
     file: c_int,
     offset: u64,
 ) -> Result<usize, i32> {
-    debug_assert!(flags & libc::MAP_FIXED == 0);
     // All six as wide as a register: the function that makes the call reads them so.
     let [hint, length, offset] = [hint as i64, length as i64, offset as i64];
-    let [protection, flags, file] = [native(protection), flags, file].map(i64::from);
-    // SAFETY: a new mapping: without MAP_FIXED it replaces no other one.
+    let [protection, flags, file] = [native(protection), flags & !libc::MAP_FIXED, file].map(i64::from);
+    // SAFETY: the kernel replaces no mapping with one that is not MAP_FIXED (mmap(2)).
     let call = || unsafe { libc::syscall(libc::SYS_mmap, hint, length, protection, flags, file, offset) };
     retried(|| call() as isize)
 }
@@ -126,13 +69,16 @@ fn map_dual(length: usize, at: Option<usize>) -> Result<Views, Error> {
 /// view goes from read-execute to read-write before anybody has its address.
 fn map_dual_without_file(length: usize, at: Option<usize>) -> Result<Views, Error> {
     let address = mmap(length, Protection::RX, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, at)?;
-    with_second_view(address, length, || {
-        // SAFETY: the first view is fresh shared memory.
+    let second = || {
+        // SAFETY: the first view is shared memory, which this call has mapped.
         let writable = unsafe { map_again(span(address, length)?, None) }?;
         let view = span(writable, length)?;
-        // SAFETY: the second view is as fresh: nobody has seen it. If it can't be unmapped it is lost.
+        // SAFETY: the second view was mapped by this call too, and nobody else knows of it. If it can't be unmapped
+        // it is lost.
         unsafe { protect(view, Protection::RW).map(|()| writable).inspect_err(|_| _ = unmap(view)) }
-    })
+    };
+    // SAFETY: the first view was mapped above, so long, and nobody else knows of it.
+    unsafe { with_second_view(address, length, second) }
 }
 
 /// Where memory without a file may not be executed: SELinux asks for `execmem` then, and for `execute` on a file
@@ -141,39 +87,27 @@ fn map_dual_without_file(length: usize, at: Option<usize>) -> Result<Views, Erro
 fn map_dual_of_file(length: usize, at: Option<usize>) -> Result<Views, Error> {
     let file = memory_file(length)?;
     let views = mmap(length, Protection::RX, libc::MAP_SHARED, file, at).and_then(|address| {
-        with_second_view(address, length, || mmap(length, Protection::RW, libc::MAP_SHARED, file, None))
+        let second = || mmap(length, Protection::RW, libc::MAP_SHARED, file, None);
+        // SAFETY: the first view was mapped just now, so long, and nobody else knows of it.
+        unsafe { with_second_view(address, length, second) }
     });
-    // SAFETY: the file is ours; the mappings keep the memory.
+    // SAFETY: `memory_file` opened the file, and nobody else has its number; the mappings keep the memory.
     unsafe { libc::close(file) };
     views
-}
-
-/// The view at `address`, which nobody has seen, and a second one; or neither.
-fn with_second_view(
-    address: usize,
-    length: usize,
-    map: impl FnOnce() -> Result<usize, Error>,
-) -> Result<Views, Error> {
-    let second = map();
-    if second.is_err() {
-        // SAFETY: nobody has seen it. If it can't be unmapped it is lost.
-        _ = unsafe { unmap(span(address, length)?) };
-    }
-    second.map(|writable| Views { address, writable })
 }
 
 /// A memory file of this length that may be executed. `MFD_EXEC` says so to kernels that know it (6.3);
 /// others need no saying and refuse the flag.
 fn memory_file(length: usize) -> Result<c_int, Error> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure is ours.
+    // SAFETY: the structure is borrowed, and of the type that getrlimit(2) fills in.
     check(|| unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) })?;
     if limit.rlim_cur < length as libc::rlim_t {
         // Making the file so long would raise SIGXFSZ.
         return Err(Error::Refused);
     }
-    let create = |flags: libc::c_uint| {
-        // SAFETY: the name is a C string. Called directly: old C libraries lack the function.
+    let create = |flags: c_uint| {
+        // SAFETY: a C string literal ends with its zero. (Called directly: old C libraries lack the function.)
         unsafe { libc::syscall(libc::SYS_memfd_create, c"execmem".as_ptr(), flags) as c_int }
     };
     let mut file = create(libc::MFD_CLOEXEC | libc::MFD_EXEC);
@@ -183,25 +117,11 @@ fn memory_file(length: usize) -> Result<c_int, Error> {
     if file < 0 {
         return Err(translate(number()));
     }
-    // SAFETY: the file is ours.
+    // SAFETY: this call has opened the file, and nobody has mapped it yet.
     check(|| unsafe { libc::ftruncate(file, length as libc::off_t) }).map(|()| file).inspect_err(|_| {
-        // SAFETY: the file is ours.
+        // SAFETY: this call has opened the file, and nobody else has its number.
         unsafe { libc::close(file) };
     })
-}
-
-/// # Safety
-/// As [`Pages::unmap`](execmem_core::platform::Pages::unmap).
-pub(crate) unsafe fn unmap(pages: Span) -> Result<(), Error> {
-    // SAFETY: the caller says that the pages are ours and unused.
-    check(|| unsafe { libc::munmap(pointer(pages), pages.length()) })
-}
-
-/// # Safety
-/// As [`Pages::protect`](execmem_core::platform::Pages::protect).
-pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), Error> {
-    // SAFETY: the caller says that the pages are ours and nothing relies on what they lose.
-    check(|| unsafe { libc::mprotect(pointer(pages), pages.length(), native(protection)) })
 }
 
 /// An old size of 0 makes `mremap` map shared memory a second time (mremap(2)).
@@ -209,7 +129,7 @@ pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), 
 /// # Safety
 /// As [`Pages::map_again`](execmem_core::platform::Pages::map_again).
 pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usize, Error> {
-    let target: *mut libc::c_void = ptr::with_exposed_provenance_mut(onto.unwrap_or(0));
+    let target: *mut c_void = ptr::with_exposed_provenance_mut(onto.unwrap_or(0));
     let flags = libc::MREMAP_MAYMOVE | if onto.is_some() { libc::MREMAP_FIXED } else { 0 };
     // SAFETY: the caller says that the source is shared memory of ours, and so are the pages at `onto`, which
     // the new mapping replaces.
@@ -223,46 +143,10 @@ pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usiz
 /// # Safety
 /// As [`Pages::move_onto`](execmem_core::platform::Pages::move_onto).
 pub(crate) unsafe fn move_onto(source: Span, onto: usize) -> Result<(), Error> {
-    let target: *mut libc::c_void = ptr::with_exposed_provenance_mut(onto);
+    let target: *mut c_void = ptr::with_exposed_provenance_mut(onto);
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     let length = source.length();
     // SAFETY: the caller says that both are ours, and that what the target showed is not needed there any more.
     let call = || unsafe { libc::mremap(pointer(source), length, length, flags, target) };
     retried(|| call().expose_provenance() as isize).map(drop).map_err(translate)
-}
-
-/// # Safety
-/// As [`Pages::request`](execmem_core::platform::Pages::request).
-pub(crate) unsafe fn request(pages: Span, request: PageRequest) -> Result<(), Error> {
-    let (start, length) = (pointer(pages), pages.length());
-    // SAFETY: the caller says that the pages are ours, and that dropping them is wanted where it is asked.
-    unsafe {
-        match request {
-            PageRequest::Sync { is_async: true } => check(|| libc::msync(start, length, libc::MS_ASYNC)),
-            PageRequest::Sync { is_async: false } => check(|| libc::msync(start, length, libc::MS_SYNC)),
-            PageRequest::Lock => check(|| libc::mlock(start, length)),
-            PageRequest::Unlock => check(|| libc::munlock(start, length)),
-            PageRequest::Advise(advice) => check(|| libc::madvise(start, length, native_advice(advice))),
-            PageRequest::Populate { for_write } => populate(pages, for_write),
-        }
-    }
-}
-
-fn native_advice(advice: Advice) -> c_int {
-    match advice {
-        Advice::Normal => libc::MADV_NORMAL,
-        Advice::Random => libc::MADV_RANDOM,
-        Advice::Sequential => libc::MADV_SEQUENTIAL,
-        Advice::WillNeed => libc::MADV_WILLNEED,
-        Advice::DontNeed => libc::MADV_DONTNEED,
-    }
-}
-
-/// Never an error for what the kernel has mapped: user addresses end far below `i64::MAX`.
-fn span(address: usize, length: usize) -> Result<Span, Error> {
-    Span::new(address as i64, length as i64)
-}
-
-pub(crate) fn pointer(pages: Span) -> *mut libc::c_void {
-    ptr::with_exposed_provenance_mut(pages.start())
 }

@@ -1,6 +1,6 @@
 //! Instruction caches of this core, and what other cores have fetched already.
 
-use crate::errno::check_mach;
+use crate::mach::check;
 use core::ffi::c_void;
 use core::ptr;
 use execmem_core::Error;
@@ -22,7 +22,7 @@ unsafe extern "C" {
 /// # Safety
 /// The range is mapped and readable.
 pub(crate) unsafe fn invalidate(executed: usize, length: usize) {
-    // SAFETY: the caller promises a readable range.
+    // SAFETY: the caller says that the range is mapped and readable.
     unsafe { sys_icache_invalidate(ptr::with_exposed_provenance_mut(executed), length) };
 }
 
@@ -34,20 +34,20 @@ const REGISTERS: usize = 128;
 pub(crate) fn synchronize() -> Result<(), Error> {
     let mut threads: *mut thread_act_t = ptr::null_mut();
     let mut count = 0;
-    // SAFETY: asks for this process's threads; the kernel allocates the list for us.
-    check_mach(unsafe { task_threads(mach_task_self(), &mut threads, &mut count) })?;
+    // SAFETY: the kernel writes to the two variables where it has allocated a list, and how long it is.
+    check(unsafe { task_threads(mach_task_self(), &mut threads, &mut count) })?;
     let mut values = [0usize; REGISTERS];
     for index in 0..count as usize {
         let (mut stack, mut length) = (0, REGISTERS);
-        // SAFETY: the list has `count` threads, and there is room for `length` values. What they are, and
-        // whether a thread has ended meanwhile, doesn't matter.
+        // SAFETY: the kernel has made the list `count` threads long, and `values` has room for `length` of them. What
+        // they are, and whether a thread has ended meanwhile, doesn't matter.
         unsafe {
             let thread = *threads.add(index);
             thread_get_register_pointer_values(thread, &mut stack, &mut length, values.as_mut_ptr());
             mach_port_deallocate(mach_task_self(), thread);
         }
     }
-    // SAFETY: the list is ours, and nobody uses it any more.
+    // SAFETY: the kernel has allocated the list for this call, which doesn't use it any more.
     unsafe {
         let bytes = count as usize * size_of::<thread_act_t>();
         mach_vm_deallocate(mach_task_self(), threads.expose_provenance() as u64, bytes as u64);

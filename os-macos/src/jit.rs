@@ -4,15 +4,15 @@
 //! come from outside wait: a handler may itself be code in such pages. Signals that the copy could cause by
 //! itself get through: a runtime may resolve faults of its own heap in a handler.
 
-use crate::thread::Cell;
 use core::ffi::c_void;
 use core::mem::transmute;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::Error;
+use execmem_core::unix::process::Cell;
 use libc::{c_int, sigset_t};
 
-type Callback = extern "C" fn(*mut c_void) -> c_int;
+type Callback = unsafe extern "C" fn(*mut c_void) -> c_int;
 
 /// `pthread_jit_write_with_callback_np`, since macOS 11.4.
 type WithCallback = unsafe extern "C" fn(Callback, *mut c_void) -> c_int;
@@ -36,7 +36,7 @@ static DEPTH: Cell = Cell::new();
 /// handler. *No memory* where writes can't be counted, because the process has used up its thread keys.
 pub(crate) fn prepare() -> Result<(), Error> {
     if WITH_CALLBACK.load(Ordering::Relaxed) == NOT_ASKED {
-        // SAFETY: asks for an address by name.
+        // SAFETY: a C string literal ends with its zero.
         let found =
             unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_jit_write_with_callback_np".as_ptr()) };
         let found = if found.is_null() { ABSENT } else { found.expose_provenance() };
@@ -47,7 +47,7 @@ pub(crate) fn prepare() -> Result<(), Error> {
 
 /// Runs `write` while this thread may write `MAP_JIT` pages.
 pub(crate) fn with_writes(write: &mut dyn FnMut()) {
-    if DEPTH.get() > 0 {
+    if DEPTH.get().is_some_and(|depth| depth > 0) {
         // A fault handler inside a copy of ours: the switch is on, and must stay so behind it.
         write();
         return;
@@ -59,18 +59,21 @@ pub(crate) fn with_writes(write: &mut dyn FnMut()) {
             counted(write);
         }
         function => {
-            // SAFETY: `dlsym` gave this address for this function.
+            // SAFETY: `dlsym` gave this address for the function, whose type is the one in pthread.h.
             let with_callback =
                 unsafe { transmute::<*const (), WithCallback>(ptr::with_exposed_provenance(function)) };
             let mut context: &mut dyn FnMut() = write;
-            // SAFETY: the callback is on the list of those allowed, gets what it expects and doesn't unwind.
+            // SAFETY: libSystem calls `run`, which is on the list of those allowed and doesn't unwind, once before it
+            // returns, with the address of a closure that lives as long.
             unsafe { with_callback(run, (&raw mut context).cast()) };
         }
     }
 }
 
-extern "C" fn run(context: *mut c_void) -> c_int {
-    // SAFETY: `with_writes` gave the address of its closure, and waits for us.
+/// # Safety
+/// `context` is the address of a `&mut dyn FnMut()` that nobody else uses meanwhile.
+unsafe extern "C" fn run(context: *mut c_void) -> c_int {
+    // SAFETY: the caller says that a closure is there, and that nobody else uses it.
     let write = unsafe { &mut *context.cast::<&mut dyn FnMut()>() };
     counted(write);
     0
@@ -87,7 +90,8 @@ struct SwitchedOn;
 
 impl SwitchedOn {
     fn new() -> Self {
-        // SAFETY: only this thread's view of MAP_JIT pages changes; it executes none of them meanwhile.
+        // SAFETY: the call changes only what this thread may do with MAP_JIT pages. It executes none until the switch
+        // is back: signals wait, and what it runs is the core's copy.
         unsafe { libc::pthread_jit_write_protect_np(0) };
         Self
     }
@@ -95,7 +99,8 @@ impl SwitchedOn {
 
 impl Drop for SwitchedOn {
     fn drop(&mut self) {
-        // SAFETY: as above; no copy of ours is under way any more.
+        // SAFETY: the call changes only what this thread may do with MAP_JIT pages. It writes to none any more: the
+        // core's copy is done.
         unsafe { libc::pthread_jit_write_protect_np(1) };
     }
 }
@@ -114,7 +119,7 @@ impl SignalsBlocked {
         // Darwin's set is a word with bit `n - 1` for signal `n` (sys/signal.h, sigmask).
         let all_others: sigset_t = FAULTS.iter().fold(!0, |set, signal| set & !(1 << (signal - 1)));
         let mut before = 0;
-        // SAFETY: both sets are ours.
+        // SAFETY: both sets are borrowed for the call.
         unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &all_others, &mut before) };
         Self { before }
     }
@@ -122,7 +127,7 @@ impl SignalsBlocked {
 
 impl Drop for SignalsBlocked {
     fn drop(&mut self) {
-        // SAFETY: the set is ours.
+        // SAFETY: the set is borrowed for the call, and nothing is written where no address is given.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut()) };
     }
 }

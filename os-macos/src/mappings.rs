@@ -3,7 +3,7 @@
 //! The recursive form of the query is used since most of the system's own code is mapped through a map
 //! that all processes share, which `mach_vm_region` shows as one region of little protection.
 
-use crate::errno::check_mach;
+use crate::mach::check;
 use core::ops::ControlFlow;
 use execmem_core::platform::Mapping;
 use execmem_core::{Error, Protection};
@@ -46,7 +46,7 @@ pub(crate) fn region(address: usize) -> Result<Option<Region>, Error> {
     let mut depth = ANY_DEPTH;
     let mut info = vm_region_submap_short_info_64::default();
     let mut count = vm_region_submap_short_info_64::count();
-    // SAFETY: room for the answers, and `count` says how much for the last one.
+    // SAFETY: the kernel writes to these variables, and of `info` no more than `count` says that there is.
     let result = unsafe {
         let info = (&raw mut info).cast();
         mach_vm_region_recurse(mach_task_self(), &mut start, &mut size, &mut depth, info, &mut count)
@@ -54,7 +54,7 @@ pub(crate) fn region(address: usize) -> Result<Option<Region>, Error> {
     if result == KERN_INVALID_ADDRESS {
         return Ok(None);
     }
-    check_mach(result)?;
+    check(result)?;
     let mapping = Mapping {
         start: start as usize,
         end: (start + size) as usize,

@@ -41,15 +41,15 @@ fn is_enforced() -> bool {
 /// The process's code-signing flags. The function is in no public header, so a system without it is no
 /// error: there the answer is what mapping says.
 fn flags() -> u32 {
-    // SAFETY: asks for an address by name.
+    // SAFETY: a C string literal ends with its zero.
     let csops = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"csops".as_ptr()) };
     if csops.is_null() {
         return 0;
     }
-    // SAFETY: `dlsym` gave this address for this function.
+    // SAFETY: `dlsym` gave this address for the function, whose type is the one in xnu (bsd/sys/codesign.h).
     let csops = unsafe { transmute::<*mut c_void, Csops>(csops) };
     let mut flags = 0u32;
-    // SAFETY: room for the flags.
+    // SAFETY: the kernel writes to `flags`, as many bytes as it is told.
     match unsafe { csops(0, CS_OPS_STATUS, ptr::from_mut(&mut flags).cast(), size_of::<u32>()) } {
         0 => flags,
         _ => 0,

@@ -6,7 +6,7 @@
 use aarch64_rt::{ExceptionHandlers, InitialPagetable, entry, exception_handlers, initial_pagetable};
 use core::ops::Range;
 use core::ptr::NonNull;
-use execmem::os::{self, Console, IdentityTables, Setup, Usage};
+use execmem::os::{self, Console, IdentityTables, Serial, Setup, Usage};
 use execmem::{CodeMemory, Error};
 
 const DOUBLE_AND_ADD_1: [u32; 3] = [0x8b00_0000, 0x9100_0400, 0xd65f_03c0]; // add x0, x0, x0; add x0, x0, #1; ret
@@ -34,7 +34,7 @@ fn set_up() -> Result<(), Error> {
     unsafe {
         let memory = TABLES.build(&kernel, ADDRESSES, MEMORY)?;
         TABLES.enter()?;
-        let console = Console::pl011(NonNull::new(SERIAL_PORT.start as *mut _).unwrap());
+        let console = Console::Serial(Serial::pl011(NonNull::new(SERIAL_PORT.start as *mut _).unwrap()));
         os::init(Setup { tables: &TABLES, memory, addresses: ADDRESSES, console, interrupt_others: None })
     }
 }

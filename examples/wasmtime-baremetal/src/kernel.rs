@@ -5,7 +5,7 @@ use core::fmt::Write;
 use core::ops::Range;
 use core::ptr::NonNull;
 use execmem::Error;
-use execmem::os::{self, Console, IdentityTables, Setup, Usage};
+use execmem::os::{self, Console, IdentityTables, Serial, Setup, Usage};
 
 const SERIAL_PORT: Range<usize> = 0x0900_0000..0x0900_1000;
 const MEMORY: Range<usize> = 0x4400_0000..0x4800_0000;
@@ -29,7 +29,7 @@ fn set_up() -> Result<(), Error> {
     unsafe {
         let memory = TABLES.build(&kernel, ADDRESSES, MEMORY)?;
         TABLES.enter()?;
-        let console = Console::pl011(NonNull::new(SERIAL_PORT.start as *mut _).unwrap());
+        let console = Console::Serial(Serial::pl011(NonNull::new(SERIAL_PORT.start as *mut _).unwrap()));
         os::init(Setup { tables: &TABLES, memory, addresses: ADDRESSES, console, interrupt_others: None })
     }
 }

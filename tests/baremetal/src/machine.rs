@@ -6,8 +6,8 @@ use arm_gic::gicv3::{GicCpuInterface, GicV3, SgiTarget, SgiTargetGroup};
 use arm_gic::{IntId, UniqueMmioPointer, irq_disable, irq_enable, wfi};
 use core::ops::Range;
 use core::ptr::NonNull;
-use execmem_os_baremetal::cores::{self, SYNCHRONIZE};
-use execmem_os_baremetal::{PAGE_SIZE, Usage};
+use execmem_os_baremetal::aarch64::SYNCHRONIZE;
+use execmem_os_baremetal::{PAGE_SIZE, Usage, cores};
 
 /// The registers of the serial port.
 pub const SERIAL_PORT: Range<usize> = 0x0900_0000..0x0900_1000;

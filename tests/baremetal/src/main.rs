@@ -29,7 +29,8 @@ use device_tree::DeviceTree;
 use execmem_conformance::{RULE_COUNT, SECTIONS};
 use execmem_core::Error;
 use execmem_core::abi::*;
-use execmem_os_baremetal::{Console, IdentityTables, PageTables, Setup, Usage, cores, init};
+use execmem_os_baremetal::aarch64::interrupt_others_by_gicv3;
+use execmem_os_baremetal::{Console, IdentityTables, PageTables, Setup, Usage, init};
 use kernel_tables::KernelTables;
 use machine::{ADDRESSES, MEMORY, SERIAL_PORT};
 use report::{Report, println};
@@ -99,7 +100,7 @@ fn set_up(run: &Run, archive: &Range<usize>, tree: &Range<usize>) -> Result<(), 
         }
         tables = &LIBRARY_TABLES;
     }
-    let interrupt_others: Option<fn()> = Some(cores::interrupt_others_by_gicv3);
+    let interrupt_others: Option<fn()> = Some(interrupt_others_by_gicv3);
     let console = Console::Writer(print);
     // SAFETY: nobody else uses this memory or these addresses.
     unsafe { init(Setup { tables, memory, addresses: ADDRESSES, console, interrupt_others }) }?;

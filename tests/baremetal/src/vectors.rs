@@ -11,6 +11,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
+use execmem_os_baremetal::aarch64::SYNCHRONIZE;
 use execmem_os_baremetal::cores;
 
 /// Everything that the interrupted code had.
@@ -236,7 +237,7 @@ fn synchronous(frame: &mut Frame) {
 
 fn interrupt() {
     GicCpuInterface::handle_interrupt(InterruptGroup::Group1, |interrupt| match interrupt {
-        cores::SYNCHRONIZE => {
+        SYNCHRONIZE => {
             SYNCHRONIZED[core_number()].fetch_add(1, Ordering::Relaxed);
             cores::synchronize_this_core();
         }

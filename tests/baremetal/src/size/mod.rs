@@ -2,7 +2,8 @@
 //! refers to beside the set-up is linked.
 
 use core::ops::Range;
-use execmem_os_baremetal::{Console, IdentityTables, Setup, Usage, cores, init, set_archive};
+use execmem_os_baremetal::aarch64::interrupt_others_by_gicv3;
+use execmem_os_baremetal::{Console, IdentityTables, Serial, Setup, Usage, init, set_archive};
 
 static TABLES: IdentityTables = IdentityTables::new();
 
@@ -21,9 +22,9 @@ pub unsafe extern "C" fn _start(
     let set_up = unsafe {
         TABLES.build(kernel, addresses.clone(), memory.clone()).and_then(|memory| {
             TABLES.enter()?;
-            let console = Console::pl011(core::ptr::NonNull::dangling());
+            let console = Console::Serial(Serial::pl011(core::ptr::NonNull::dangling()));
             let addresses = addresses.clone();
-            let interrupt_others: Option<fn()> = Some(cores::interrupt_others_by_gicv3);
+            let interrupt_others: Option<fn()> = Some(interrupt_others_by_gicv3);
             init(Setup { tables: &TABLES, memory, addresses, console, interrupt_others })
         })
     };

@@ -105,7 +105,8 @@ impl Translation<Attributes> for TableMemory {
         let table = self.next;
         self.next += PAGE_SIZE;
         let pointer = ptr::with_exposed_provenance_mut::<PageTable<Attributes>>(table);
-        // SAFETY: the page is ours by the word of `build`'s caller; zeroes are empty descriptors.
+        // SAFETY: `build`'s caller says that the memory can be written and that nobody else uses it; each page of it is
+        // given out once. Zeroes are empty descriptors.
         unsafe { pointer.write_bytes(0, 1) };
         (NonNull::new(pointer).expect("address 0 holds no page table"), PhysicalAddress(table))
     }
@@ -229,7 +230,8 @@ impl IdentityTables {
         SCTLR_EL1.modify(SCTLR_EL1::WXN::Enable);
         barrier::isb(barrier::SY);
         // WXN, and what the former tables said, may be in the TLB.
-        // SAFETY: makes the core look at its tables again.
+        // SAFETY: the instructions change no memory and no general register: the core looks at its tables again, of
+        // which the caller says that they have all that it uses.
         unsafe { core::arch::asm!("tlbi vmalle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
         Ok(())
     }
@@ -250,7 +252,8 @@ impl IdentityTables {
         loop {
             let index = address >> offset_bits(level) & 511;
             let entry = ptr::with_exposed_provenance::<AtomicUsize>(table).wrapping_add(index);
-            // SAFETY: an entry of a table that `build` made; tables are never freed.
+            // SAFETY: `build` made the table, and a valid descriptor above leads to it; tables are never freed, and all
+            // their users see entries as atomic numbers.
             let entry = unsafe { &*entry };
             let descriptor = entry.load(Ordering::Acquire);
             let attributes = Attributes::from_bits_retain(descriptor);
@@ -274,7 +277,7 @@ impl IdentityTables {
 /// Waits until all cores would find descriptors that were stored. What was no valid descriptor before is in no TLB.
 fn wait_for_stores() {
     #[cfg(target_os = "none")]
-    // SAFETY: barriers.
+    // SAFETY: barriers change no memory and no register.
     unsafe {
         core::arch::asm!("dsb ishst", "isb", options(nostack, preserves_flags));
     }
@@ -283,7 +286,8 @@ fn wait_for_stores() {
 /// Makes all cores look at the descriptors of pages anew.
 fn invalidate(pages: Range<usize>) {
     #[cfg(target_os = "none")]
-    // SAFETY: barriers, and what is removed from TLBs is found again in the tables.
+    // SAFETY: the instructions change no memory and no register: what is removed from TLBs is found again in the
+    // tables.
     unsafe {
         core::arch::asm!("dsb ishst", options(nostack, preserves_flags));
         for page in pages.step_by(PAGE_SIZE) {

@@ -1,0 +1,47 @@
+//! Opening, measuring and mapping files.
+
+use super::errno::{check, retried, translate};
+use crate::Error;
+use crate::platform::FilePart;
+use core::ffi::{CStr, c_int};
+use core::mem::MaybeUninit;
+
+/// As [`Pages::map_file`](crate::platform::Pages::map_file). `map_part` maps a part of an open file.
+pub fn map(
+    path: &CStr,
+    for_write: bool,
+    choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
+    map_part: impl FnOnce(c_int, FilePart) -> Result<usize, Error>,
+) -> Result<usize, Error> {
+    // Opening a FIFO or a device must neither wait nor make it our terminal.
+    let access = if for_write { libc::O_RDWR } else { libc::O_RDONLY };
+    let flags = access | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+    // SAFETY: a `CStr` ends with its zero.
+    let file = retried(|| unsafe { libc::open(path.as_ptr(), flags) } as isize).map_err(translate)? as c_int;
+    let mapped = regular_size(|status| {
+        // SAFETY: `regular_size` gives room for the structure.
+        unsafe { libc::fstat(file, status) }
+    })
+    .and_then(choose)
+    .and_then(|part| map_part(file, part));
+    // SAFETY: this call opened the file, and nobody else has its number; a mapping stays without its file.
+    unsafe { libc::close(file) };
+    mapped
+}
+
+/// As [`Pages::file_size`](crate::platform::Pages::file_size).
+pub fn size(path: &CStr) -> Result<u64, Error> {
+    // SAFETY: a `CStr` ends with its zero, and `regular_size` gives room for the structure.
+    regular_size(|status| unsafe { libc::stat(path.as_ptr(), status) })
+}
+
+fn regular_size(mut ask: impl FnMut(*mut libc::stat) -> c_int) -> Result<u64, Error> {
+    let mut status = MaybeUninit::uninit();
+    check(|| ask(status.as_mut_ptr()))?;
+    // SAFETY: the system filled the structure in, as it does where `stat` and `fstat` succeed.
+    let status = unsafe { status.assume_init() };
+    if status.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return Err(Error::NotRegularFile);
+    }
+    Ok(status.st_size as u64)
+}

@@ -1,0 +1,147 @@
+//! Unmapping, protecting and advising pages, and what mapping them takes.
+
+use super::errno::check;
+use crate::platform::{PageRequest, Views};
+use crate::{Advice, Error, Protection, Span};
+use core::ffi::{c_int, c_void};
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// A number of the system that never changes, asked for once: `sysconf` may cost a system call.
+struct Constant {
+    value: AtomicUsize,
+    ask: fn() -> usize,
+}
+
+impl Constant {
+    const fn new(ask: fn() -> usize) -> Self {
+        Self { value: AtomicUsize::new(0), ask }
+    }
+
+    #[inline]
+    fn get(&self) -> usize {
+        match self.value.load(Ordering::Relaxed) {
+            0 => {
+                let value = (self.ask)().max(1);
+                self.value.store(value, Ordering::Relaxed);
+                value
+            }
+            value => value,
+        }
+    }
+}
+
+static PAGE_SIZE: Constant = Constant::new(|| {
+    // SAFETY: has no preconditions (sysconf(3)).
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+});
+
+static PHYSICAL_MEMORY: Constant = Constant::new(|| {
+    // SAFETY: has no preconditions (sysconf(3)).
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    (pages.max(1) as usize).saturating_mul(page_size())
+});
+
+/// As [`Pages::page_size`](crate::platform::Pages::page_size).
+pub fn page_size() -> usize {
+    PAGE_SIZE.get()
+}
+
+/// As [`Pages::physical_memory`](crate::platform::Pages::physical_memory).
+pub fn physical_memory() -> usize {
+    PHYSICAL_MEMORY.get()
+}
+
+/// The contract's protection bits in the system's numbers.
+pub fn native(protection: Protection) -> c_int {
+    [
+        (Protection::READ, libc::PROT_READ),
+        (Protection::WRITE, libc::PROT_WRITE),
+        (Protection::EXEC, libc::PROT_EXEC),
+    ]
+    .into_iter()
+    .filter(|(bit, _)| protection.contains(*bit))
+    .fold(libc::PROT_NONE, |bits, (_, bit)| bits | bit)
+}
+
+/// The view at `address` and a second one, which `map` maps; or neither.
+///
+/// # Safety
+/// The caller has mapped the first view just now, so long, and nobody else knows of it.
+pub unsafe fn with_second_view(
+    address: usize,
+    length: usize,
+    map: impl FnOnce() -> Result<usize, Error>,
+) -> Result<Views, Error> {
+    let second = map();
+    if second.is_err() {
+        // SAFETY: the view is the caller's alone, by its word. If it can't be unmapped it is lost.
+        _ = unsafe { unmap(span(address, length)?) };
+    }
+    second.map(|writable| Views { address, writable })
+}
+
+/// As [`Pages::unmap`](crate::platform::Pages::unmap).
+///
+/// # Safety
+/// As there.
+pub unsafe fn unmap(pages: Span) -> Result<(), Error> {
+    // SAFETY: the caller says that the pages are ours and unused.
+    check(|| unsafe { libc::munmap(pointer(pages), pages.length()) })
+}
+
+/// As [`Pages::protect`](crate::platform::Pages::protect).
+///
+/// # Safety
+/// As there.
+pub unsafe fn protect(pages: Span, protection: Protection) -> Result<(), Error> {
+    // SAFETY: the caller says that the pages are ours and nothing relies on what they lose.
+    check(|| unsafe { libc::mprotect(pointer(pages), pages.length(), native(protection)) })
+}
+
+/// As [`Pages::request`](crate::platform::Pages::request). Bringing pages in is each system's own: `populate` is told
+/// whether it is for a store.
+///
+/// # Safety
+/// As there.
+pub unsafe fn request(
+    pages: Span,
+    request: PageRequest,
+    populate: impl FnOnce(bool) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (start, length) = (pointer(pages), pages.length());
+    // SAFETY: the caller says that the pages are ours, and that nothing relies on their contents where the advice
+    // drops them; the other calls change no contents.
+    unsafe {
+        match request {
+            PageRequest::Sync { is_async } => {
+                let flags = if is_async { libc::MS_ASYNC } else { libc::MS_SYNC };
+                check(|| libc::msync(start, length, flags))
+            }
+            PageRequest::Lock => check(|| libc::mlock(start, length)),
+            PageRequest::Unlock => check(|| libc::munlock(start, length)),
+            PageRequest::Advise(advice) => check(|| libc::madvise(start, length, native_advice(advice))),
+            PageRequest::Populate { for_write } => populate(for_write),
+        }
+    }
+}
+
+fn native_advice(advice: Advice) -> c_int {
+    match advice {
+        Advice::Normal => libc::MADV_NORMAL,
+        Advice::Random => libc::MADV_RANDOM,
+        Advice::Sequential => libc::MADV_SEQUENTIAL,
+        Advice::WillNeed => libc::MADV_WILLNEED,
+        Advice::DontNeed => libc::MADV_DONTNEED,
+    }
+}
+
+/// Never an error for what the system has mapped: user addresses end far below `i64::MAX`.
+pub fn span(address: usize, length: usize) -> Result<Span, Error> {
+    Span::new(address as i64, length as i64)
+}
+
+/// The first page, as system calls take it.
+pub fn pointer(pages: Span) -> *mut c_void {
+    ptr::with_exposed_provenance_mut(pages.start())
+}

@@ -1,0 +1,143 @@
+//! Linux behind the seam, and what happens when the library is loaded.
+
+use crate::{copy, cores, files, mappings, pages, process};
+use core::ffi::CStr;
+use core::ops::ControlFlow;
+use core::sync::atomic::AtomicU32;
+use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Turn, Views};
+use execmem_core::unix::fork::{Forking, Forks};
+use execmem_core::{Error, Protection, Runtime, Span, unix};
+
+pub(crate) static RUNTIME: Runtime<Linux> = Runtime::new(Linux);
+static FORKS: Forks<Linux> = Forks::new(&RUNTIME);
+
+/// The process's runtime: the one that the `rt_*` symbols use.
+pub fn runtime() -> &'static Runtime<Linux> {
+    &RUNTIME
+}
+
+/// Runs when the library is loaded, before the program's own code.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static ON_LOAD: extern "C" fn() = watch_forks;
+
+/// Also called where memory is mapped, by code that runs before this library's when it is loaded.
+extern "C" fn watch_forks() {
+    if FORKS.watch() {
+        cores::find_variable();
+    }
+}
+
+/// Linux as a supplier of pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Linux;
+
+// SAFETY: the kernel's word: what it maps is zeroed, or the file's, and nobody else's (mmap(2)); `mprotect` and
+// `mremap` touch exactly the pages that they are given; a page has the same size, of 4 to 64 KiB, as long as it runs.
+// `copy::guarded` has counted each byte. The method around writes is the trait's own.
+unsafe impl Pages for Linux {
+    fn page_size(self) -> usize {
+        unix::pages::page_size()
+    }
+
+    fn physical_memory(self) -> usize {
+        unix::pages::physical_memory()
+    }
+
+    fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
+        watch_forks();
+        pages::map(length, memory, at)
+    }
+
+    unsafe fn unmap(self, pages: Span) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { unix::pages::unmap(pages) }
+    }
+
+    unsafe fn protect(self, pages: Span, protection: Protection) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { unix::pages::protect(pages, protection) }
+    }
+
+    unsafe fn map_again(self, source: Span, onto: Option<usize>) -> Result<usize, Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pages::map_again(source, onto) }
+    }
+
+    unsafe fn move_onto(self, source: Span, onto: usize) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pages::move_onto(source, onto) }
+    }
+
+    fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {
+        mappings::visit(from, visit)
+    }
+
+    fn map_file(
+        self,
+        path: &CStr,
+        for_write: bool,
+        choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
+    ) -> Result<usize, Error> {
+        unix::files::map(path, for_write, choose, files::map_part)
+    }
+
+    fn file_size(self, path: &CStr) -> Result<u64, Error> {
+        unix::files::size(path)
+    }
+
+    unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { unix::pages::request(pages, request, |for_write| copy::populate(pages, for_write)) }
+    }
+
+    unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { copy::guarded(source, target, length) }
+    }
+
+    fn synchronize_cores(self) -> Result<(), Error> {
+        cores::synchronize()
+    }
+
+    fn may_run_on_other_cores(self) -> bool {
+        !cores::is_single_threaded()
+    }
+}
+
+// SAFETY: `Forks` says *held for fork* only in the thread whose number its handler before the fork has noted.
+unsafe impl Process for Linux {
+    fn environment(self, name: &CStr) -> Option<&'static CStr> {
+        unix::process::environment(name)
+    }
+
+    fn wait(self, word: &AtomicU32, value: u32) -> Turn {
+        FORKS.wait(|| process::sleep(word, value))
+    }
+
+    fn wake(self, word: &AtomicU32, everybody: bool) {
+        process::wake(word, everybody);
+    }
+
+    fn print(self, line: &[u8]) {
+        unix::process::print(line);
+    }
+
+    fn set_last_error(self, code: i32) {
+        unix::process::set_last_error(code);
+    }
+
+    fn last_error(self) -> i32 {
+        unix::process::last_error()
+    }
+}
+
+impl Forking for Linux {
+    fn forks() -> &'static Forks<Self> {
+        &FORKS
+    }
+
+    fn forget_parent() {
+        mappings::forget_parent();
+    }
+}
