@@ -136,12 +136,10 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// A block out of the free space of any shard.
     fn alloc_anywhere(&self, request: Request) -> Option<usize> {
-        let (platform, freed) = (self.space.platform, &self.space.freed_code);
+        let freed = &self.space.freed_code;
         self.heap.shards.iter().find_map(|shard| {
-            let mut shard = shard.lock(platform);
-            let whole = shard.alloc(request, freed);
-            whole
-                .or_else(|| (request.reach != Reach::ANYWHERE).then(|| shard.alloc_partly(request, freed))?)
+            let mut shard = shard.lock(self.space.platform);
+            shard.alloc(request, freed).or_else(|| shard.alloc_partly(request, freed))
         })
     }
 

@@ -79,6 +79,9 @@ impl Shard {
     /// A block within reach out of a chunk that is so in part only: all of its runs are looked at.
     #[cold]
     pub(super) fn alloc_partly(&mut self, request: Request, freed: &FreedCode) -> Option<usize> {
+        if request.reach == Reach::ANYWHERE {
+            return None;
+        }
         self.close_bump();
         self.chunks.iter().for_each(|chunk| self.coalesce(chunk, freed));
         let (chunk, run, start) = self.chunks.iter().find_map(|chunk| {
