@@ -3,7 +3,7 @@
 use crate::error::Error;
 use core::ops::Range;
 
-/// A non-empty range of bytes whose end is at most `i64::MAX`: rule 4 of the contract, checked once.
+/// A non-empty range of bytes whose end is at most `i64::MAX`: contract, section 1.4, checked once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     start: usize,

@@ -1,5 +1,5 @@
 /*
- * Rule 1 of the contract: interpreters call every function as one of 64-bit integers. What stands
+ * Section 1.1 of the contract: interpreters call every function as one of 64-bit integers. What stands
  * above a narrow argument must not matter, and a narrow result must fill the whole register.
  */
 #include "client.h"

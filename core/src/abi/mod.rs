@@ -1,7 +1,7 @@
 //! The C interface: what turns [`Runtime`](crate::Runtime)'s methods into the `rt_*` symbols.
 //!
 //! An adapter says [`export_symbols!`](crate::export_symbols) and has them all. Each export takes and gives whole
-//! registers (rule 1 of the contract): narrow arguments are read from their low bits, narrow results
+//! registers (contract, section 1.1): narrow arguments are read from their low bits, narrow results
 //! fill the register.
 
 pub mod calls;

@@ -1,4 +1,4 @@
-//! The contract of the `rt_*` symbols as one suite, for every adapter.
+//! The contract of the `rt_*` symbols, `docs/contract.md`, as one suite for every adapter.
 //!
 //! Each rule is a function that proves one sentence through the C symbols and nothing else, so the same
 //! code runs as a Linux program, on a bare machine, and inside a Mach-O library. A harness links an

@@ -1,4 +1,4 @@
-//! What a failing call must leave as it was: rule 2 of the contract.
+//! What a failing call must leave as it was: contract, section 1.2.
 
 use crate::memory::{page, statistics, word};
 use crate::symbols::*;

@@ -1,7 +1,7 @@
 //! The C symbols, as a program sees them that knows the header and nothing else.
 //!
-//! Functions that take numbers only are declared `safe`: by rule 2 of the contract they fail rather than
-//! do harm, whatever the numbers, and the suite is there to try them. The rest is wrapped below.
+//! Functions that take numbers only are declared `safe`: they fail rather than do harm, whatever the numbers
+//! (contract, section 1.2), and the suite is there to try them. The rest is wrapped below.
 
 use core::ffi::{CStr, c_char, c_void};
 use execmem_core::abi::*;

@@ -1,4 +1,4 @@
-//! Rule 3, why a call failed, and rule 2 with the worst of arguments.
+//! Why a call failed (contract, section 1.3), and the worst of arguments (1.2).
 
 use crate::memory::*;
 use crate::snapshot::Snapshot;

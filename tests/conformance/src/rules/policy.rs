@@ -1,4 +1,4 @@
-//! The W^X policy: contract 3.1.
+//! The W^X policy: contract, section 3.1.
 
 use crate::code::returning;
 use crate::memory::*;

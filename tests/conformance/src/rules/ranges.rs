@@ -1,4 +1,4 @@
-//! Rule 4: which ranges the functions that work on pages accept.
+//! Which ranges the functions that work on pages accept: contract, section 1.4.
 
 use crate::memory::*;
 use crate::snapshot::{Snapshot, check_harmless};

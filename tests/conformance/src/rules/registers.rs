@@ -1,5 +1,5 @@
-//! Rule 1: interpreters call every function as one of 64-bit integers. What stands above a narrow
-//! argument must not matter, and a narrow result must fill the whole register.
+//! Interpreters call every function as one of 64-bit integers (contract, section 1.1). What stands above a
+//! narrow argument must not matter, and a narrow result must fill the whole register.
 
 use crate::code::returning;
 use crate::memory::*;
