@@ -112,6 +112,11 @@ impl Blocks {
         self.starts.is_set(start).then_some((start, size))
     }
 
+    /// Where live blocks start.
+    pub(super) fn starts(&self) -> Bits {
+        self.starts
+    }
+
     /// Whether a live block starts at a granule.
     pub(super) fn is_start(&self, granule: usize) -> bool {
         self.starts.is_set(granule)
@@ -152,7 +157,6 @@ impl Blocks {
     #[inline]
     pub(super) fn end(&self, granule: usize) {
         self.starts.clear(granule);
-        self.dirty.clear(granule);
         self.live.store(self.live() - 1, Ordering::Relaxed);
     }
 
@@ -171,6 +175,11 @@ impl Blocks {
 
     pub(super) fn set_dirty(&self, start: usize) {
         self.dirty.set(start);
+    }
+
+    /// The block holds nothing any more that could be executed.
+    pub(super) fn clear_dirty(&self, start: usize) {
+        self.dirty.clear(start);
     }
 
     /// Whether a core may have fetched from any of the granules.

@@ -228,6 +228,14 @@ impl Chunk {
         start..start + ((self.blocks.size_at(start) - 1) >> self.granule_bits()) + 1
     }
 
+    /// Makes the granules of all blocks that have ended free space. No bump is under way here.
+    pub(super) fn coalesce(&self) {
+        match self.blocks.live() {
+            0 => self.space.reset(self.granules()),
+            _ => self.space.coalesce(self.blocks.starts(), self.granules()),
+        }
+    }
+
     /// The bytes of a block up to the end of its last granule.
     pub(super) fn whole_of(&self, block: Block) -> Span {
         if self.blocks.is_single() {

@@ -19,7 +19,7 @@
 //! may outlive the run; a search that finds none removes it.
 //!
 //! Coalescing is deferred: what is given back is only marked, and joined with its neighbours and the free runs when
-//! the owner asks for it. Most of it has neighbours by then.
+//! the owner asks for it. Most of it has neighbours by then, and only marking it touches one cache line.
 
 use crate::bits::Bits;
 use crate::memory::Arrays;
@@ -62,7 +62,7 @@ pub(super) fn class_bit(length: usize) -> u64 {
 /// The free granules. One thread at a time uses it.
 pub(super) struct FreeSpace {
     free: Bits,
-    /// Given back, and not coalesced yet.
+    /// Starts of what was given back and is not coalesced yet.
     deferred: Bits,
     lengths: &'static [AtomicU16],
     origins: &'static [AtomicU16],
@@ -105,20 +105,34 @@ impl FreeSpace {
         self.deferrals.load(Ordering::Relaxed)
     }
 
-    /// Marks granules that are used no more: the next [`coalesce`](Self::coalesce) makes them free.
+    /// Notes that what starts at a granule is used no more: the next [`coalesce`](Self::coalesce) makes it free.
     #[inline]
-    pub(super) fn defer(&self, granules: Range<usize>) {
-        self.deferred.set_all(granules);
+    pub(super) fn defer(&self, start: usize) {
+        self.deferred.set(start);
         self.deferrals.store(self.deferrals() + 1, Ordering::Relaxed);
     }
 
-    /// Makes all that was deferred free.
+    /// Makes all that was deferred free. How long it is need not be remembered: it ends where something else starts, a
+    /// free run, another deferral, or one of `used`, or with the `granules` that there are.
     #[cold]
-    pub(super) fn coalesce(&self) {
-        let mut from = 0;
-        while let Some(run) = self.deferred.first_run(from) {
-            from = run.end;
-            self.release(run);
+    pub(super) fn coalesce(&self, used: Bits, granules: usize) {
+        let ends = |word| used.word(word) | self.free.word(word) | self.deferred.word(word);
+        let mut gathered = 0..0;
+        for start in self.deferred.set_bits() {
+            let (mut word, behind) = (start / 64, (u64::MAX << (start % 64)) << 1);
+            let mut found = ends(word) & behind;
+            while found == 0 && (word + 1) * 64 < granules {
+                word += 1;
+                found = ends(word);
+            }
+            let end = if found == 0 { granules } else { word * 64 + found.trailing_zeros() as usize };
+            if gathered.end != start && !gathered.is_empty() {
+                self.release(gathered.clone());
+            }
+            gathered = if gathered.end == start { gathered.start } else { start }..end;
+        }
+        if !gathered.is_empty() {
+            self.release(gathered);
         }
         self.deferred.reset();
         self.deferrals.store(0, Ordering::Relaxed);
@@ -131,6 +145,12 @@ impl FreeSpace {
         }
         self.classes.store(0, Ordering::Relaxed);
         self.deferrals.store(0, Ordering::Relaxed);
+    }
+
+    /// Makes everything free, one run.
+    pub(super) fn reset(&self, granules: usize) {
+        self.clear();
+        self.release(0..granules);
     }
 
     /// Makes granules free, joined with the runs beside them.
@@ -304,6 +324,7 @@ mod tests {
     /// Takes and gives back at random beside a list of which granules are free.
     fn compare(granules: usize, rounds: usize, longest: usize) {
         let space = space(granules);
+        let starts = Bits(Box::leak((0..granules.div_ceil(64)).map(|_| AtomicU64::new(0)).collect()));
         let mut free = vec![true; granules];
         space.release(0..granules);
         let mut used: Vec<Range<usize>> = Vec::new();
@@ -313,8 +334,8 @@ mod tests {
             (random >> 33) as usize % bound
         };
         let runs = |free: &[bool]| {
-            let starts = (0..granules).filter(|at| free[*at] && (*at == 0 || !free[at - 1]));
-            starts
+            let firsts = (0..granules).filter(|at| free[*at] && (*at == 0 || !free[at - 1]));
+            firsts
                 .map(|start| start..(start..granules).find(|at| !free[*at]).unwrap_or(granules))
                 .collect::<Vec<_>>()
         };
@@ -330,16 +351,19 @@ mod tests {
                         space.release(run.start + length..run.end);
                     }
                     free[run.start..run.start + length].fill(false);
+                    starts.set(run.start);
                     used.push(run.start..run.start + length);
                 } else {
                     let fits = |run: &Range<usize>| 1 << class_of(run.len()) & classes_above(length) != 0;
                     assert!(!all.iter().any(fits), "round {round}: {length} in {all:?}");
                 }
             } else if !used.is_empty() {
-                space.defer(used.swap_remove(below(used.len())));
+                let start = used.swap_remove(below(used.len())).start;
+                starts.clear(start);
+                space.defer(start);
             }
             if below(8) == 0 {
-                space.coalesce();
+                space.coalesce(starts, granules);
                 free.fill(true);
                 used.iter().for_each(|run| free[run.clone()].fill(false));
                 assert_eq!(space.runs().collect::<Vec<_>>(), runs(&free), "round {round}");

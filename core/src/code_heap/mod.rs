@@ -96,7 +96,8 @@ impl<P: Platform> CodeHeap<'_, P> {
         self.alloc_within(size, Reach::new(target, max_distance)?)
     }
 
-    #[inline]
+    // For a plain allocation the reach is a constant, and then costs nothing.
+    #[inline(always)]
     fn alloc_within(&self, size: i64, reach: Reach) -> Result<usize, Error> {
         let size = self.space.allocation_size(size)?;
         if size > LONGEST_SHARED {

@@ -58,7 +58,7 @@ impl Shard {
     }
 
     /// A block within reach out of the free space. Its address.
-    #[inline]
+    #[inline(always)]
     pub(super) fn alloc(&mut self, request: Request, freed: &FreedCode) -> Option<usize> {
         if self.bump.as_ref().is_some_and(|bump| !bump.chunk.is_within(request.reach)) {
             // The bump stays for those who may have any address.
@@ -188,9 +188,10 @@ impl Shard {
         found
     }
 
+    /// Makes what was freed in a chunk free space. The bump is elsewhere.
     fn coalesce(&mut self, chunk: &Chunk, freed: &FreedCode) {
         if chunk.space.deferrals() > 0 {
-            chunk.space.coalesce();
+            chunk.coalesce();
             chunk.reuse_step.store(freed.next_step(), Ordering::Relaxed);
             self.classes |= chunk.space.classes();
         }
@@ -205,23 +206,24 @@ impl Shard {
             chunk.close();
             return Some(chunk);
         }
-        let granules = chunk.granules_from(start);
+        let is_bumped_back = self.bump_back(chunk, start);
         chunk.blocks.end(start);
-        if !self.bump_back(chunk, granules.clone()) {
-            chunk.space.defer(granules);
+        if !is_bumped_back {
+            chunk.space.defer(start);
         }
         if chunk.blocks.live() == 0 { self.emptied(chunk) } else { None }
     }
 
     /// If the block was bumped off last, its granules join the run again: what comes and goes like a stack stays where
     /// it is, in warm caches. Not if cores may have fetched from it.
-    fn bump_back(&mut self, chunk: &Chunk, granules: Range<usize>) -> bool {
+    fn bump_back(&mut self, chunk: &Chunk, start: usize) -> bool {
         let Some(bump) = self.bump.as_mut().filter(|bump| ptr::eq(bump.chunk, chunk)) else { return false };
-        if granules.end != bump.run.start || chunk.blocks.was_fetched(granules.clone()) {
+        let granules = chunk.granules_from(start);
+        if granules.end != bump.run.start || chunk.blocks.was_fetched(granules) {
             bump.freed += 1;
             return false;
         }
-        bump.run.start = granules.start;
+        bump.run.start = start;
         true
     }
 
@@ -236,7 +238,7 @@ impl Shard {
 
     /// Adds a new chunk.
     pub(super) fn add(&mut self, chunk: &'static Chunk) {
-        chunk.space.release(0..chunk.granules());
+        chunk.space.reset(chunk.granules());
         chunk.is_listed.store(true, Ordering::Relaxed);
         self.classes |= chunk.space.classes();
         self.chunks.push(chunk);

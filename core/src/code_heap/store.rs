@@ -108,18 +108,21 @@ impl Chunk {
         policy: Policy,
         space: &AddressSpace<P>,
     ) -> Result<(), Error> {
-        // A single block's pages go back to the system: what is left there is a fault.
-        if self.blocks.is_single() {
-            return Ok(());
-        }
         let block = Block { address: self.address_of(start), size: self.blocks.size_at(start) };
-        let whole = self.whole_of(block);
-        self.store(block, whole, policy, space, &mut |target| {
-            // SAFETY: `store` gives an address where the whole block can be written; it is as aligned as the block,
-            // since views differ by whole pages.
-            unsafe { write_traps(target, whole.length()) };
-        })?;
-        self.flush(whole, space);
+        // A single block's pages go back to the system: what is left there is a fault.
+        if !self.blocks.is_single() {
+            let whole = self.whole_of(block);
+            self.store(block, whole, policy, space, &mut |target| {
+                // SAFETY: `store` gives an address where the whole block can be written; it is as aligned as the
+                // block, since views differ by whole pages.
+                unsafe { write_traps(target, whole.length()) };
+            })?;
+            self.flush(whole, space);
+            if !space.platform.may_run_on_other_cores() {
+                self.blocks.forget_fetched(self.granules_of(whole));
+            }
+        }
+        self.blocks.clear_dirty(start);
         Ok(())
     }
 }
