@@ -180,7 +180,9 @@ impl<P: Platform> CodeHeap<'_, P> {
         let start = chunk.live_start(address as usize).ok_or(Error::NotOwned)?;
         self.check_owner(chunk, index)?;
         if chunk.blocks.is_dirty(start) {
-            chunk.fill_with_traps(start, self.policy()?, self.space)?;
+            let policy = self.policy()?;
+            // SAFETY: a live block starts there, in the shard whose lock is held.
+            unsafe { chunk.fill_with_traps(start, policy, self.space) }?;
         }
         let unused = shard.free(chunk, start);
         drop(shard);
@@ -251,7 +253,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         if is_owner { Ok(()) } else { Err(Error::NotOwned) }
     }
 
-    /// Does something with the live block that holds an address, which can't be freed meanwhile.
+    /// Does something with the live block that holds an address, under the lock of its shard: it can't be freed.
     fn with_block<R>(
         &self,
         address: i64,

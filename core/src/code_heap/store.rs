@@ -1,4 +1,8 @@
-//! The ways into a chunk's bytes, by policy. The lock of the chunk's shard is held in all of them.
+//! The ways into a chunk's bytes, by policy.
+//!
+//! All are unsafe alike: the block that they are about is live, and the lock of its shard is held, so that it stays so
+//! and nobody else works on it.
+#![allow(clippy::missing_safety_doc, reason = "the head of this file says it for all")]
 
 use super::blocks::Block;
 use super::chunk::Chunk;
@@ -15,7 +19,7 @@ use core::sync::atomic::Ordering;
 impl Chunk {
     /// Calls `write` once with an address where the bytes of `span`, which lie in `block`, can be written. If it
     /// fails, `write` was not called, or the pages could not be made executable again.
-    pub(super) fn store<P: Platform>(
+    pub(super) unsafe fn store<P: Platform>(
         &'static self,
         block: Block,
         span: Span,
@@ -25,16 +29,19 @@ impl Chunk {
     ) -> Result<(), Error> {
         match policy {
             Policy::Dual => {
-                let view = self.view_to_write(block, span.start(), space)?.ok_or(Error::WrongProtection)?;
+                // SAFETY: the caller's promise, passed on.
+                let view = unsafe { self.view_to_write(block, span.start(), space) }?;
+                let view = view.ok_or(Error::WrongProtection)?;
                 space.write_for_child(span.start(), span.length(), write)?;
                 write(view);
             }
             Policy::Jit => space.platform.with_jit_writes(&mut || write(span.start())),
             Policy::Toggle => {
-                self.restore_exec(span, policy, space)?;
+                // SAFETY: the caller's promise, passed on.
+                unsafe { self.restore_exec(span, policy, space) }?;
                 // Who executes the block meanwhile has to reckon with that.
                 let pages = span.pages(space.page_size());
-                // SAFETY: no other block lies on the pages, and the shard's lock keeps other writers of this one out.
+                // SAFETY: no other block lies on the pages, and the lock keeps other writers of this one out.
                 unsafe { space.flip(pages, &mut || write(span.start())) }?;
             }
             Policy::Rwx | Policy::Auto => write(span.start()),
@@ -46,7 +53,7 @@ impl Chunk {
     /// Where the byte at an address can be written so that no other process sees it, as the rest of the block behind
     /// it, if there is a second view. A store to a page that the system has no memory for would end the process, so
     /// all of the block has some.
-    pub(super) fn view_to_write<P: Platform>(
+    pub(super) unsafe fn view_to_write<P: Platform>(
         &'static self,
         block: Block,
         address: usize,
@@ -56,13 +63,15 @@ impl Chunk {
         space.check_view(view)?;
         let (backing, length) = (&self.backing, self.length());
         if P::CAN_FORK && backing.is_in_common.load(Ordering::Relaxed) {
-            space.separate(&self.region(), backing.populated_parts(length))?;
+            // SAFETY: nobody writes to the chunk, by the lock; what has a view was copied before the fork.
+            unsafe { space.separate(&self.region(), backing.populated_parts(length)) }?;
             backing.is_in_common.store(space.is_forking(), Ordering::Relaxed);
         }
         let whole = self.whole_of(block);
         let offset = whole.start() - self.base();
         if let Some(parts) = backing.unpopulated(offset..offset + whole.length(), length) {
-            space.populate(backing.span_of(parts.clone(), length), true)?;
+            // SAFETY: the chunk stays as long as a block in it, by the lock.
+            unsafe { space.populate(backing.span_of(parts.clone(), length), true) }?;
             backing.record_populated(parts);
         }
         Ok(Some(view))
@@ -70,7 +79,7 @@ impl Chunk {
 
     /// Sees to it that pages of a block can be read and executed: an earlier flip may have stopped half-way, or a
     /// fork have taken them.
-    pub(super) fn restore_exec<P: Platform>(
+    pub(super) unsafe fn restore_exec<P: Platform>(
         &self,
         span: Span,
         policy: Policy,
@@ -94,7 +103,7 @@ impl Chunk {
     }
 
     /// Flushes a range of a block whose pages can be read and executed.
-    pub(super) fn flush<P: Platform>(&self, span: Span, space: &AddressSpace<P>) {
+    pub(super) unsafe fn flush<P: Platform>(&self, span: Span, space: &AddressSpace<P>) {
         let written = self.view_of(span.start()).unwrap_or(span.start());
         // SAFETY: the lock keeps the block, whose pages are readable by both views.
         unsafe { space.platform.flush_icache(written, span.start(), span.length()) };
@@ -102,7 +111,7 @@ impl Chunk {
 
     /// Fills the block that starts at a granule, which is about to be freed, with traps: what a pointer to freed
     /// code should meet. This core meets them from now on; others at the latest when the address is published anew.
-    pub(super) fn fill_with_traps<P: Platform>(
+    pub(super) unsafe fn fill_with_traps<P: Platform>(
         &'static self,
         start: usize,
         policy: Policy,
@@ -112,12 +121,13 @@ impl Chunk {
         // A single block's pages go back to the system: what is left there is a fault.
         if !self.blocks.is_single() {
             let whole = self.whole_of(block);
-            self.store(block, whole, policy, space, &mut |target| {
-                // SAFETY: `store` gives an address where the whole block can be written; it is as aligned as the
-                // block, since views differ by whole pages.
-                unsafe { write_traps(target, whole.length()) };
-            })?;
-            self.flush(whole, space);
+            // SAFETY: the caller's promise, passed on. `store` gives an address where the whole block can be written; it is
+            // as aligned as the block, since views differ by whole pages.
+            unsafe {
+                let mut fill = |target| write_traps(target, whole.length());
+                self.store(block, whole, policy, space, &mut fill)?;
+                self.flush(whole, space);
+            }
             if !space.platform.may_run_on_other_cores() {
                 self.blocks.forget_fetched(self.granules_of(whole));
             }

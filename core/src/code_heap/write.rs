@@ -44,11 +44,13 @@ impl<P: Platform> CodeHeap<'_, P> {
                 check_inside(block, span)?;
                 let piece = Span::from_parts(span.start() + done, most.min(span.length() - done));
                 let mut copied = Ok(());
-                chunk.store(block, piece, policy, self.space, &mut |target| {
-                    // SAFETY: `source` by the caller; `store` gives an address where the piece can be written.
-                    copied =
-                        unsafe { self.space.copy_from(source.wrapping_add(done), target, piece.length()) };
-                })?;
+                let source = source.wrapping_add(done);
+                // SAFETY: `with_block` holds the lock; `source` by the caller; `store` gives an address where the piece
+                // can be written.
+                unsafe {
+                    let mut copy = |target| copied = self.space.copy_from(source, target, piece.length());
+                    chunk.store(block, piece, policy, self.space, &mut copy)?;
+                }
                 done += piece.length();
                 copied
             })?;
@@ -70,7 +72,9 @@ impl<P: Platform> CodeHeap<'_, P> {
     pub fn write_view(&self, address: i64) -> Result<usize, Error> {
         self.with_block(address, |chunk, block| {
             self.space.check_not_forking()?;
-            let view = chunk.view_to_write(block, address as usize, self.space)?.ok_or(Error::Unsupported)?;
+            // SAFETY: `with_block` holds the lock.
+            let view = unsafe { chunk.view_to_write(block, address as usize, self.space) }?;
+            let view = view.ok_or(Error::Unsupported)?;
             chunk.blocks.set_dirty(chunk.granule_of(block.address));
             chunk.backing.is_lent.store(true, Ordering::Relaxed);
             Ok(view)
@@ -109,13 +113,15 @@ impl<P: Platform> CodeHeap<'_, P> {
         for (address, size) in ranges.clone() {
             let span = Span::new(address, size)?;
             let (chunk, _) = self.locked_block(span, shards)?;
-            chunk.restore_exec(span, policy, self.space)?;
+            // SAFETY: the block is live, and the lock of its shard is one of those that are held.
+            unsafe { chunk.restore_exec(span, policy, self.space) }?;
         }
         let mut was_fetched = false;
         for (address, size) in ranges {
             let span = Span::new(address, size)?;
             let (chunk, block) = self.locked_block(span, shards)?;
-            was_fetched |= self.flush(chunk, block, span);
+            // SAFETY: the block is live, and the lock of its shard is one of those that are held.
+            was_fetched |= unsafe { self.flush(chunk, block, span) };
         }
         Ok(was_fetched)
     }
@@ -164,18 +170,19 @@ impl<P: Platform> CodeHeap<'_, P> {
         self.with_block(span.start() as i64, |chunk, block| {
             check_inside(block, span)?;
             let mut before = 0;
-            chunk.store(block, span, policy, self.space, &mut |target| {
-                let target = ptr::with_exposed_provenance_mut(target);
-                // SAFETY: `store` gives an address where the word can be written; it is as aligned as the
-                // span, since views differ by whole pages.
-                let place = unsafe { AtomicU64::from_ptr(target) };
+            let mut exchange = |target| {
+                // SAFETY: `store` gives an address where the word can be written; it is as aligned as the span, since
+                // views differ by whole pages.
+                let place = unsafe { AtomicU64::from_ptr(ptr::with_exposed_provenance_mut(target)) };
                 before = match expected {
                     None => place.swap(word, Ordering::AcqRel),
                     Some(expected) => place
                         .compare_exchange(expected, word, Ordering::AcqRel, Ordering::Acquire)
                         .unwrap_or_else(|found| found),
                 };
-            })?;
+            };
+            // SAFETY: `with_block` holds the lock.
+            unsafe { chunk.store(block, span, policy, self.space, &mut exchange) }?;
             Ok(before)
         })
     }
@@ -185,15 +192,23 @@ impl<P: Platform> CodeHeap<'_, P> {
     fn make_coherent(&self, span: Span) -> Result<bool, Error> {
         self.with_block(span.start() as i64, |chunk, block| {
             check_inside(block, span)?;
-            chunk.restore_exec(span, self.policy()?, self.space)?;
-            Ok(self.flush(chunk, block, span))
+            let policy = self.policy()?;
+            // SAFETY: `with_block` holds the lock.
+            unsafe {
+                chunk.restore_exec(span, policy, self.space)?;
+                Ok(self.flush(chunk, block, span))
+            }
         })
     }
 
     /// Flushes a range of a live block that can be read and executed. Whether other cores may have fetched from
     /// there before.
-    fn flush(&self, chunk: &Chunk, block: Block, span: Span) -> bool {
-        chunk.flush(span, self.space);
+    ///
+    /// # Safety
+    /// The lock of the block's shard is held.
+    unsafe fn flush(&self, chunk: &Chunk, block: Block, span: Span) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { chunk.flush(span, self.space) };
         // Under policy `rwx` the caller may have written without us.
         chunk.blocks.set_dirty(chunk.granule_of(block.address));
         chunk.blocks.record_fetched(chunk.granules_of(span))

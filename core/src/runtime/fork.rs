@@ -1,8 +1,8 @@
 //! Forking. An adapter on a system with `fork` calls the three methods around each one.
 //!
 //! The thread that forks takes the locks that guard records, and waits for nothing else: not for operations on
-//! regions, not for a copy. The order is that of [`Runtime::before_fork`]; other threads
-//! hold several at most of the heaps' shards, in the order of their numbers, and then the registry's.
+//! regions, not for a copy. Their order is that of [`Runtime::before_fork`]; other threads hold several shards of a heap
+//! at most, in the order of their numbers, and then the registry.
 //!
 //! Dual memory stays in common until somebody writes to it ([`separation`](crate::space)), but for what may
 //! be written at this very moment without asking: pages that callers can store to, views that were handed out, and
@@ -111,14 +111,14 @@ impl<P: Platform> Runtime<P> {
         });
         frozen.void_claims();
         self.space.freed_code.forget_threads();
-        // SAFETY: as above.
+        // SAFETY: this thread is the copy of the one that took the locks.
         unsafe {
             self.heaps.recover(|region| {
                 self.space.registry.page(region.base).is_some_and(|page| page.chunk == region.chunk)
             });
         }
         self.space.counters.reset(self.totals(&frozen));
-        // SAFETY: as above; `frozen` is not used any more.
+        // SAFETY: this thread is the copy of the one that took the locks; `frozen` is not used any more.
         unsafe { self.unlock_after_fork() };
         if has_absent_code {
             self.heaps.forget_absent_chunks(self.space.platform);
@@ -158,13 +158,17 @@ impl<P: Platform> Runtime<P> {
     /// A copy of what a region's memory holds.
     fn copy_used(&self, region: &Region) -> Result<Views, Error> {
         match self.heaps.written_parts(region) {
-            Some(parts) => self.space.copy(region, parts),
-            None => self.space.copy(region, core::iter::once(region.shown(self.page_size()))),
+            // SAFETY: the lock that this thread holds keeps the region. Others may be storing to it directly: each byte
+            // that they store at this moment is in the copy or not, as it would be in a private page.
+            Some(parts) => unsafe { self.space.copy(region, parts) },
+            // SAFETY: the same.
+            None => unsafe { self.space.copy(region, core::iter::once(region.shown(self.page_size()))) },
         }
     }
 
     fn take_over(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region, copy: Views) {
-        match self.space.show(copy, region) {
+        // SAFETY: the copy was made of this region before the fork, and no other thread runs.
+        match unsafe { self.space.show(copy, region) } {
             Ok(()) => self.set_in_common(frozen, index, region, false),
             Err(_) => self.withdraw_access(frozen, region),
         }

@@ -85,8 +85,11 @@ impl<P: Platform> AddressSpace<P> {
     }
 
     /// Brings in pages of code memory. Touching one that the system has no memory for would end the process.
-    pub(crate) fn populate(&self, pages: Span, for_write: bool) -> Result<(), Error> {
-        // SAFETY: the pages are a region's, a chunk's or those of a copy; populating changes no contents.
+    ///
+    /// # Safety
+    /// The pages are mapped by this library, and stay so meanwhile.
+    pub(crate) unsafe fn populate(&self, pages: Span, for_write: bool) -> Result<(), Error> {
+        // SAFETY: the caller's promise; populating changes no contents.
         match unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) } {
             Ok(()) | Err(Error::Unsupported) => Ok(()),
             // What a file would be too short for.

@@ -44,7 +44,8 @@ impl<P: Platform> AddressSpace<P> {
             return self.claim_to_write(wanted, Access::Exclusive);
         }
         let region = *claim.region();
-        self.separate(&region, core::iter::once(region.shown(self.page_size())))?;
+        // SAFETY: the claim is exclusive, so the region stays and nobody writes to it.
+        unsafe { self.separate(&region, core::iter::once(region.shown(self.page_size()))) }?;
         if !self.is_forking() {
             // Another thread that forks meanwhile copies a region that is claimed for its child.
             claim.record_own();
@@ -91,10 +92,12 @@ impl<P: Platform> AddressSpace<P> {
         let copy = self.registry.copy_for_child(address, self.platform);
         let Some((copy, offset)) = copy else { return Ok(()) };
         let target = Span::from_parts(copy.writable + offset, length);
-        self.populate(target.pages(self.page_size()), true)?;
-        write(target.start());
-        // SAFETY: both views are this process's, and can be read.
-        unsafe { self.platform.flush_icache(target.start(), copy.address + offset, length) };
+        // SAFETY: both views of the copy stay until after the fork, which this thread is about to do.
+        unsafe {
+            self.populate(target.pages(self.page_size()), true)?;
+            write(target.start());
+            self.platform.flush_icache(target.start(), copy.address + offset, length);
+        }
         Ok(())
     }
 
@@ -111,56 +114,65 @@ impl<P: Platform> AddressSpace<P> {
         }
     }
 
-    /// Puts a copy of a region's memory behind all its views. Nobody writes to the region meanwhile. If it fails
-    /// the views show what they did, and may be given a copy later.
-    pub(crate) fn separate(&self, region: &Region, used: impl Iterator<Item = Span>) -> Result<(), Error> {
-        let copy = self.copy(region, used)?;
-        self.show(copy, region)
+    /// Puts a copy of a region's memory behind all its views. If it fails the views show what they did, and may be
+    /// given a copy later.
+    ///
+    /// # Safety
+    /// As for [`copy`](Self::copy).
+    pub(crate) unsafe fn separate(
+        &self,
+        region: &Region,
+        used: impl Iterator<Item = Span>,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on; the copy is the region's.
+        unsafe { self.show(self.copy(region, used)?, region) }
     }
 
     /// Maps a copy of a region's memory: of the parts that are `used`, each where one view shows it. The others
     /// hold zeros.
-    pub(crate) fn copy(&self, region: &Region, used: impl Iterator<Item = Span>) -> Result<Views, Error> {
+    ///
+    /// # Safety
+    /// The region stays mapped, the parts are parts of one of its views that can be read, and nobody writes to them.
+    pub(crate) unsafe fn copy(
+        &self,
+        region: &Region,
+        used: impl Iterator<Item = Span>,
+    ) -> Result<Views, Error> {
         let source = region.shown(self.page_size());
         let copy = self.platform.map(source.length(), Memory::Dual, None)?;
         for part in used {
             let offset = part.start() - source.start();
             let target = Span::from_parts(copy.writable + offset, part.length());
-            if let Err(error) = self.copy_part(part, target) {
-                // SAFETY: mapped above, and nobody has seen it.
-                unsafe { copy.unmap(source.length(), self.platform) };
-                return Err(error);
+            // SAFETY: the part by the caller's promise; the copy was mapped above, and is nobody else's.
+            unsafe {
+                let populated = self.populate(part, false).and_then(|()| self.populate(target, true));
+                if let Err(error) = populated {
+                    copy.unmap(source.length(), self.platform);
+                    return Err(error);
+                }
+                let (from, to) = (part.start(), target.start());
+                let to = ptr::with_exposed_provenance_mut::<u8>(to);
+                ptr::copy_nonoverlapping(ptr::with_exposed_provenance::<u8>(from), to, part.length());
+                // What cores execute at the old addresses comes from this memory soon. They may have fetched the same
+                // bytes there already: no other core has to be told.
+                self.platform.flush_icache(target.start(), copy.address + offset, part.length());
             }
-            // What cores execute at the old addresses comes from this memory soon. They may have fetched the same
-            // bytes there already: no other core has to be told.
-            // SAFETY: both views were mapped above, and can be read.
-            unsafe { self.platform.flush_icache(target.start(), copy.address + offset, part.length()) };
         }
         Ok(copy)
     }
 
-    fn copy_part(&self, part: Span, target: Span) -> Result<(), Error> {
-        self.populate(part, false)?;
-        self.populate(target, true)?;
-        // SAFETY: a view of the region is readable and stays mapped, by the caller's claim or lock; the copy is as
-        // long, writable and nobody else's.
-        unsafe {
-            let (from, to) = (part.start(), target.start());
-            let to = ptr::with_exposed_provenance_mut::<u8>(to);
-            ptr::copy_nonoverlapping(ptr::with_exposed_provenance::<u8>(from), to, part.length());
-        }
-        Ok(())
-    }
-
     /// Puts a copy's memory behind all views of a region, with the protection that the registry knows. The copy's
     /// own views are gone afterwards, also if it fails.
-    pub(crate) fn show(&self, copy: Views, region: &Region) -> Result<(), Error> {
+    ///
+    /// # Safety
+    /// [`copy`](Self::copy) made it of this region, nobody has written to either since, and nobody does now.
+    pub(crate) unsafe fn show(&self, copy: Views, region: &Region) -> Result<(), Error> {
         let pages = region.pages(self.page_size());
         let mut writable_is_left = true;
         let mut moved = 0;
         let shown = (|| {
-            // SAFETY: all pages at the targets are the region's, which nobody writes to; they show the same bytes
-            // afterwards. Nobody else knows of the copy.
+            // SAFETY: all pages at the targets are the region's, which show the same bytes afterwards, by the caller's
+            // promise. Nobody else knows of the copy.
             unsafe {
                 let whole = |view| Span::from_parts(view, pages.length());
                 if region.executable_view != 0 {
