@@ -76,7 +76,8 @@ pub enum Advice {
     Sequential = 2,
     /// Soon: start reading now.
     WillNeed = 3,
-    /// Not soon: the pages may be dropped. Private memory then reads as zero, or as the file again.
+    /// Not soon: the pages may be dropped. Private anonymous memory then reads as zero. Private pages of a file may
+    /// read as the file again (Linux) or keep what was stored.
     DontNeed = 4,
 }
 

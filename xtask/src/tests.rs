@@ -114,7 +114,9 @@ fn linux_with_musl(
 ) -> Result<Dist> {
     let cargo = |arguments: &[&str]| cargo_with_musl(project, target, runner, arguments);
     let mut tests = cargo(&["test", "--no-fail-fast"]);
-    for package in ["execmem", "execmem-os-linux", "execmem-tests-linux", "execmem-object"] {
+    for package in
+        ["execmem", "execmem-os-linux", "execmem-tests-linux", "execmem-object", "execmem-example-port"]
+    {
         tests.args(["--package", package]);
     }
     tally.cargo_test(&mut tests);

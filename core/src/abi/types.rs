@@ -118,7 +118,8 @@ pub const RT_ADVICE_RANDOM: i32 = 1;
 pub const RT_ADVICE_SEQUENTIAL: i32 = 2;
 /// Needed soon.
 pub const RT_ADVICE_WILLNEED: i32 = 3;
-/// Not needed soon: private pages are dropped, and read as zero or as the file again.
+/// Not needed soon: private anonymous memory reads as zero again. Private pages of a file may read as the file again
+/// (Linux) or keep what was stored; all other memory keeps its contents.
 pub const RT_ADVICE_DONTNEED: i32 = 4;
 
 /// The first of `rwx`, `jit`, `dual`, `toggle` that the system grants.
