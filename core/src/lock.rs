@@ -1,6 +1,6 @@
 //! A lock whose waiters sleep, and which a fork leaves in good order.
 //!
-//! A waiter looks a few more times, then sleeps in [`Process::wait`](crate::platform::Process::wait) until the holder wakes it: so a thread of
+//! A waiter looks a few more times, then sleeps in [`Process::wait`] until the holder wakes it: so a thread of
 //! high priority lets the holder run, on one core too. The three states are those of U. Drepper, "Futexes Are
 //! Tricky" (2011), section 6.
 //!

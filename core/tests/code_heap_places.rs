@@ -87,3 +87,19 @@ fn chunks_near_targets_far_from_all_others_belong_to_no_reservation() {
     heap.alloc(1 << 20).unwrap();
     assert_eq!(system.runtime.statistics().code_reservations, 1);
 }
+
+#[test]
+fn what_a_near_block_leaves_of_a_run_is_found_again() {
+    let system = System::new(Policy::Dual, 4096);
+    let limits = Limits { bytes: 128 << 10, chunk_bytes: 64 << 10 };
+    let heap = system.runtime.new_code_heap(limits).unwrap();
+    heap.alloc(64).unwrap();
+    // Far from the first chunk, so that blocks go on to be bumped off there.
+    let (start, length) = system.fake.arena();
+    let target = (start + length - (1 << 20)) as i64;
+    heap.alloc_near(32_000, target, REACH).unwrap();
+    heap.alloc(60_000).unwrap();
+    // Too long for what is left in either chunk, and the heap may not grow. The search ends in the first one.
+    assert_eq!(heap.alloc(SIZE), Err(Error::OverLimit));
+    heap.alloc(20_000).unwrap();
+}
