@@ -94,12 +94,13 @@ fn what_a_near_block_leaves_of_a_run_is_found_again() {
     let limits = Limits { bytes: 128 << 10, chunk_bytes: 64 << 10 };
     let heap = system.runtime.new_code_heap(limits).unwrap();
     heap.alloc(64).unwrap();
-    // Far from the first chunk, so that blocks go on to be bumped off there.
+    // Two chunks far from each other. The last plain block is bumped off the first one, which is full then.
     let (start, length) = system.fake.arena();
     let target = (start + length - (1 << 20)) as i64;
     heap.alloc_near(32_000, target, REACH).unwrap();
     heap.alloc(60_000).unwrap();
-    // Too long for what is left in either chunk, and the heap may not grow. The search ends in the first one.
-    assert_eq!(heap.alloc(SIZE), Err(Error::OverLimit));
+    heap.alloc_near(6_400, target, REACH).unwrap();
+    // Too long for what is left in the second chunk, and the heap may not grow. The search ends in the first one.
+    assert_eq!(heap.alloc(30_000), Err(Error::OverLimit));
     heap.alloc(20_000).unwrap();
 }
