@@ -324,10 +324,10 @@ impl Heaps {
         Some(chunk.length() > 0 && chunk.backing.is_lent.load(Ordering::Relaxed))
     }
 
-    /// If a region is a chunk: notes whether another process may have its memory too.
-    pub(crate) fn set_in_common(&self, region: &Region, is_in_common: bool) {
+    /// If a region is a chunk: notes that another process may have its memory too.
+    pub(crate) fn mark_in_common(&self, region: &Region) {
         if let Some(chunk) = self.chunk_of(region) {
-            chunk.backing.is_in_common.store(is_in_common, Ordering::Relaxed);
+            chunk.backing.is_in_common.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -98,9 +98,9 @@ impl Frozen<'_> {
         self.registry.pages.get(region.base).is_none_or(|page| page.region != index)
     }
 
-    pub(crate) fn set_in_common(&mut self, index: Index, is_in_common: bool) {
+    pub(crate) fn mark_in_common(&mut self, index: Index) {
         if let Some(record) = self.records.regions.get_mut(index) {
-            record.region.is_in_common = is_in_common;
+            record.region.is_in_common = true;
         }
     }
 

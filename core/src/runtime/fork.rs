@@ -41,7 +41,10 @@ impl<P: Platform> Runtime<P> {
         for index in frozen.indexes() {
             let Some(region) = frozen.region(index).filter(Region::has_several_views) else { continue };
             if !self.may_be_stored_to(&frozen, index, &region) {
-                self.set_in_common(&mut frozen, index, &region, true);
+                match region.chunk {
+                    0 => frozen.mark_in_common(index),
+                    _ => self.heaps.mark_in_common(&region),
+                }
                 continue;
             }
             // The child will have a copy, or no access: whose the memory is does not change.
@@ -100,9 +103,14 @@ impl<P: Platform> Runtime<P> {
             }
         }
         frozen.take_notes(|frozen, note, index| {
-            match (index.and_then(|index| Some((index, frozen.region(index)?))), note.views) {
-                (Some((index, region)), Some(views)) => self.take_over(frozen, index, &region, views),
-                (Some((_, region)), None) => self.withdraw_access(frozen, &region),
+            match (index.and_then(|index| frozen.region(index)), note.views) {
+                (Some(region), Some(copy)) => {
+                    // SAFETY: the copy was made of this region before the fork, and no other thread runs.
+                    if unsafe { self.space.show(copy, &region) }.is_err() {
+                        self.withdraw_access(frozen, &region);
+                    }
+                }
+                (Some(region), None) => self.withdraw_access(frozen, &region),
                 // SAFETY: the copy was mapped by `before_fork`, and nobody uses it.
                 (None, views) => views
                     .into_iter()
@@ -147,14 +155,6 @@ impl<P: Platform> Runtime<P> {
         })
     }
 
-    /// Records whether another process may have the memory behind a region's views too.
-    fn set_in_common(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region, is_in_common: bool) {
-        match region.chunk {
-            0 => frozen.set_in_common(index, is_in_common),
-            _ => self.heaps.set_in_common(region, is_in_common),
-        }
-    }
-
     /// A copy of what a region's memory holds.
     fn copy_used(&self, region: &Region) -> Result<Views, Error> {
         match self.heaps.written_parts(region) {
@@ -163,14 +163,6 @@ impl<P: Platform> Runtime<P> {
             Some(parts) => unsafe { self.space.copy(region, parts) },
             // SAFETY: the same.
             None => unsafe { self.space.copy(region, core::iter::once(region.shown(self.page_size()))) },
-        }
-    }
-
-    fn take_over(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region, copy: Views) {
-        // SAFETY: the copy was made of this region before the fork, and no other thread runs.
-        match unsafe { self.space.show(copy, region) } {
-            Ok(()) => self.set_in_common(frozen, index, region, false),
-            Err(_) => self.withdraw_access(frozen, region),
         }
     }
 

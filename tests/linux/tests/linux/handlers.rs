@@ -26,6 +26,11 @@ pub const TESTS: &[Test] = &[
         needs: Needs::Nothing,
         run: lent_and_writable,
     },
+    Test {
+        name: "handlers: what one allocates or writes before the fork is in common, and each writer gets its own",
+        needs: Needs::Nothing,
+        run: own_copies,
+    },
 ];
 
 /// What runs in the handlers of the program's own: 0 before a fork, 1 in the parent, 2 in the child.
@@ -181,6 +186,49 @@ fn lent_and_writable() -> Outcome {
         expect_success(child);
         assert_eq!([lent, kept, writable].map(|function| call(function, &[])), [7, 8, 9]);
         assert!(rt_code_free(kept) && rt_free_exec_memory(writable, 5000));
+    }
+    Outcome::Passed
+}
+
+/// What a handler allocates, a block with a chunk to itself and a region, and a region that it writes to.
+static MADE: [AtomicI64; 3] = [const { AtomicI64::new(0) }; 3];
+
+fn own_copies() -> Outcome {
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    MADE[2].store(region(1), Ordering::Relaxed);
+    with_handlers(|moment| {
+        if moment == 0 {
+            let block = rt_code_alloc(100_000);
+            rewrite(block, 2);
+            MADE[0].store(block, Ordering::Relaxed);
+            MADE[1].store(region(2), Ordering::Relaxed);
+            rewrite_region(MADE[2].load(Ordering::Relaxed), 2);
+        }
+    });
+    let made = || MADE.each_ref().map(|address| address.load(Ordering::Relaxed));
+    let results = || made().map(|address| call(address, &[]));
+    let rewrite_all = |value| {
+        let [block, regions @ ..] = made();
+        rewrite(block, value);
+        regions.into_iter().for_each(|region| rewrite_region(region, value));
+    };
+    for _ in 0..rounds(20) {
+        let (mut changed, mut say) = std::io::pipe().expect("a pipe");
+        let (mut answered, mut answer) = std::io::pipe().expect("a pipe");
+        let child = fork(|| {
+            changed.read_exact(&mut [0]).unwrap();
+            assert_eq!(results(), [2; 3], "what the parent has written");
+            rewrite_all(4);
+            assert_eq!(results(), [4; 3]);
+            answer.write_all(b".").unwrap();
+        });
+        rewrite_all(3);
+        say.write_all(b".").unwrap();
+        answered.read_exact(&mut [0]).unwrap();
+        assert_eq!(results(), [3; 3], "what the child has written");
+        expect_success(child);
+        let [block, region, _] = made();
+        assert!(rt_code_free(block) && rt_free_exec_memory(region, 5000));
     }
     Outcome::Passed
 }
