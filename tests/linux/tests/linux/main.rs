@@ -55,7 +55,7 @@ const TESTS: [&[Test]; 12] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 69;
+const TEST_COUNT: usize = 70;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();
