@@ -2,11 +2,15 @@
 
 extern crate std;
 
-use super::nodes::KEPT;
-use super::*;
-use crate::memory::UNIT;
+use super::map::PageMap;
+use super::node::{ADDRESS_END, Entry, FANOUT, KEPT, Node, TOP};
+use super::page::{Change, Page};
+use crate::error::Error;
+use crate::memory::Index;
 use crate::protection::Protection;
 use core::cell::RefCell;
+use core::ops::Range;
+use core::sync::atomic::Ordering;
 use std::boxed::Box;
 use std::vec::Vec;
 
@@ -21,55 +25,58 @@ const fn page(region: Index, protection: Protection) -> Page {
 const CODE: Page = page(7, Protection::RX);
 const DATA: Page = page(8, Protection::RW);
 
-#[repr(align(4096))]
-struct Unit(#[expect(dead_code, reason = "only its address is used")] [u8; UNIT]);
-
-/// A map, and the memory of its nodes.
-#[derive(Default)]
-struct Map {
-    map: PageMap,
-    units: RefCell<Vec<*mut Unit>>,
+/// A page at an address.
+fn at(start: usize) -> Range<usize> {
+    start..start + PAGE
 }
 
-impl Default for PageMap {
-    fn default() -> Self {
-        Self::new()
-    }
+/// So many gibibytes, a page in each; few under Miri.
+fn pages(gibibytes: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    gibibytes.take(if cfg!(miri) { 8 } else { usize::MAX }).map(|place| at(place * GIB))
+}
+
+/// A map, and the memory of its nodes.
+struct Map {
+    map: PageMap,
+    nodes: RefCell<Vec<*mut Node>>,
 }
 
 impl Drop for Map {
     fn drop(&mut self) {
-        for unit in self.units.take() {
-            // SAFETY: it came from a box, and the map that used it is gone.
-            drop(unsafe { Box::from_raw(unit) });
-        }
+        // SAFETY: they came from boxes, and the map that used them is gone.
+        self.nodes.take().into_iter().for_each(|node| drop(unsafe { Box::from_raw(node) }));
     }
 }
 
 impl Map {
-    /// How many nodes the map was given memory for.
+    fn new() -> Self {
+        Self { map: PageMap::new(), nodes: RefCell::default() }
+    }
+
+    /// How many nodes the map was given.
     fn given(&self) -> usize {
-        self.units.borrow().len()
+        self.nodes.borrow().len()
     }
 
     /// Reserves a range with memory for so many nodes.
     fn reserve(&self, range: Range<usize>, mut most: usize) -> Result<(), Error> {
         self.map.reserve(range, &mut || {
             most = most.checked_sub(1).ok_or(Error::NoMemory)?;
-            let unit = Box::into_raw(Box::new(Unit([0; UNIT])));
-            self.units.borrow_mut().push(unit);
-            NonNull::new(unit.cast()).ok_or(Error::NoMemory)
+            let node = Box::into_raw(Box::new(Node::new()));
+            self.nodes.borrow_mut().push(node);
+            // SAFETY: it lives as long as the map, which is as long as anybody looks.
+            Ok(unsafe { &*node })
         })
     }
 
     fn insert(&self, range: Range<usize>, page: Page) {
         self.reserve(range.clone(), usize::MAX).unwrap();
-        self.map.fill(range, page);
+        self.map.change(range, Change::Set(page));
     }
 
     fn remove(&self, range: Range<usize>, page: Page) {
-        self.map.hide(range.clone());
-        self.map.remove_hidden(range, page.region);
+        self.map.change(range.clone(), Change::Hide);
+        self.map.change(range, Change::Remove(page.region));
     }
 
     fn come_and_go(&self, range: Range<usize>) {
@@ -79,46 +86,38 @@ impl Map {
 
     /// Empties so many places that what was empty before is kept no longer.
     fn forget_kept(&self) {
-        for place in 0..2 * KEPT {
-            let start = (1000 + place) * GIB;
-            self.come_and_go(start..start + PAGE);
-        }
+        (1000..1000 + 2 * KEPT).for_each(|place| self.come_and_go(at(place * GIB)));
     }
 
-    /// Every node is in the tree or spare, and no more are empty than are kept.
-    fn check_nodes(&self) {
+    /// Every node is in the tree or spare, and no more are empty than are kept. How many are in the tree.
+    fn check_nodes(&self) -> usize {
         let (nodes, empty) = count(&self.map.root);
         assert_eq!(nodes + self.map.spare.count(), self.given(), "a node was lost");
         assert!(empty <= KEPT, "{empty} empty nodes");
+        nodes
     }
 }
 
 /// Nodes below a node, and how many of them are empty.
 fn count(node: &Node) -> (usize, usize) {
-    let mut sum = (0, 0);
-    for entry in &node.entries {
-        let entry = entry.load(Ordering::Relaxed);
-        if is_node(entry) {
-            // SAFETY: what is a node stays one for ever.
-            let child = unsafe { &*entry };
-            let (nodes, empty) = count(child);
-            sum = (sum.0 + nodes + 1, sum.1 + empty + usize::from(child.is_empty_around(0)));
-        }
-    }
-    sum
+    let children = node.slots.iter().filter_map(|slot| slot.load(Ordering::Relaxed).node());
+    children.fold((0, 0), |(all, empty), child| {
+        let below = count(child);
+        (all + below.0 + 1, empty + below.1 + usize::from(child.is_empty_around(0)))
+    })
 }
 
 #[test]
 fn regions_that_come_and_go_far_apart_use_the_same_nodes() {
     // In one node, and across the boundary between two.
     for offset in [7 * PAGE, 2 * MIB - PAGE] {
-        let map = Map::default();
-        for place in 0..if cfg!(miri) { 8 } else { 60_000 } {
-            let start = place * GIB + offset;
-            map.insert(start..start + 2 * PAGE, CODE);
-            assert_eq!(map.map.get(start + PAGE), Some(CODE));
-            map.remove(start..start + 2 * PAGE, CODE);
-            assert_eq!(map.map.get(start + PAGE), None);
+        let map = Map::new();
+        for place in pages(0..60_000) {
+            let range = place.start + offset..place.end + offset + PAGE;
+            map.insert(range.clone(), CODE);
+            assert_eq!(map.map.get(range.end - 1), Some(CODE));
+            map.remove(range.clone(), CODE);
+            assert_eq!(map.map.get(range.end - 1), None);
         }
         map.check_nodes();
         assert!(map.given() <= 3 * (KEPT + 1), "{} nodes", map.given());
@@ -127,12 +126,12 @@ fn regions_that_come_and_go_far_apart_use_the_same_nodes() {
 
 #[test]
 fn a_node_with_a_live_page_anywhere_stays() {
-    let map = Map::default();
+    let map = Map::new();
     for other in (1..FANOUT).step_by(if cfg!(miri) { 255 } else { 1 }) {
-        let (page, other) = (GIB..GIB + PAGE, GIB + other * PAGE..GIB + (other + 1) * PAGE);
-        map.insert(page.clone(), CODE);
+        let other = at(GIB + other * PAGE);
+        map.insert(at(GIB), CODE);
         map.insert(other.clone(), DATA);
-        map.remove(page, CODE);
+        map.remove(at(GIB), CODE);
         map.forget_kept();
         assert_eq!(map.map.get(other.start), Some(DATA));
         map.remove(other, DATA);
@@ -142,18 +141,17 @@ fn a_node_with_a_live_page_anywhere_stays() {
 
 #[test]
 fn what_is_live_keeps_its_nodes_and_all_others_come_back() {
-    let map = Map::default();
-    let places = || (0..if cfg!(miri) { 8 } else { 4096 }).map(|place| place * GIB..place * GIB + PAGE);
-    places().for_each(|range| map.insert(range, CODE));
+    let map = Map::new();
+    let (even, odd) = (|| pages(0..4096).step_by(2), || pages(0..4096).skip(1).step_by(2));
+    pages(0..4096).for_each(|range| map.insert(range, CODE));
     let most = map.given();
-    places().step_by(2).for_each(|range| map.remove(range, CODE));
+    even().for_each(|range| map.remove(range, CODE));
     map.check_nodes();
-    places().step_by(2).for_each(|range| assert_eq!(map.map.get(range.start), None));
-    places().skip(1).step_by(2).for_each(|range| assert_eq!(map.map.get(range.start), Some(CODE)));
-    places().skip(1).step_by(2).for_each(|range| map.remove(range, CODE));
-    map.check_nodes();
-    assert!(count(&map.map.root).0 <= 3 * KEPT);
-    places().for_each(|range| map.insert(range.start + MIB..range.end + MIB, CODE));
+    even().for_each(|range| assert_eq!(map.map.get(range.start), None));
+    odd().for_each(|range| assert_eq!(map.map.get(range.start), Some(CODE)));
+    odd().for_each(|range| map.remove(range, CODE));
+    assert!(map.check_nodes() <= 3 * KEPT);
+    pages(0..4096).for_each(|range| map.insert(range.start + MIB..range.end + MIB, CODE));
     assert_eq!(map.given(), most, "the same number again");
 }
 
@@ -161,16 +159,15 @@ fn what_is_live_keeps_its_nodes_and_all_others_come_back() {
 fn a_region_that_comes_and_goes_at_one_place_leaves_the_tree_as_it_is() {
     // Two views at different places, the first of them across a boundary between nodes; and many places where
     // a neighbour stays.
-    let map = Map::default();
-    let neighbours = || (20..40).map(|place| place * GIB..place * GIB + PAGE);
+    let map = Map::new();
+    let neighbours = || pages(20..40);
     neighbours().for_each(|range| map.insert(range, DATA));
     let given = map.given();
     for _ in 0..10 {
-        map.insert(GIB - PAGE..GIB + PAGE, CODE);
-        map.insert(9 * GIB..9 * GIB + PAGE, CODE);
-        map.remove(GIB - PAGE..GIB + PAGE, CODE);
-        map.remove(9 * GIB..9 * GIB + PAGE, CODE);
-        neighbours().for_each(|range| map.come_and_go(range.start + PAGE..range.end + PAGE));
+        let views = [GIB - PAGE..GIB + PAGE, at(9 * GIB)];
+        views.iter().for_each(|view| map.insert(view.clone(), CODE));
+        views.into_iter().for_each(|view| map.remove(view, CODE));
+        neighbours().for_each(|range| map.come_and_go(at(range.end)));
     }
     assert_eq!(map.map.generation.load(Ordering::Relaxed), 0);
     assert_eq!(map.given(), given + 6);
@@ -178,35 +175,32 @@ fn a_region_that_comes_and_goes_at_one_place_leaves_the_tree_as_it_is() {
 
 #[test]
 fn a_large_region_gives_all_nodes_inside_of_it_back() {
-    let (start, end) = (3 * GIB + PAGE, 7 * GIB + 5 * PAGE);
-    let map = Map::default();
-    map.insert(start..end, CODE);
-    let inside =
-        || (4..6).flat_map(|gib| (0..if cfg!(miri) { 4 } else { 512 }).map(move |i| gib * GIB + i * 2 * MIB));
-    for at in inside() {
-        map.insert(at..at + PAGE, page(CODE.region, Protection::RW));
-    }
-    assert!(map.given() > inside().count());
-    map.remove(start..end, CODE);
-    map.check_nodes();
-    assert!(count(&map.map.root).0 <= 6, "the two ends may be kept");
+    let all = 3 * GIB + PAGE..7 * GIB + 5 * PAGE;
+    let map = Map::new();
+    map.insert(all.clone(), CODE);
+    let inside = (4 * GIB..6 * GIB).step_by(if cfg!(miri) { GIB / 4 } else { 2 * MIB });
+    let many = inside.clone().count();
+    inside.for_each(|start| map.insert(at(start), page(CODE.region, Protection::RW)));
+    assert!(map.given() > many);
+    map.remove(all, CODE);
+    assert!(map.check_nodes() <= 6, "the two ends may be kept");
     assert_eq!(map.map.next_run(0, ADDRESS_END), None);
 }
 
 #[test]
 fn another_region_may_come_and_go_at_addresses_that_are_hidden() {
     // The system gives addresses away as soon as they are free, before the first region's pages are removed.
-    let map = Map::default();
+    let map = Map::new();
     let (old, new) = (GIB + PAGE..GIB + 3 * PAGE, GIB..GIB + 2 * MIB);
     map.insert(old.clone(), CODE);
-    map.map.hide(old.clone());
+    map.map.change(old.clone(), Change::Hide);
     map.insert(new.clone(), DATA);
     map.remove(new.clone(), DATA);
     map.forget_kept();
-    map.map.remove_hidden(old.clone(), CODE.region);
+    map.map.change(old.clone(), Change::Remove(CODE.region));
     assert_eq!(map.map.get(old.start), None);
-    map.insert(new.clone(), DATA);
-    map.map.remove_hidden(old.clone(), CODE.region);
+    map.insert(new, DATA);
+    map.map.change(old.clone(), Change::Remove(CODE.region));
     assert_eq!(map.map.get(old.start), Some(DATA));
     map.check_nodes();
 }
@@ -214,7 +208,7 @@ fn another_region_may_come_and_go_at_addresses_that_are_hidden() {
 #[test]
 fn a_range_that_could_not_be_reserved_leaves_no_nodes() {
     for most in (0..=6).step_by(if cfg!(miri) { 4 } else { 1 }) {
-        let map = Map::default();
+        let map = Map::new();
         for place in 1..if cfg!(miri) { 4 } else { 40 } {
             let range = place * 600 * GIB - PAGE..(place + 1) * 600 * GIB + PAGE;
             match map.reserve(range.clone(), most) {
@@ -232,28 +226,24 @@ fn a_reader_whose_node_is_taken_out_walks_again() {
     // for other places, at the same levels and at others, with something in the entry that it looks at next.
     // One thread steps through the walk, so this does not see the order in which another core sees the
     // writer's stores: for that there is the argument at the head of the map, and Miri on `threads`.
-    let at = |top: usize| (top << 39) + (5 << 30) + (5 << 21) + (5 << 12);
-    let (hole, live) = (at(2), at(1));
+    let place = |top: usize| (top << 39) + (5 << 30) + (5 << 21) + (5 << 12);
+    let (hole, live) = (place(2), place(1));
     let all = (0..=TOP).flat_map(|stop| [(stop, 1), (stop, 0), (stop, 2)]);
     for (stop, shift) in all.take(if cfg!(miri) { 1 } else { 12 }) {
-        let map = Map::default();
-        map.insert(live..live + PAGE, CODE);
-        map.come_and_go(hole..hole + PAGE);
+        let map = Map::new();
+        map.insert(at(live), CODE);
+        map.come_and_go(at(hole));
         let mut levels = Vec::new();
         let (found, _) = map.map.entry_between(hole, |level| {
             levels.push(level);
             if levels.len() == (TOP - stop) as usize + 1 {
                 map.forget_kept();
                 // Each of these takes one node from the spare ones, so that the next find others on top.
-                for place in 1..=shift {
-                    map.insert(live + place * 2 * MIB..live + place * 2 * MIB + PAGE, DATA);
-                }
-                for top in 3..12 {
-                    map.insert(at(top)..at(top) + PAGE, DATA);
-                }
+                (1..=shift).for_each(|step| map.insert(at(live + step * 2 * MIB), DATA));
+                (3..12).for_each(|top| map.insert(at(place(top)), DATA));
             }
         });
-        assert!(found.is_null(), "found {found:?}, interrupted at level {stop}");
+        assert!(found == Entry::EMPTY, "interrupted at level {stop}");
         let walks = levels.iter().filter(|level| **level == TOP).count();
         assert_eq!(walks, 2, "one interrupted, one not");
         assert_eq!(map.map.get(live), Some(CODE));
