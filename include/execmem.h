@@ -197,9 +197,9 @@ typedef struct {
     int64_t code_chunks;
     /// Bytes of the chunks' code pages; second views are not counted.
     int64_t code_chunk_bytes;
-    /// Stretches of addresses in which a direct branch reaches from any block to any other, 16 at most. Outside of
-    /// all of them are chunks near an address that was asked for far away, and those for which 16 are not enough.
-    int64_t code_reservations;
+    /// Clusters of chunks: within one, a direct branch reaches from any block to any other. 16 at most: in none are
+    /// chunks near an address that was asked for far away, and those for which 16 are not enough.
+    int64_t code_clusters;
     /// By `RT_POLICY_*`, what came of trying a policy out, and so why the one in force was chosen: -1 it was
     /// not tried, 0 the system grants it, else the `RT_ERROR_*` why it doesn't.
     int64_t policy_trials[5];

@@ -19,6 +19,7 @@ pub mod platform;
 
 mod code_heap;
 mod error;
+mod header;
 mod lock;
 mod memory;
 mod near;
@@ -32,12 +33,11 @@ mod value;
 
 pub use code_heap::{Block, CodeHeap, Limits};
 pub use error::Error;
+pub use header::{RT_VALUE_NIL as NIL, RtExecMemoryStats as Statistics, RtValue};
 pub use platform::Platform;
-pub use policy::{POLICIES, Policy, Trial};
+pub use policy::Policy;
 pub use protection::{Advice, MapFlags, Protection};
 pub use runtime::Runtime;
 pub use runtime::atfork::AtFork;
 pub use runtime::files::MapRequest;
-pub use runtime::report::Statistics;
 pub use span::Span;
-pub use value::{BorrowBytes, MakeValue, NIL, RtValue, ValueOperations};

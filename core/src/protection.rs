@@ -1,6 +1,7 @@
-//! The contract's flags and numbers: the same on every system (they are Linux's), translated by the adapters.
+//! The contract's flags and numbers as types. They are the same on every system (Linux's), translated by the adapters.
 
 use crate::error::Error;
+use crate::header::*;
 use bitflags::bitflags;
 
 bitflags! {
@@ -8,11 +9,11 @@ bitflags! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Protection: u8 {
         /// Loads.
-        const READ = 1;
+        const READ = RT_PROT_READ as u8;
         /// Stores.
-        const WRITE = 2;
+        const WRITE = RT_PROT_WRITE as u8;
         /// Instruction fetches.
-        const EXEC = 4;
+        const EXEC = RT_PROT_EXEC as u8;
     }
 }
 
@@ -21,13 +22,13 @@ bitflags! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct MapFlags: u32 {
         /// Stores reach the file and other processes.
-        const SHARED = 0x01;
+        const SHARED = RT_MAP_SHARED as u32;
         /// Stores stay in this process.
-        const PRIVATE = 0x02;
+        const PRIVATE = RT_MAP_PRIVATE as u32;
         /// Always invalid here: no function takes an address to map at.
-        const FIXED = 0x10;
+        const FIXED = RT_MAP_FIXED as u32;
         /// No file behind it.
-        const ANONYMOUS = 0x20;
+        const ANONYMOUS = RT_MAP_ANONYMOUS as u32;
     }
 }
 
@@ -69,26 +70,26 @@ impl MapFlags {
 #[repr(i32)]
 pub enum Advice {
     /// Nothing special.
-    Normal = 0,
+    Normal = RT_ADVICE_NORMAL,
     /// Random order: read-ahead is useless.
-    Random = 1,
+    Random = RT_ADVICE_RANDOM,
     /// Front to back: read ahead eagerly.
-    Sequential = 2,
+    Sequential = RT_ADVICE_SEQUENTIAL,
     /// Soon: start reading now.
-    WillNeed = 3,
+    WillNeed = RT_ADVICE_WILLNEED,
     /// Not soon: the pages may be dropped. Private memory then reads as zero, or as the file again.
-    DontNeed = 4,
+    DontNeed = RT_ADVICE_DONTNEED,
 }
 
 impl Advice {
     /// From the contract's number; any other is an invalid argument.
     pub const fn from_number(number: i32) -> Result<Self, Error> {
         Ok(match number {
-            0 => Self::Normal,
-            1 => Self::Random,
-            2 => Self::Sequential,
-            3 => Self::WillNeed,
-            4 => Self::DontNeed,
+            RT_ADVICE_NORMAL => Self::Normal,
+            RT_ADVICE_RANDOM => Self::Random,
+            RT_ADVICE_SEQUENTIAL => Self::Sequential,
+            RT_ADVICE_WILLNEED => Self::WillNeed,
+            RT_ADVICE_DONTNEED => Self::DontNeed,
             _ => return Err(Error::InvalidArgument),
         })
     }

@@ -51,7 +51,8 @@ impl<P: Platform> Runtime<P> {
     /// *not executable* before anything is jumped to.
     ///
     /// # Safety
-    /// If the address is executable there is a function of so many integer arguments, which returns.
+    /// If the address is executable there is a function of so many integer arguments, and there it stays until it
+    /// returns.
     pub unsafe fn call(&self, function: i64, arguments: &[i64]) -> Result<i64, Error> {
         if !function.is_positive()
             || !(function as usize).is_multiple_of(INSTRUCTION_ALIGNMENT)
@@ -60,25 +61,22 @@ impl<P: Platform> Runtime<P> {
             return Err(Error::NotExecutable);
         }
         let code = core::ptr::with_exposed_provenance::<()>(function as usize);
-        // SAFETY: the caller says that there is such a function; the pages can be executed.
-        unsafe {
-            Ok(match *arguments {
-                [] => transmute::<*const (), extern "C" fn() -> i64>(code)(),
-                [a] => transmute::<*const (), extern "C" fn(i64) -> i64>(code)(a),
-                [a, b] => transmute::<*const (), extern "C" fn(i64, i64) -> i64>(code)(a, b),
-                [a, b, c] => transmute::<*const (), extern "C" fn(i64, i64, i64) -> i64>(code)(a, b, c),
-                [a, b, c, d] => {
-                    transmute::<*const (), extern "C" fn(i64, i64, i64, i64) -> i64>(code)(a, b, c, d)
-                }
-                [a, b, c, d, e] => {
-                    transmute::<*const (), extern "C" fn(i64, i64, i64, i64, i64) -> i64>(code)(a, b, c, d, e)
-                }
-                [a, b, c, d, e, f] => {
-                    let code: extern "C" fn(i64, i64, i64, i64, i64, i64) -> i64 = transmute(code);
-                    code(a, b, c, d, e, f)
-                }
-                _ => return Err(Error::InvalidArgument),
-            })
+        macro_rules! call {
+            ($($argument:ident: $type:ty),*) => {
+                // SAFETY: the address was executable a moment ago. The caller says that then there is a function of so
+                // many integers, and that nobody frees or changes it before it has returned.
+                unsafe { transmute::<*const (), extern "C" fn($($type),*) -> i64>(code)($($argument),*) }
+            };
         }
+        Ok(match *arguments {
+            [] => call!(),
+            [a] => call!(a: i64),
+            [a, b] => call!(a: i64, b: i64),
+            [a, b, c] => call!(a: i64, b: i64, c: i64),
+            [a, b, c, d] => call!(a: i64, b: i64, c: i64, d: i64),
+            [a, b, c, d, e] => call!(a: i64, b: i64, c: i64, d: i64, e: i64),
+            [a, b, c, d, e, f] => call!(a: i64, b: i64, c: i64, d: i64, e: i64, f: i64),
+            _ => return Err(Error::InvalidArgument),
+        })
     }
 }
