@@ -1,6 +1,6 @@
 //! The tree: looking pages up, and changing ranges of them.
 
-use super::node::{ADDRESS_END, Emptied, Entry, Node, Slot, Spare, TOP, extent, position};
+use super::node::{ADDRESS_END, Entry, Node, Slot, Spare, TOP, Table, extent};
 use super::page::{Change, Page};
 use crate::error::Error;
 use core::ops::Range;
@@ -12,21 +12,15 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// Aligned to a cache line, so that the word that every lookup reads shares none with the lock.
 #[repr(align(64))]
 pub(crate) struct PageMap {
-    pub(super) root: Node,
+    pub(super) root: Table,
     /// How many nodes were ever taken out of the tree.
-    pub(super) generation: AtomicUsize,
+    generation: AtomicUsize,
     pub(super) spare: Spare,
-    emptied: Emptied,
 }
 
 impl PageMap {
     pub(crate) const fn new() -> Self {
-        Self {
-            root: Node::new(),
-            generation: AtomicUsize::new(0),
-            spare: Spare::new(),
-            emptied: Emptied::new(),
-        }
+        Self { root: Table::new(), generation: AtomicUsize::new(0), spare: Spare::new() }
     }
 
     /// The page at an address.
@@ -90,38 +84,50 @@ impl PageMap {
     /// Undoes [`reserve`](Self::reserve) of a range that will not be set. It need not have succeeded.
     pub(crate) fn unreserve(&self, range: Range<usize>) {
         if range.end <= ADDRESS_END {
-            self.note_emptied(range);
+            self.change(range, Change::Nothing);
         }
     }
 
-    /// Changes the pages of a range that was reserved.
+    /// Changes the pages of a range that was reserved. Nodes that are empty then are taken out.
     pub(crate) fn change(&self, range: Range<usize>, change: Change) {
-        self.change_in(&self.root, TOP, range.clone(), change);
-        if let Change::Remove(_) = change {
-            self.note_emptied(range);
-        }
+        self.change_in(&self.root, TOP, range, change);
     }
 
-    fn change_in(&self, node: &Node, level: u32, range: Range<usize>, change: Change) {
+    /// How many more entries of the table are used then.
+    fn change_in(&self, table: &Table, level: u32, range: Range<usize>, change: Change) -> isize {
+        let mut more = 0;
         let mut at = range.start;
         while at < range.end {
             let next = (at & !(extent(level) - 1)) + extent(level);
-            let is_whole = || at.is_multiple_of(extent(level)) && next <= range.end;
-            let slot = node.slot(at, level);
+            let slot = table.slot(at, level);
             let entry = slot.load(Ordering::Relaxed);
-            if let Some(child) = entry.node() {
-                self.change_in(child, level - 1, at..next.min(range.end), change);
-                if is_whole() && child.is_empty_around(0) {
-                    self.take_out(slot, child);
+            let changed = match entry.node() {
+                Some(node) => {
+                    let part = at..next.min(range.end);
+                    let changed = entry.plus(self.change_in(&node.0, level - 1, part, change));
+                    if changed.used() > 0 { changed } else { Entry::EMPTY }
                 }
-            } else {
-                let word = change.of(entry.word());
-                // Of what was hidden here all may be gone, the nodes that were reserved for it too.
-                debug_assert!(word == entry.word() || is_whole(), "not reserved");
-                slot.store(Entry::of_word(word));
+                None => Entry::of_word(change.of(entry.word())),
+            };
+            // Of what was hidden here all may be gone, the nodes that were reserved for it too.
+            let is_whole = at.is_multiple_of(extent(level)) && next <= range.end;
+            debug_assert!(changed == entry || is_whole || entry.node().is_some(), "not reserved");
+            slot.store(changed);
+            more += isize::from(changed != Entry::EMPTY) - isize::from(entry != Entry::EMPTY);
+            if let Some(node) = entry.node().filter(|_| changed == Entry::EMPTY) {
+                self.take_out(node);
             }
             at = next;
         }
+        more
+    }
+
+    /// Makes an empty node, to which no entry leads any more, a spare one. The order matters: see the head of the
+    /// folder.
+    fn take_out(&self, node: &'static Node) {
+        let generation = self.generation.load(Ordering::Relaxed);
+        self.generation.store(generation.wrapping_add(1), Ordering::Release);
+        self.spare.put(node);
     }
 
     /// Sees to it that no page's word stands for units on both sides of `boundary`.
@@ -130,69 +136,30 @@ impl PageMap {
         boundary: usize,
         fresh: &mut dyn FnMut() -> Result<&'static Node, Error>,
     ) -> Result<(), Error> {
-        let (mut node, mut level) = (&self.root, TOP);
+        let (mut table, mut level) = (&self.root, TOP);
+        let mut above: Option<&Slot> = None;
         while !boundary.is_multiple_of(extent(level)) {
-            let slot = node.slot(boundary, level);
+            let slot = table.slot(boundary, level);
             let entry = slot.load(Ordering::Relaxed);
-            node = match entry.node() {
-                Some(child) => child,
+            let node = match entry.node() {
+                Some(node) => node,
                 None => {
-                    let child = self.spare.take().map_or_else(&mut *fresh, Ok)?;
+                    let node = self.spare.take().map_or_else(&mut *fresh, Ok)?;
+                    let mut split = Entry::of_node(node);
                     if entry != Entry::EMPTY {
-                        child.slots.iter().for_each(|inherited| inherited.store(entry));
+                        node.0.slots().iter().for_each(|inherited| inherited.store(entry));
+                        split = split.plus(node.0.slots().len() as isize);
+                    } else if let Some(above) = above {
+                        above.store(above.load(Ordering::Relaxed).plus(1));
                     }
-                    slot.store(Entry::of_node(child));
-                    child
+                    slot.store(split);
+                    node
                 }
             };
+            (table, above) = (&node.0, Some(slot));
             level -= 1;
         }
         Ok(())
-    }
-
-    /// Notes that the nodes at both ends of a range may have become empty. Those that the range holds all of were
-    /// taken out already.
-    fn note_emptied(&self, range: Range<usize>) {
-        let last = range.end - 1;
-        self.note_emptied_at(range.start);
-        if range.start / extent(1) != last / extent(1) {
-            self.note_emptied_at(last);
-        }
-    }
-
-    /// If the lowest node at an address is empty it is kept for a while. If it is kept already, then whether it is
-    /// empty is looked at when its time is over.
-    fn note_emptied_at(&self, address: usize) {
-        let Some((_, node, level)) = self.lowest_node(address) else { return };
-        if self.emptied.is_in_node(address, level) || !node.is_empty_around(position(address, level)) {
-            return;
-        }
-        let Some(oldest) = self.emptied.push(address) else { return };
-        while let Some((slot, node, level)) = self.lowest_node(oldest)
-            && node.is_empty_around(position(oldest, level))
-        {
-            self.take_out(slot, node);
-        }
-    }
-
-    /// Takes out an empty node. The order matters: see the head of the folder.
-    fn take_out(&self, slot: &Slot, node: &'static Node) {
-        slot.store(Entry::EMPTY);
-        let generation = self.generation.load(Ordering::Relaxed);
-        self.generation.store(generation.wrapping_add(1), Ordering::Release);
-        self.spare.put(node);
-    }
-
-    /// The last node on the way to an address, its level, and the slot that leads to it. Only for the writer.
-    fn lowest_node(&self, address: usize) -> Option<(&Slot, &'static Node, u32)> {
-        let mut slot = self.root.slot(address, TOP);
-        let mut lowest = None;
-        for level in (0..TOP).rev() {
-            let Some(node) = slot.load(Ordering::Relaxed).node() else { break };
-            lowest = Some((slot, node, level));
-            slot = node.slot(address, level);
-        }
-        lowest
     }
 
     /// The entry that decides about an address below [`ADDRESS_END`], and its level.
@@ -208,13 +175,13 @@ impl PageMap {
     pub(super) fn entry_between(&self, address: usize, mut before: impl FnMut(u32)) -> (Entry, u32) {
         loop {
             let generation = self.generation.load(Ordering::Acquire);
-            let (mut node, mut level) = (&self.root, TOP);
+            let (mut table, mut level) = (&self.root, TOP);
             let found = loop {
                 before(level);
-                let entry = node.slot(address, level).load(Ordering::Acquire);
+                let entry = table.slot(address, level).load(Ordering::Acquire);
                 match entry.node() {
                     // A node at level 0 is a sign that this one was taken out meanwhile.
-                    Some(child) if level > 0 => (node, level) = (child, level - 1),
+                    Some(node) if level > 0 => (table, level) = (&node.0, level - 1),
                     _ => break (entry, level),
                 }
             };

@@ -36,12 +36,12 @@
 //!
 //! # What it costs
 //!
-//! Every node leads to a page of a live region, except for those of the [`KEPT`](node::KEPT) places that were emptied
-//! last: they stay, so that a region that comes and goes costs no more than its words. A region's first and last page
-//! need at most three nodes each, and three more for each boundary inside of it where protections differed since it
-//! was made. So the nodes take at most 24 KiB for each view of the regions that were live at once, when most were,
-//! 12 KiB for each such boundary, and 48 KiB. Neighbours share, so it is much less where regions are close together:
-//! 8 bytes a page. The memory stays the map's: nodes are used again, pages are not given back to the system.
+//! Every node leads to a page of a live region: the entry that leads to a node counts those of its entries that are
+//! used, and with the last of them the node goes. A region's first and last page need at most three nodes each, and
+//! three more for each boundary inside of it where protections differed since it was made. So the nodes take at most 24
+//! KiB for each view of the regions that were live at once, when most were, and 12 KiB for each such boundary.
+//! Neighbours share, so it is much less where regions are close together: 8 bytes a page. The memory stays the map's:
+//! nodes are used again, pages are not given back to the system.
 
 mod map;
 mod node;

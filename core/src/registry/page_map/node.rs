@@ -1,32 +1,28 @@
-//! The page map's nodes, those that are not in the tree, and the places where empty ones may be.
+//! The page map's nodes, and those that are not in the tree.
 
 use super::page::PAGE;
 use crate::error::Error;
 use crate::memory::{Pool, UNIT};
 use crate::platform::Platform;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 const UNIT_BITS: u32 = UNIT.ilog2();
 const LEVEL_BITS: u32 = 9;
-pub(super) const FANOUT: usize = 1 << LEVEL_BITS;
+const FANOUT: usize = 1 << LEVEL_BITS;
 /// The root's level.
 pub(super) const TOP: u32 = 3;
 
 /// Addresses from here up are not covered.
 pub(crate) const ADDRESS_END: usize = extent(TOP + 1);
 
-/// How many bytes one entry of a node at `level` stands for.
+/// How many bytes one entry of a table at `level` stands for.
 pub(super) const fn extent(level: u32) -> usize {
     1 << (UNIT_BITS + LEVEL_BITS * level)
 }
 
-/// Which entry of a node at `level` stands for an address.
-pub(super) const fn position(address: usize, level: u32) -> usize {
-    address >> (UNIT_BITS + LEVEL_BITS * level) & (FANOUT - 1)
-}
-
-/// What a place in a node holds: nothing, a page's word, or a node of the level below.
+/// What a place in a table holds: nothing, a page's word, or a node of the level below, with the number of its entries
+/// that are used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry(*mut Node);
 
@@ -38,8 +34,19 @@ impl Entry {
         if word & PAGE == 0 { Self::EMPTY } else { Self(ptr::without_provenance_mut(word)) }
     }
 
+    /// A node, none of whose entries are used yet.
     pub(super) fn of_node(node: &'static Node) -> Self {
         Self(ptr::from_ref(node).cast_mut())
+    }
+
+    /// The same node, with so many more entries that are used. The number has its place where a node's address has
+    /// zeros, and leaves that of [`PAGE`] free.
+    pub(super) fn plus(self, more: isize) -> Self {
+        Self(self.0.map_addr(|address| address.wrapping_add_signed(2 * more)))
+    }
+
+    pub(super) fn used(self) -> usize {
+        self.word() % UNIT / 2
     }
 
     #[inline]
@@ -50,8 +57,10 @@ impl Entry {
     #[inline]
     pub(super) fn node(self) -> Option<&'static Node> {
         let is_node = !self.0.is_null() && self.word() & PAGE == 0;
-        // SAFETY: entries are made in this file alone, and only `of_node` makes one that is neither null nor odd.
-        is_node.then(|| unsafe { &*self.0 })
+        let node = self.0.map_addr(|address| address & !(UNIT - 1));
+        // SAFETY: entries are made in this file alone, and what is neither null nor odd came from `of_node`. The number
+        // that was added to its address is less than a node's alignment.
+        is_node.then(|| unsafe { &*node })
     }
 }
 
@@ -59,10 +68,6 @@ impl Entry {
 pub(super) struct Slot(AtomicPtr<Node>);
 
 impl Slot {
-    const fn new() -> Self {
-        Self(AtomicPtr::new(ptr::null_mut()))
-    }
-
     #[inline]
     pub(super) fn load(&self, ordering: Ordering) -> Entry {
         Entry(self.0.load(ordering))
@@ -73,36 +78,37 @@ impl Slot {
     }
 }
 
-#[repr(C)]
-pub(crate) struct Node {
-    pub(super) slots: [Slot; FANOUT],
-}
+/// The entries of a level.
+pub(super) struct Table([Slot; FANOUT]);
 
-const _: () = assert!(size_of::<Node>() == UNIT);
-
-impl Node {
+impl Table {
     pub(super) const fn new() -> Self {
-        Self { slots: [const { Slot::new() }; FANOUT] }
+        Self([const { Slot(AtomicPtr::new(ptr::null_mut())) }; FANOUT])
     }
 
+    /// The entry of a table at `level` that stands for an address.
+    #[inline]
+    pub(super) fn slot(&self, address: usize, level: u32) -> &Slot {
+        &self.0[address >> (UNIT_BITS + LEVEL_BITS * level) & (FANOUT - 1)]
+    }
+
+    pub(super) fn slots(&self) -> &[Slot; FANOUT] {
+        &self.0
+    }
+}
+
+#[repr(C, align(4096))]
+pub(crate) struct Node(pub(super) Table);
+
+const _: () = assert!(size_of::<Node>() == UNIT && align_of::<Node>() == UNIT && 2 * FANOUT < UNIT);
+
+impl Node {
     /// A new node, empty.
     pub(crate) fn from_pool(pool: &mut Pool, platform: impl Platform) -> Result<&'static Self, Error> {
         let memory = pool.take(platform, UNIT)?;
-        // SAFETY: the pool gives zeroed memory, aligned to its length and nobody else's, for ever. A null pointer is
-        // an empty slot.
+        // SAFETY: the pool gives zeroed memory, aligned to its length and nobody else's, for ever. Zero is an empty
+        // entry.
         Ok(unsafe { memory.cast().as_ref() })
-    }
-
-    #[inline]
-    pub(super) fn slot(&self, address: usize, level: u32) -> &Slot {
-        &self.slots[position(address, level)]
-    }
-
-    /// Whether all entries are empty. Those beside `middle` are looked at first: that is where the neighbours of what
-    /// was there are.
-    pub(super) fn is_empty_around(&self, middle: usize) -> bool {
-        let is_empty = |at: usize| self.slots[at % FANOUT].load(Ordering::Relaxed) == Entry::EMPTY;
-        (0..=FANOUT / 2).all(|distance| is_empty(middle + distance) && is_empty(middle + FANOUT - distance))
     }
 }
 
@@ -111,57 +117,26 @@ pub(super) struct Spare(Slot);
 
 impl Spare {
     pub(super) const fn new() -> Self {
-        Self(Slot::new())
+        Self(Slot(AtomicPtr::new(ptr::null_mut())))
     }
 
     /// Puts an empty node on the list. Readers that are still in it may take the link for an entry.
     pub(super) fn put(&self, node: &'static Node) {
-        node.slots[0].store(self.0.load(Ordering::Relaxed));
+        node.0.0[0].store(self.0.load(Ordering::Relaxed));
         self.0.store(Entry::of_node(node));
     }
 
     /// An empty node.
     pub(super) fn take(&self) -> Option<&'static Node> {
         let node = self.0.load(Ordering::Relaxed).node()?;
-        self.0.store(node.slots[0].load(Ordering::Relaxed));
-        node.slots[0].store(Entry::EMPTY);
+        self.0.store(node.0.0[0].load(Ordering::Relaxed));
+        node.0.0[0].store(Entry::EMPTY);
         Some(node)
     }
 
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        let next = |node: &&Node| node.slots[0].load(Ordering::Relaxed).node();
+        let next = |node: &&Node| node.0.0[0].load(Ordering::Relaxed).node();
         core::iter::successors(self.0.load(Ordering::Relaxed).node(), next).count()
-    }
-}
-
-/// So many places keep their nodes although nothing is left there: enough for the views of a region.
-pub(super) const KEPT: usize = 4;
-
-/// Not an address that the map covers.
-const NONE: usize = usize::MAX;
-
-/// Addresses whose lowest nodes may be empty, the oldest first. Only the writer uses it.
-pub(super) struct Emptied([AtomicUsize; KEPT]);
-
-impl Emptied {
-    pub(super) const fn new() -> Self {
-        Self([const { AtomicUsize::new(NONE) }; KEPT])
-    }
-
-    /// Whether one of the addresses is in the node at `level` that holds `address`.
-    pub(super) fn is_in_node(&self, address: usize, level: u32) -> bool {
-        let node = |address: usize| address / extent(level + 1);
-        self.0.iter().any(|kept| node(kept.load(Ordering::Relaxed)) == node(address))
-    }
-
-    /// Adds an address. The oldest one, which makes room for it.
-    pub(super) fn push(&self, address: usize) -> Option<usize> {
-        let oldest = self.0.iter().rev().fold(address, |new, kept| {
-            let old = kept.load(Ordering::Relaxed);
-            kept.store(new, Ordering::Relaxed);
-            old
-        });
-        (oldest != NONE).then_some(oldest)
     }
 }

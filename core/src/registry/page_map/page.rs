@@ -58,6 +58,8 @@ pub(crate) enum Change {
     Show,
     /// The pages of this region go. Somebody else's may be there already.
     Remove(Index),
+    /// None changes.
+    Nothing,
 }
 
 impl Change {
@@ -67,6 +69,7 @@ impl Change {
         match self {
             Self::Set(page) => page.encode(),
             _ if word == 0 => 0,
+            Self::Nothing => word,
             Self::Protect(protection) => word & !PROTECTION | (protection.bits() as usize) << 1,
             Self::Hide => word | HIDDEN,
             Self::Show => word & !HIDDEN,
