@@ -85,11 +85,9 @@ impl Registry {
         access: Access,
         platform: P,
     ) -> Result<Claim<'_, P>, Error> {
+        let mut records = self.lock(platform);
         let mut ticket: Option<Ticket> = None;
         loop {
-            let mut records = self.lock(platform);
-            records.waiters -= usize::from(ticket.is_some());
-            ticket = ticket.filter(|ticket| records.is_live(ticket.region));
             // A region whose unmapping is under way has no pages to find it by, but may yet stay.
             let index = match ticket {
                 Some(ticket) => ticket.region.index,
@@ -102,17 +100,34 @@ impl Registry {
                 if ticket.is_some() {
                     self.announce(records, platform);
                 }
-                return Ok(Claim { registry: self, platform, index, region, is_released: false });
+                return Ok(Claim { registry: self, platform, index, region });
             }
-            if records.is_for_fork() {
-                return Err(Error::Refused);
-            }
-            ticket = ticket.or_else(|| records.draw_ticket(index));
-            records.waiters += 1;
-            let seen = self.wakeups.count();
-            drop(records);
-            self.wakeups.wait(seen, platform);
+            (records, ticket) = self.wait(records, index, ticket, platform)?;
         }
+    }
+
+    /// Waits until something has changed. The place in the queue, if the region is still there.
+    #[cold]
+    #[inline(never)]
+    fn wait<'a, P: Platform>(
+        &'a self,
+        mut records: Guard<'a, Records, P>,
+        index: Index,
+        ticket: Option<Ticket>,
+        platform: P,
+    ) -> Result<(Guard<'a, Records, P>, Option<Ticket>), Error> {
+        if records.is_for_fork() {
+            return Err(Error::Refused);
+        }
+        let ticket = ticket.or_else(|| records.draw_ticket(index));
+        records.waiters += 1;
+        let seen = self.wakeups.count();
+        drop(records);
+        self.wakeups.wait(seen, platform);
+        records = self.lock(platform);
+        records.waiters -= 1;
+        let ticket = ticket.filter(|ticket| records.is_live(ticket.region));
+        Ok((records, ticket))
     }
 
     fn find(&self, wanted: Wanted) -> Result<Index, Error> {
@@ -136,7 +151,6 @@ pub(crate) struct Claim<'a, P: Platform> {
     platform: P,
     index: Index,
     region: Region,
-    is_released: bool,
 }
 
 impl<P: Platform> Claim<'_, P> {
@@ -208,7 +222,7 @@ impl<P: Platform> Claim<'_, P> {
     ///
     /// # Safety
     /// The claim is exclusive, and nothing uses the pages.
-    pub(crate) unsafe fn release(mut self) -> Result<usize, Error> {
+    pub(crate) unsafe fn release(self) -> Result<usize, Error> {
         let page_size = self.platform.page_size();
         let pages = self.region.pages(page_size);
         // SAFETY: the caller says that nothing uses the region's pages, and these are its own.
@@ -222,7 +236,10 @@ impl<P: Platform> Claim<'_, P> {
                 Err(_) => self.change(view, Change::Remove(self.index)),
             }
         }
-        self.is_released = true;
+        let mut records = self.registry.lock(self.platform);
+        records.regions.remove(self.index);
+        self.registry.announce(records, self.platform);
+        core::mem::forget(self);
         Ok(unmapped)
     }
 
@@ -255,9 +272,7 @@ impl<P: Platform> Claim<'_, P> {
 impl<P: Platform> Drop for Claim<'_, P> {
     fn drop(&mut self) {
         let mut records = self.registry.lock(self.platform);
-        if self.is_released {
-            records.regions.remove(self.index);
-        } else if let Some(record) = records.regions.get_mut(self.index) {
+        if let Some(record) = records.regions.get_mut(self.index) {
             record.usage.end();
         }
         self.registry.announce(records, self.platform);
