@@ -72,7 +72,8 @@ impl Reach {
     /// Maps pages for `size` bytes within reach, as close to the target as there is room.
     pub(crate) fn map(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views, Error> {
         let length = round_up(size, platform.page_size());
-        let mut missed = [const { 0..0 }; ATTEMPTS];
+        // Around the target, where nothing can be had.
+        let mut missed = None;
         for attempt in 0..ATTEMPTS {
             let place = self.find_room(platform, size, length, &missed)?.ok_or(Error::NoMemory)?;
             let views = map_at(platform, length, memory, place)?;
@@ -81,10 +82,11 @@ impl Reach {
             }
             // SAFETY: mapped just now, and nobody has seen it.
             unsafe { views.unmap(length, platform) };
+            // Whatever is nearer to the target than this place was not free.
             let detour = FIRST_DETOUR << attempt;
-            if let Some(missed) = missed.get_mut(attempt) {
-                *missed = place.saturating_sub(detour)..place.saturating_add(length).saturating_add(detour);
-            }
+            let Range { start, end } = missed.unwrap_or(self.target..self.target);
+            let (low, high) = (place.saturating_sub(detour), place + length + detour);
+            missed = Some(start.min(low)..end.max(high));
         }
         Err(Error::NoMemory)
     }
@@ -95,17 +97,20 @@ impl Reach {
         platform: impl Platform,
         size: usize,
         length: usize,
-        missed: &[Range<usize>],
+        missed: &Option<Range<usize>>,
     ) -> Result<Option<usize>, Error> {
         let granularity = platform.placement_granularity();
         let mut best: Option<usize> = None;
         let mut consider = |gap: Range<usize>| {
-            let place = self.best_beside(gap, missed, size, length, granularity);
-            best = self.nearer(best, place);
+            let parts = match missed {
+                Some(missed) => [gap.start..gap.end.min(missed.start), gap.start.max(missed.end)..gap.end],
+                None => [gap, 0..0],
+            };
+            let places = parts.into_iter().filter_map(|part| self.best_in(part, size, length, granularity));
+            best = best.into_iter().chain(places).min_by_key(|place| place.abs_diff(self.target));
         };
-        let first = round_up(self.low.max(LOWEST), granularity);
-        let mut free_from = first;
-        platform.mappings(first, &mut |mapping| {
+        let mut free_from = self.low.max(LOWEST);
+        platform.mappings(free_from, &mut |mapping| {
             if mapping.start > free_from {
                 consider(free_from..mapping.start.min(HIGHEST));
             }
@@ -119,30 +124,6 @@ impl Reach {
             consider(free_from..HIGHEST);
         }
         Ok(best)
-    }
-
-    /// Which of two places is nearer to the target.
-    fn nearer(self, one: Option<usize>, other: Option<usize>) -> Option<usize> {
-        [one, other].into_iter().flatten().min_by_key(|place| place.abs_diff(self.target))
-    }
-
-    /// The best start in a free gap beside the ranges that were missed.
-    fn best_beside(
-        self,
-        gap: Range<usize>,
-        missed: &[Range<usize>],
-        size: usize,
-        length: usize,
-        granularity: usize,
-    ) -> Option<usize> {
-        let Some((hole, rest)) = missed.split_first() else {
-            return self.best_in(gap, size, length, granularity);
-        };
-        let side = |part: Range<usize>| self.best_beside(part, rest, size, length, granularity);
-        if hole.start.max(gap.start) >= hole.end.min(gap.end) {
-            return side(gap);
-        }
-        self.nearer(side(gap.start..hole.start), side(hole.end..gap.end))
     }
 
     /// The start in a free gap that is nearest to the target.

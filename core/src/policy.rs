@@ -36,8 +36,7 @@ impl Policy {
 
     /// From the contract's number.
     pub fn from_number(number: i32) -> Result<Self, Error> {
-        let policy = usize::try_from(number).ok().and_then(|number| Self::ALL.get(number));
-        policy.copied().ok_or(Error::InvalidArgument)
+        Self::ALL.into_iter().find(|policy| *policy as i32 == number).ok_or(Error::InvalidArgument)
     }
 
     /// As in the environment variable and the statistics.

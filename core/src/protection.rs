@@ -82,15 +82,10 @@ pub enum Advice {
 }
 
 impl Advice {
+    const ALL: [Self; 5] = [Self::Normal, Self::Random, Self::Sequential, Self::WillNeed, Self::DontNeed];
+
     /// From the contract's number; any other is an invalid argument.
-    pub const fn from_number(number: i32) -> Result<Self, Error> {
-        Ok(match number {
-            RT_ADVICE_NORMAL => Self::Normal,
-            RT_ADVICE_RANDOM => Self::Random,
-            RT_ADVICE_SEQUENTIAL => Self::Sequential,
-            RT_ADVICE_WILLNEED => Self::WillNeed,
-            RT_ADVICE_DONTNEED => Self::DontNeed,
-            _ => return Err(Error::InvalidArgument),
-        })
+    pub fn from_number(number: i32) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|advice| *advice as i32 == number).ok_or(Error::InvalidArgument)
     }
 }

@@ -87,11 +87,6 @@ pub const fn round_up(size: usize, page_size: usize) -> usize {
     (size + page_size - 1) & !(page_size - 1)
 }
 
-/// Whether a number is a multiple of `alignment`, a power of two.
-pub const fn is_aligned(number: usize, alignment: usize) -> bool {
-    number & (alignment - 1) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! Claims: the right to use a region for a while, so that a copy can't race with an unmap.
 
-use super::page_map::{Change, Page};
+use super::page_map::Change;
 use super::queue::Access;
 use super::records::{Handle, Records, Registry};
 use super::region::{Kind, Region};
@@ -159,25 +159,10 @@ impl<P: Platform> Claim<'_, P> {
         &self.region
     }
 
-    /// Runs of equal pages inside the region.
-    pub(crate) fn runs(&self, span: Span) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
-        self.registry.runs(span.range())
-    }
-
     /// Whether every page of `span` has a protection that `accepts` likes.
     pub(crate) fn all_pages(&self, span: Span, accepts: impl Fn(Protection) -> bool) -> bool {
         let pages = span.pages(self.platform.page_size());
-        self.runs(pages).all(|(_, page)| accepts(page.protection))
-    }
-
-    /// Makes a later [`record_protection`](Self::record_protection) of these pages unable to fail.
-    pub(crate) fn prepare(&self, pages: Span) -> Result<(), Error> {
-        self.registry.prepare(pages, self.platform)
-    }
-
-    /// Records what the pages allow now. The pages were prepared.
-    pub(crate) fn record_protection(&self, pages: Span, protection: Protection) {
-        self.registry.record(pages, protection, self.platform);
+        self.registry.runs(pages.range()).all(|(_, page)| accepts(page.protection))
     }
 
     /// Records that cores may fetch these bytes, counted from the region's start, from now on.

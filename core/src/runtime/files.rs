@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::platform::{FilePart, Memory, PageRequest, Platform};
 use crate::protection::{Advice, MapFlags, Protection};
 use crate::registry::{Access, Kind, Region, Wanted};
-use crate::span::{Span, is_aligned};
+use crate::span::Span;
 use core::ffi::CStr;
 
 /// What [`Runtime::map_file`] is asked for.
@@ -28,61 +28,36 @@ impl<P: Platform> Runtime<P> {
     pub fn map_file(&self, request: MapRequest<'_>) -> Result<(usize, usize), Error> {
         let MapRequest { path, protection, flags, offset, length } = request;
         let shared = flags.contains(MapFlags::SHARED);
-        let is_anonymous = flags.contains(MapFlags::ANONYMOUS);
         if shared == flags.contains(MapFlags::PRIVATE)
             || flags.contains(MapFlags::FIXED)
-            || is_anonymous != path.is_none()
+            || flags.contains(MapFlags::ANONYMOUS) != path.is_none()
+            || (path.is_none() && offset != 0)
             || offset < 0
             || length < 0
-            || !is_aligned(offset as usize, self.page_size())
+            || !(offset as usize).is_multiple_of(self.page_size())
         {
             return Err(Error::InvalidArgument);
         }
         self.check_writable_code(protection)?;
         let region = match path {
-            Some(path) => self.map_part(path, protection, shared, offset, length)?,
-            None => self.map_anonymous(protection, shared, offset, length)?,
+            Some(path) => {
+                let (mut size, offset) = (0, offset as u64);
+                let for_write = shared && protection.contains(Protection::WRITE);
+                let base = self.space.platform.map_file(path, for_write, &mut |file_size| {
+                    size = part_of_file(file_size, offset, length as u64)?;
+                    Ok(FilePart { offset, length: size, protection, shared })
+                })?;
+                Region::new(Kind::File, base, size)
+            }
+            None => {
+                let size = self.space.allocation_size(length)?;
+                // They differ only in what a forked child sees.
+                let memory = if shared { Memory::Shared(protection) } else { Memory::Private(protection) };
+                Region::new(Kind::Anonymous, self.space.map(size, memory)?.address, size)
+            }
         };
         let base = self.space.register(region, protection)?;
         Ok((base, region.size))
-    }
-
-    fn map_part(
-        &self,
-        path: &CStr,
-        protection: Protection,
-        shared: bool,
-        offset: i64,
-        length: i64,
-    ) -> Result<Region, Error> {
-        let mut size = 0;
-        let for_write = shared && protection.contains(Protection::WRITE);
-        let base = self.space.platform.map_file(path, for_write, &mut |file_size| {
-            let part = part_of_file(file_size, offset as u64, length as u64)?;
-            size = part;
-            Ok(FilePart { offset: offset as u64, length: part, protection, shared })
-        })?;
-        Ok(Region::new(Kind::File, base, size))
-    }
-
-    /// Anonymous memory. A shared mapping differs from a private one only in what a forked child sees.
-    fn map_anonymous(
-        &self,
-        protection: Protection,
-        shared: bool,
-        offset: i64,
-        length: i64,
-    ) -> Result<Region, Error> {
-        if offset != 0 {
-            return Err(Error::InvalidArgument);
-        }
-        let size = self.space.allocation_size(length)?;
-        let memory = match shared {
-            true => Memory::Shared(protection),
-            false => Memory::Private(protection),
-        };
-        let views = self.space.map(size, memory)?;
-        Ok(Region::new(Kind::Anonymous, views.address, size))
     }
 
     /// Unmaps what [`map_file`](Self::map_file) gave: the exact pair.
