@@ -1,9 +1,9 @@
-//! The map alone: where its nodes go, and what a reader finds whose node goes meanwhile.
+//! The map alone: what it says and where its nodes go, and what a reader finds whose node goes meanwhile.
 
 extern crate std;
 
 use super::map::PageMap;
-use super::node::{ADDRESS_END, Entry, Node, TOP, Table};
+use super::node::{ADDRESS_END, Entry, Node, Slot, TOP, Table};
 use super::page::{Change, Page};
 use crate::error::Error;
 use crate::memory::Index;
@@ -22,17 +22,9 @@ const fn page(region: Index, protection: Protection) -> Page {
     Page { protection, region, is_other_view: false, chunk: 0 }
 }
 
-const CODE: Page = page(7, Protection::RX);
-const DATA: Page = page(8, Protection::RW);
-
 /// A page at an address.
 fn at(start: usize) -> Range<usize> {
     start..start + PAGE
-}
-
-/// So many gibibytes, a page in each; few under Miri.
-fn pages(gibibytes: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    gibibytes.take(if cfg!(miri) { 8 } else { usize::MAX }).map(|place| at(place * GIB))
 }
 
 /// A map, and the memory of its nodes.
@@ -53,11 +45,6 @@ impl Map {
         Self { map: PageMap::new(), nodes: RefCell::default() }
     }
 
-    /// How many nodes the map was given.
-    fn given(&self) -> usize {
-        self.nodes.borrow().len()
-    }
-
     /// Reserves a range with memory for so many nodes.
     fn reserve(&self, range: Range<usize>, mut most: usize) -> Result<(), Error> {
         self.map.reserve(range, &mut || {
@@ -74,123 +61,114 @@ impl Map {
         self.map.change(range, Change::Set(page));
     }
 
-    fn remove(&self, range: Range<usize>, page: Page) {
-        self.map.change(range.clone(), Change::Hide);
-        self.map.change(range, Change::Remove(page.region));
-    }
-
-    /// Every node is in the tree or spare. How many are in the tree.
-    fn check_nodes(&self) -> usize {
+    /// Nodes in the tree: every other one is spare.
+    fn count_nodes(&self) -> usize {
         let nodes = count(&self.map.root);
-        assert_eq!(nodes + self.map.spare.count(), self.given(), "a node was lost");
+        assert_eq!(nodes + self.map.spare.count(), self.nodes.borrow().len(), "a node was lost");
         nodes
     }
 }
 
-/// Nodes below a table, none of which is empty.
+/// Nodes below a table. None is empty, and each one's number of used entries is right.
 fn count(table: &Table) -> usize {
-    let entries = table.slots().iter().map(|slot| slot.load(Ordering::Relaxed));
-    let nodes = entries.filter_map(|entry| Some((entry, entry.node()?)));
-    let count_below = |(entry, node): (Entry, &Node)| {
-        let is_used = |slot: &&super::node::Slot| slot.load(Ordering::Relaxed) != Entry::EMPTY;
+    let nodes = table.slots().iter().filter_map(|slot| {
+        let entry = slot.load(Ordering::Relaxed);
+        let node = entry.node()?;
+        let is_used = |slot: &&Slot| slot.load(Ordering::Relaxed) != Entry::EMPTY;
         let used = node.0.slots().iter().filter(is_used).count();
         assert!(used > 0 && used == entry.used(), "{used} entries are used");
-        1 + count(&node.0)
+        Some(1 + count(&node.0))
+    });
+    nodes.sum()
+}
+
+/// What the map should know: the regions, and ranges of their pages, of which later ones replace earlier ones.
+#[derive(Default)]
+struct Model {
+    regions: Vec<(Index, Range<usize>)>,
+    pages: Vec<(Range<usize>, Page)>,
+}
+
+impl Model {
+    fn is_free(&self, range: &Range<usize>) -> bool {
+        self.regions.iter().all(|(_, other)| other.end <= range.start || range.end <= other.start)
+    }
+
+    /// Adds a region, some of which is protected anew.
+    fn insert(&mut self, map: &Map, region: Index, range: Range<usize>, part: Range<usize>) {
+        map.insert(range.clone(), page(region, Protection::RX));
+        map.reserve(part.clone(), usize::MAX).unwrap();
+        map.map.change(part.clone(), Change::Protect(Protection::RW));
+        self.regions.push((region, range.clone()));
+        self.pages.extend([(range, page(region, Protection::RX)), (part, page(region, Protection::RW))]);
+    }
+
+    fn check(&self, map: &Map) {
+        let edges =
+            self.pages.iter().flat_map(|(range, _)| [range.start - 1, range.start, range.end - 1, range.end]);
+        for address in edges {
+            let known = self.pages.iter().rev().find(|(range, _)| range.contains(&address));
+            assert_eq!(map.map.get(address), known.map(|(_, page)| *page), "{address:#x}");
+        }
+        let (nodes, most) = (map.count_nodes(), 6 * self.pages.len());
+        assert!(nodes <= most, "{nodes} nodes for {:x?}", self.pages);
+    }
+}
+
+#[test]
+fn whatever_comes_and_goes_the_map_knows_what_is_there_and_has_no_node_too_many() {
+    let mut seed = 1u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
     };
-    nodes.map(count_below).sum()
-}
-
-#[test]
-fn regions_that_come_and_go_far_apart_use_the_same_nodes() {
-    // In one node, and across the boundary between two.
-    for offset in [7 * PAGE, 2 * MIB - PAGE] {
-        let map = Map::new();
-        for place in pages(0..60_000) {
-            let range = place.start + offset..place.end + offset + PAGE;
-            map.insert(range.clone(), CODE);
-            assert_eq!(map.map.get(range.end - 1), Some(CODE));
-            map.remove(range.clone(), CODE);
-            assert_eq!(map.map.get(range.end - 1), None);
-        }
-        map.check_nodes();
-        assert!(map.given() <= 4, "{} nodes", map.given());
-    }
-}
-
-#[test]
-fn a_node_with_a_live_page_anywhere_stays() {
-    let map = Map::new();
-    for other in (1..512).step_by(if cfg!(miri) { 255 } else { 1 }) {
-        let other = at(GIB + other * PAGE);
-        map.insert(at(GIB), CODE);
-        map.insert(other.clone(), DATA);
-        map.remove(at(GIB), CODE);
-        assert_eq!(map.map.get(other.start), Some(DATA));
-        map.remove(other, DATA);
-        assert_eq!(map.check_nodes(), 0);
-    }
-}
-
-#[test]
-fn what_is_live_keeps_its_nodes_and_all_others_come_back() {
-    let map = Map::new();
-    let (even, odd) = (|| pages(0..4096).step_by(2), || pages(0..4096).skip(1).step_by(2));
-    pages(0..4096).for_each(|range| map.insert(range, CODE));
-    let most = map.given();
-    even().for_each(|range| map.remove(range, CODE));
-    map.check_nodes();
-    even().for_each(|range| assert_eq!(map.map.get(range.start), None));
-    odd().for_each(|range| assert_eq!(map.map.get(range.start), Some(CODE)));
-    odd().for_each(|range| map.remove(range, CODE));
-    assert_eq!(map.check_nodes(), 0);
-    pages(0..4096).for_each(|range| map.insert(range.start + MIB..range.end + MIB, CODE));
-    assert_eq!(map.given(), most, "the same number again");
-}
-
-#[test]
-fn a_large_region_gives_all_nodes_inside_of_it_back() {
-    let all = 3 * GIB + PAGE..7 * GIB + 5 * PAGE;
-    let map = Map::new();
-    map.insert(all.clone(), CODE);
-    let inside = (4 * GIB..6 * GIB).step_by(if cfg!(miri) { GIB / 4 } else { 2 * MIB });
-    let many = inside.clone().count();
-    inside.for_each(|start| map.insert(at(start), page(CODE.region, Protection::RW)));
-    assert!(map.given() > many);
-    map.remove(all, CODE);
-    assert_eq!(map.check_nodes(), 0);
-    assert_eq!(map.map.next_run(0, ADDRESS_END), None);
-}
-
-#[test]
-fn another_region_may_come_and_go_at_addresses_that_are_hidden() {
-    // The system gives addresses away as soon as they are free, before the first region's pages are removed.
-    let map = Map::new();
-    let (old, new) = (GIB + PAGE..GIB + 3 * PAGE, GIB..GIB + 2 * MIB);
-    map.insert(old.clone(), CODE);
-    map.map.change(old.clone(), Change::Hide);
-    map.insert(new.clone(), DATA);
-    map.remove(new.clone(), DATA);
-    map.map.change(old.clone(), Change::Remove(CODE.region));
-    assert_eq!(map.map.get(old.start), None);
-    map.insert(new, DATA);
-    map.map.change(old.clone(), Change::Remove(CODE.region));
-    assert_eq!(map.map.get(old.start), Some(DATA));
-    map.check_nodes();
-}
-
-#[test]
-fn a_range_that_could_not_be_reserved_leaves_no_nodes() {
-    for most in (0..=6).step_by(if cfg!(miri) { 4 } else { 1 }) {
-        let map = Map::new();
-        for place in 1..if cfg!(miri) { 4 } else { 40 } {
-            let range = place * 600 * GIB - PAGE..(place + 1) * 600 * GIB + PAGE;
-            match map.reserve(range.clone(), most) {
-                Ok(()) => map.map.unreserve(range),
-                Err(error) => assert_eq!(error, Error::NoMemory),
+    let (map, mut model) = (Map::new(), Model::default());
+    let mut most = 0;
+    for region in (0..if cfg!(miri) { 60 } else { 1_200 }).step_by(2) {
+        // Around the boundaries between nodes of all levels, in neighbours and far apart.
+        let place = random(40) * [2 * MIB, GIB, 300 * GIB][random(3)];
+        let start = 5 * GIB + place + random(5) * PAGE - 2 * PAGE;
+        let range = start..start + [1, 2, 3, 511, 512, 3 << 18][random(6)] * PAGE;
+        let part = |range: &Range<usize>, from: usize, to: usize| {
+            let pages = range.len() / PAGE;
+            let (from, to) = (from % pages, to % pages);
+            range.start + from.min(to) * PAGE..range.start + (from.max(to) + 1) * PAGE
+        };
+        if model.is_free(&range) {
+            // Without memory it leaves no node, and may be tried again.
+            if map.reserve(range.clone(), random(6)).is_err() {
+                model.check(&map);
             }
-            map.check_nodes();
+            model.insert(&map, region, range.clone(), part(&range, random(600), random(600)));
+            most = most.max(model.pages.len());
         }
+        if random(30) < model.regions.len() {
+            let (gone, range) = model.regions.swap_remove(random(model.regions.len()));
+            model.pages.retain(|(_, page)| page.region != gone);
+            map.map.change(range.clone(), Change::Hide);
+            assert_eq!(map.map.get(range.start), None);
+            // The system gives addresses away as soon as they are free, before the first region's pages are removed.
+            let others = [
+                range.start & !(2 * MIB - 1)..range.end.next_multiple_of(2 * MIB),
+                part(&range, 0, random(600)),
+            ];
+            let other = others[random(2)].clone();
+            if model.is_free(&other) {
+                model.insert(&map, region + 1, other.clone(), other.clone());
+                if random(2) == 0 {
+                    map.map.change(other, Change::Remove(region + 1));
+                    model.regions.pop();
+                    model.pages.truncate(model.pages.len() - 2);
+                }
+            }
+            map.map.change(range, Change::Remove(gone));
+        }
+        model.check(&map);
     }
+    // As many as when most were there, whatever there was since.
+    assert!(map.nodes.borrow().len() <= 6 * most + 6);
+    model.regions.drain(..).for_each(|(region, range)| map.map.change(range, Change::Remove(region)));
+    assert_eq!((map.count_nodes(), map.map.next_run(0, ADDRESS_END)), (0, None));
 }
 
 #[test]
@@ -204,21 +182,22 @@ fn a_reader_whose_node_is_taken_out_walks_again() {
     let all = (0..=TOP).flat_map(|stop| [(stop, 1), (stop, 0), (stop, 2)]);
     for (stop, shift) in all.take(if cfg!(miri) { 1 } else { 12 }) {
         let map = Map::new();
-        map.insert(at(live), CODE);
+        let insert = |start| map.insert(at(start), page(7, Protection::RX));
+        insert(live);
         map.reserve(at(hole), usize::MAX).unwrap();
         let mut levels = Vec::new();
         let (found, _) = map.map.entry_between(hole, |level| {
             levels.push(level);
             if levels.len() == (TOP - stop) as usize + 1 {
-                map.remove(at(hole), CODE);
+                map.map.unreserve(at(hole));
                 // Each of these takes one node from the spare ones, so that the next find others on top.
-                (1..=shift).for_each(|step| map.insert(at(live + step * 2 * MIB), DATA));
-                (3..12).for_each(|top| map.insert(at(place(top)), DATA));
+                (1..=shift).for_each(|step| insert(live + step * 2 * MIB));
+                (3..12).for_each(|top| insert(place(top)));
             }
         });
         assert!(found == Entry::EMPTY, "interrupted at level {stop}");
         let walks = levels.iter().filter(|level| **level == TOP).count();
         assert_eq!(walks, 2, "one interrupted, one not");
-        assert_eq!(map.map.get(live), Some(CODE));
+        assert_eq!(map.map.get(live), Some(page(7, Protection::RX)));
     }
 }
