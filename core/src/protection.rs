@@ -25,8 +25,6 @@ bitflags! {
         const SHARED = RT_MAP_SHARED as u32;
         /// Stores stay in this process.
         const PRIVATE = RT_MAP_PRIVATE as u32;
-        /// Always invalid here: no function takes an address to map at.
-        const FIXED = RT_MAP_FIXED as u32;
         /// No file behind it.
         const ANONYMOUS = RT_MAP_ANONYMOUS as u32;
     }

@@ -56,11 +56,13 @@ impl<P: Platform> Draft<'_, P> {
         if core::str::from_utf8(bytes).is_ok() {
             return self.into_value(true);
         }
-        let replacement = |invalid: &[u8]| if invalid.is_empty() { "" } else { "\u{fffd}" };
-        let pieces = || bytes.utf8_chunks().flat_map(|chunk| [chunk.valid(), replacement(chunk.invalid())]);
-        let mut text = values.draft(pieces().map(str::len).sum())?;
-        let target = text.bytes().iter_mut();
-        target.zip(pieces().flat_map(str::bytes)).for_each(|(target, byte)| *target = byte);
+        let mut total = 0;
+        for_each_piece(bytes, &mut |piece| total += piece.len());
+        let mut text = values.draft(total)?;
+        let mut target = text.bytes().iter_mut();
+        for_each_piece(bytes, &mut |piece| {
+            piece.iter().zip(&mut target).for_each(|(byte, target)| *target = *byte);
+        });
         text.into_value(true)
     }
 
@@ -74,6 +76,17 @@ impl<P: Platform> Draft<'_, P> {
         // SAFETY: who registered the operation said that it makes a value of bytes that it is lent.
         Ok(unsafe { make(bytes.as_ptr(), bytes.len() as i64) })
     }
+}
+
+/// Shows the parts of a text that are UTF-8 to `each`, and U+FFFD for what is between them.
+fn for_each_piece(mut text: &[u8], each: &mut dyn FnMut(&[u8])) {
+    while let Err(error) = core::str::from_utf8(text) {
+        let (valid, rest) = text.split_at_checked(error.valid_up_to()).unwrap_or_default();
+        each(valid);
+        each("\u{fffd}".as_bytes());
+        text = error.error_len().and_then(|length| rest.get(length..)).unwrap_or_default();
+    }
+    each(text);
 }
 
 impl<P: Platform> Drop for Draft<'_, P> {
@@ -130,11 +143,6 @@ impl<P: Platform> Values<P> {
     /// # Safety
     /// `data` is readable for `length` bytes.
     pub(crate) unsafe fn make_bytes(&self, data: *const u8, length: i64) -> Result<RtValue, Error> {
-        let operations = self.lock().operations;
-        if let Some(operations) = operations {
-            // SAFETY: who registered the operation said that it makes a value of bytes that it is lent.
-            return Ok(unsafe { (operations.make_bytes)(data, length) });
-        }
         let mut draft = self.draft(length as usize)?;
         // SAFETY: the caller lends so many bytes; the draft has as many, and is nobody else's.
         unsafe { ptr::copy_nonoverlapping(data, draft.bytes().as_mut_ptr(), length as usize) };

@@ -160,7 +160,7 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Whether every page of `span` has a protection that `accepts` likes.
-    pub(crate) fn all_pages(&self, span: Span, accepts: impl Fn(Protection) -> bool) -> bool {
+    pub(crate) fn all_pages(&self, span: Span, accepts: &dyn Fn(Protection) -> bool) -> bool {
         let pages = span.pages(self.platform.page_size());
         self.registry.runs(pages.range()).all(|(_, page)| accepts(page.protection))
     }

@@ -78,12 +78,12 @@ impl<P: Platform> Runtime<P> {
 
     /// The policy by which code is written that the caller could not store to; `None`: all pages are writable.
     fn policy_of_write(&self, claim: &Claim<'_, P>, span: Span) -> Result<Option<Policy>, Error> {
-        if claim.all_pages(span, |page| page.contains(Protection::WRITE)) {
+        if claim.all_pages(span, &|page| page.contains(Protection::WRITE)) {
             return Ok(None);
         }
         // Code memory can be written under its policy as long as it is code, or already writable.
         let is_code = |page: Protection| page.intersects(Protection::EXEC | Protection::WRITE);
-        if claim.region().kind != Kind::Code || !claim.all_pages(span, is_code) {
+        if claim.region().kind != Kind::Code || !claim.all_pages(span, &is_code) {
             return Err(Error::WrongProtection);
         }
         match self.policy()? {
@@ -230,7 +230,7 @@ impl<P: Platform> Runtime<P> {
     fn claim_to_read(&self, address: usize, whole: Span, read: Span) -> Result<Claim<'_, P>, Error> {
         let wanted = Wanted::Bytes(address, whole);
         let claim = self.space.registry.claim(wanted, Access::Shared, self.space.platform)?;
-        match claim.all_pages(read, |page| page.contains(Protection::READ)) {
+        match claim.all_pages(read, &|page| page.contains(Protection::READ)) {
             true => Ok(claim),
             false => Err(Error::WrongProtection),
         }

@@ -29,7 +29,6 @@ impl<P: Platform> Runtime<P> {
         let MapRequest { path, protection, flags, offset, length } = request;
         let shared = flags.contains(MapFlags::SHARED);
         if shared == flags.contains(MapFlags::PRIVATE)
-            || flags.contains(MapFlags::FIXED)
             || flags.contains(MapFlags::ANONYMOUS) != path.is_none()
             || (path.is_none() && offset != 0)
             || offset < 0

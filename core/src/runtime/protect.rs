@@ -29,7 +29,7 @@ impl<P: Platform> Runtime<P> {
         if self.has_write_switch(claim.region()) {
             // Their protection can't be changed. What they have already may be asked for, so that a caller need not
             // know the policy to make code executable.
-            if wanted != Protection::RX || !claim.all_pages(pages, |page| page == Protection::RX) {
+            if wanted != Protection::RX || !claim.all_pages(pages, &|page| page == Protection::RX) {
                 return Err(Error::Unsupported);
             }
             return self.publish(&mut claim, pages);
@@ -132,7 +132,7 @@ impl<P: Platform> Runtime<P> {
         let view = unsafe { self.space.platform.map_again(all, None) }?;
         let view = Span::from_parts(view, all.length());
         // The view has the first page's protection, which may be EXEC alone.
-        let readable = match claim.all_pages(all, |page| page == Protection::RX) {
+        let readable = match claim.all_pages(all, &|page| page == Protection::RX) {
             true => Ok(()),
             // SAFETY: the view was mapped above, and nobody has seen it.
             false => unsafe { self.space.platform.protect(view, Protection::RX) },
@@ -167,7 +167,7 @@ impl<P: Platform> Runtime<P> {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
         let mut claim =
             self.space.registry.claim(Wanted::Pages(span), Access::Shared, self.space.platform)?;
-        if !claim.all_pages(span, |page| page.contains(Protection::READ)) {
+        if !claim.all_pages(span, &|page| page.contains(Protection::READ)) {
             return Err(Error::WrongProtection);
         }
         self.publish(&mut claim, span)

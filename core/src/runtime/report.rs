@@ -39,9 +39,15 @@ impl Line {
             self.byte(b'-');
         }
         let number = number.unsigned_abs();
-        let digits = number.checked_ilog10().unwrap_or(0) + 1;
+        let (mut power, mut digits) = (1, 1);
+        while number / power >= 10 {
+            (power, digits) = (power * 10, digits + 1);
+        }
         (digits..width).for_each(|_| self.byte(b' '));
-        (0..digits).rev().for_each(|place| self.byte(b'0' + (number / 10u64.pow(place) % 10) as u8));
+        while power > 0 {
+            self.byte(b'0' + (number / power % 10) as u8);
+            power /= 10;
+        }
         self
     }
 
