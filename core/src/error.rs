@@ -59,6 +59,9 @@ impl Error {
     }
 }
 
+/// What a call gives, or why it failed.
+pub(crate) type Result<T = ()> = core::result::Result<T, Error>;
+
 impl core::fmt::Display for Error {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         formatter.write_str(self.message().to_str().unwrap_or_default())

@@ -1,6 +1,6 @@
 //! Placing memory within reach of an address, as direct branches need it.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform, Views};
 use crate::span::round_up;
 use core::ops::{ControlFlow, Range};
@@ -24,12 +24,7 @@ const _: () = assert!(FIRST_DETOUR << (ATTEMPTS - 1) >= HIGHEST / 2);
 
 /// Maps pages at a place, or where the system puts them instead: the caller looks. Whatever a system says of a
 /// place, it may mean that place alone. Only when it may choose itself an error is one.
-pub(crate) fn map_at(
-    platform: impl Platform,
-    length: usize,
-    memory: Memory,
-    place: usize,
-) -> Result<Views, Error> {
+pub(crate) fn map_at(platform: impl Platform, length: usize, memory: Memory, place: usize) -> Result<Views> {
     platform.map(length, memory, Some(place)).or_else(|_| platform.map(length, memory, None))
 }
 
@@ -43,7 +38,7 @@ pub(crate) struct Reach {
 
 impl Reach {
     /// Target and distance are positive.
-    pub(crate) fn new(target: i64, max_distance: i64) -> Result<Self, Error> {
+    pub(crate) fn new(target: i64, max_distance: i64) -> Result<Self> {
         if target <= 0 || max_distance <= 0 {
             return Err(Error::InvalidArgument);
         }
@@ -70,7 +65,7 @@ impl Reach {
     }
 
     /// Maps pages for `size` bytes within reach, as close to the target as there is room.
-    pub(crate) fn map(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views, Error> {
+    pub(crate) fn map(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views> {
         let length = round_up(size, platform.page_size());
         // Around the target, where nothing can be had.
         let mut missed = None;
@@ -98,7 +93,7 @@ impl Reach {
         size: usize,
         length: usize,
         missed: &Option<Range<usize>>,
-    ) -> Result<Option<usize>, Error> {
+    ) -> Result<Option<usize>> {
         let granularity = platform.placement_granularity();
         let mut best: Option<usize> = None;
         let mut consider = |gap: Range<usize>| {
@@ -148,22 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn the_place_nearest_to_the_target_is_chosen() {
+    fn the_place_nearest_to_the_target_is_chosen_if_its_last_byte_is_within_reach_too() {
         assert_eq!(best(MIB..100 * MIB, 4096), Some(64 * MIB));
         assert_eq!(best(65 * MIB..100 * MIB, 4096), Some(65 * MIB));
         assert_eq!(best(MIB..63 * MIB, 4096), Some(63 * MIB - 4096));
-    }
-
-    #[test]
-    fn the_last_byte_is_within_reach_too() {
         assert_eq!(best(66 * MIB - 4096..100 * MIB, 4096), Some(66 * MIB - 4096));
         assert_eq!(best(66 * MIB - 4096..100 * MIB, 4097), None);
         assert_eq!(best(0..62 * MIB + 4096, 4096), Some(62 * MIB));
         assert_eq!(best(0..62 * MIB, 4096), None);
-    }
-
-    #[test]
-    fn a_gap_that_is_too_small_is_passed_over() {
         assert_eq!(best(64 * MIB..64 * MIB + 4096, 4097), None);
     }
 }

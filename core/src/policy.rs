@@ -1,6 +1,6 @@
 //! The W^X policy: what the pages of code memory are, chosen once for each process.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::header::*;
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
@@ -35,7 +35,7 @@ impl Policy {
     const PREFERENCE: [Self; 4] = [Self::Rwx, Self::Jit, Self::Dual, Self::Toggle];
 
     /// From the contract's number.
-    pub fn from_number(number: i32) -> Result<Self, Error> {
+    pub fn from_number(number: i32) -> Result<Self> {
         Self::ALL.into_iter().find(|policy| *policy as i32 == number).ok_or(Error::InvalidArgument)
     }
 
@@ -51,7 +51,7 @@ impl Policy {
     }
 
     /// From its name in any case; an empty one stands for no wish.
-    fn from_name(name: &[u8]) -> Result<Self, Error> {
+    fn from_name(name: &[u8]) -> Result<Self> {
         if name.is_empty() {
             return Ok(Self::Auto);
         }
@@ -78,7 +78,7 @@ impl Policy {
     }
 
     /// Whether the system grants what this policy needs: tried out on one page.
-    fn probe(self, platform: impl Platform) -> Result<(), Error> {
+    fn probe(self, platform: impl Platform) -> Result {
         let length = platform.page_size();
         let is_flipped = self == Self::Toggle;
         let memory = if is_flipped { Memory::Private(Protection::RW) } else { self.code_memory() };
@@ -112,7 +112,7 @@ pub(crate) struct Choice {
 const UNSET: i32 = -1;
 
 /// Whether the system grants what was tried out. A shortage is neither yes nor no.
-fn is_granted(trial: Result<(), Error>) -> Result<bool, Error> {
+fn is_granted(trial: Result) -> Result<bool> {
     match trial {
         Ok(()) => Ok(true),
         Err(Error::Refused | Error::Unsupported) => Ok(false),
@@ -134,7 +134,7 @@ impl Choice {
         Policy::from_number(self.fixed.load(Ordering::Acquire)).ok()
     }
 
-    fn wish(&self, platform: impl Platform) -> Result<Policy, Error> {
+    fn wish(&self, platform: impl Platform) -> Result<Policy> {
         match Policy::from_number(self.wish.load(Ordering::Acquire)) {
             Ok(policy) => Ok(policy),
             Err(_) => Policy::from_name(platform.environment(VARIABLE).unwrap_or_default().to_bytes()),
@@ -142,12 +142,12 @@ impl Choice {
     }
 
     /// The policy in force, or, while that is open, the wish.
-    pub(crate) fn get(&self, platform: impl Platform) -> Result<Policy, Error> {
+    pub(crate) fn get(&self, platform: impl Platform) -> Result<Policy> {
         self.fixed().map_or_else(|| self.wish(platform), Ok)
     }
 
     /// Sets the wish. Once a policy is in force only that one is accepted.
-    pub(crate) fn set(&self, policy: Policy) -> Result<(), Error> {
+    pub(crate) fn set(&self, policy: Policy) -> Result {
         match self.fixed() {
             Some(fixed) if fixed != policy => return Err(Error::Refused),
             Some(_) => {}
@@ -157,7 +157,7 @@ impl Choice {
     }
 
     /// The policy in force, decided now if it was open. A refused wish leaves it open.
-    pub(crate) fn fix(&self, platform: impl Platform) -> Result<Policy, Error> {
+    pub(crate) fn fix(&self, platform: impl Platform) -> Result<Policy> {
         if let Some(policy) = self.fixed() {
             return Ok(policy);
         }
@@ -175,7 +175,7 @@ impl Choice {
 
     /// The policy of a code heap: nothing in its contract needs pages that are writable and executable, so
     /// where the choice is left to us two views are preferred, whatever the other allocations get.
-    pub(crate) fn for_heap(&self, platform: impl Platform) -> Result<Policy, Error> {
+    pub(crate) fn for_heap(&self, platform: impl Platform) -> Result<Policy> {
         if self.wish(platform)? == Policy::Auto && is_granted(self.try_out(Policy::Dual, platform))? {
             self.keep(Policy::Auto);
             return Ok(Policy::Dual);
@@ -191,7 +191,7 @@ impl Choice {
 
     /// Whether the system lets pages that were writable become executable. Under policy `dual` it may not
     /// (SELinux, `prctl(PR_SET_MDWE)`), and a read-execute view has to be kept for that.
-    pub(crate) fn can_add_exec(&self, platform: impl Platform) -> Result<bool, Error> {
+    pub(crate) fn can_add_exec(&self, platform: impl Platform) -> Result<bool> {
         if self.adds_exec.load(Ordering::Relaxed) == UNSET {
             let granted = is_granted(Policy::Toggle.probe(platform))?;
             self.adds_exec.store(granted.into(), Ordering::Relaxed);
@@ -200,7 +200,7 @@ impl Choice {
     }
 
     /// The first policy that the system grants. A shortage is reported, and `auto` stays open.
-    fn first_granted(&self, platform: impl Platform) -> Result<Policy, Error> {
+    fn first_granted(&self, platform: impl Platform) -> Result<Policy> {
         for policy in Policy::PREFERENCE {
             if is_granted(self.try_out(policy, platform))? {
                 return Ok(policy);
@@ -209,7 +209,7 @@ impl Choice {
         Err(Error::Refused)
     }
 
-    fn try_out(&self, policy: Policy, platform: impl Platform) -> Result<(), Error> {
+    fn try_out(&self, policy: Policy, platform: impl Platform) -> Result {
         let result = policy.probe(platform);
         if let Some(trial) = self.trials.get(policy as usize) {
             trial.store(result.map_or_else(|error| error as i32, |()| 0), Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! The contract's flags and numbers as types. They are the same on every system (Linux's), translated by the adapters.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::header::*;
 use bitflags::bitflags;
 
@@ -41,7 +41,7 @@ impl Protection {
     pub const RWX: Self = Self::RW.union(Self::EXEC);
 
     /// From the contract's number; unknown bits are an invalid argument.
-    pub fn from_number(number: i32) -> Result<Self, Error> {
+    pub fn from_number(number: i32) -> Result<Self> {
         u8::try_from(number).ok().and_then(Self::from_bits).ok_or(Error::InvalidArgument)
     }
 
@@ -58,7 +58,7 @@ impl Protection {
 
 impl MapFlags {
     /// From the contract's number; unknown bits are an invalid argument.
-    pub fn from_number(number: i32) -> Result<Self, Error> {
+    pub fn from_number(number: i32) -> Result<Self> {
         u32::try_from(number).ok().and_then(Self::from_bits).ok_or(Error::InvalidArgument)
     }
 }
@@ -83,7 +83,7 @@ impl Advice {
     const ALL: [Self; 5] = [Self::Normal, Self::Random, Self::Sequential, Self::WillNeed, Self::DontNeed];
 
     /// From the contract's number; any other is an invalid argument.
-    pub fn from_number(number: i32) -> Result<Self, Error> {
+    pub fn from_number(number: i32) -> Result<Self> {
         Self::ALL.into_iter().find(|advice| *advice as i32 == number).ok_or(Error::InvalidArgument)
     }
 }

@@ -6,7 +6,7 @@
 
 mod store;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::header::{RT_VALUE_NIL, RtValue, RtValueOps};
 use crate::lock::{Guard, Lock};
 use crate::platform::Platform;
@@ -45,12 +45,12 @@ impl<P: Platform> Draft<'_, P> {
     }
 
     /// A byte array.
-    pub(crate) fn into_bytes(self) -> Result<RtValue, Error> {
+    pub(crate) fn into_bytes(self) -> Result<RtValue> {
         self.into_value(false)
     }
 
     /// A string, with U+FFFD for what isn't UTF-8: as many as `String::from_utf8_lossy` makes.
-    pub(crate) fn into_string(mut self) -> Result<RtValue, Error> {
+    pub(crate) fn into_string(mut self) -> Result<RtValue> {
         let values = self.values;
         let bytes = &*self.block.bytes();
         if core::str::from_utf8(bytes).is_ok() {
@@ -66,7 +66,7 @@ impl<P: Platform> Draft<'_, P> {
         text.into_value(true)
     }
 
-    fn into_value(mut self, is_text: bool) -> Result<RtValue, Error> {
+    fn into_value(mut self, is_text: bool) -> Result<RtValue> {
         let values = self.values;
         let Some(operations) = self.operations else {
             return values.lock().store.insert(self.block.take(), is_text, values.platform);
@@ -110,7 +110,7 @@ impl<P: Platform> Values<P> {
     ///
     /// # Safety
     /// They do what the table's fields say.
-    pub(crate) unsafe fn set_operations(&self, table: RtValueOps) -> Result<(), Error> {
+    pub(crate) unsafe fn set_operations(&self, table: RtValueOps) -> Result {
         let RtValueOps { make_bytes: Some(make_bytes), make_string: Some(make_string), .. } = table else {
             return Err(Error::InvalidArgument);
         };
@@ -132,7 +132,7 @@ impl<P: Platform> Values<P> {
     }
 
     /// Room for the bytes of a value.
-    pub(crate) fn draft(&self, length: usize) -> Result<Draft<'_, P>, Error> {
+    pub(crate) fn draft(&self, length: usize) -> Result<Draft<'_, P>> {
         let mut contents = self.lock();
         let block = contents.store.take(length, self.platform)?;
         Ok(Draft { values: self, operations: contents.operations, block })
@@ -142,7 +142,7 @@ impl<P: Platform> Values<P> {
     ///
     /// # Safety
     /// `data` is readable for `length` bytes.
-    pub(crate) unsafe fn make_bytes(&self, data: *const u8, length: i64) -> Result<RtValue, Error> {
+    pub(crate) unsafe fn make_bytes(&self, data: *const u8, length: i64) -> Result<RtValue> {
         let mut draft = self.draft(length as usize)?;
         // SAFETY: the caller lends so many bytes; the draft has as many, and is nobody else's.
         unsafe { ptr::copy_nonoverlapping(data, draft.bytes().as_mut_ptr(), length as usize) };
@@ -161,7 +161,7 @@ impl<P: Platform> Values<P> {
 
     /// The bytes of a byte array. For the runtime's own values the pointer is good until it gets control
     /// again; for the built-in store's until the value is freed.
-    pub(crate) fn borrow_bytes(&self, value: RtValue) -> Result<(*const u8, i64), Error> {
+    pub(crate) fn borrow_bytes(&self, value: RtValue) -> Result<(*const u8, i64)> {
         let contents = self.lock();
         let Some(operations) = contents.operations else {
             let value = contents.store.get(value)?;
@@ -178,12 +178,12 @@ impl<P: Platform> Values<P> {
     }
 
     /// Data and length of a built-in value.
-    pub(crate) fn data_of(&self, value: RtValue) -> Result<(*const u8, usize), Error> {
+    pub(crate) fn data_of(&self, value: RtValue) -> Result<(*const u8, usize)> {
         self.lock().store.get(value).map(|value| (value.data.cast_const(), value.length))
     }
 
     /// Releases a built-in value. A second time is a *bad value*.
-    pub(crate) fn free(&self, value: RtValue) -> Result<(), Error> {
+    pub(crate) fn free(&self, value: RtValue) -> Result {
         self.lock().store.free(value, self.platform)
     }
 }

@@ -10,7 +10,7 @@
 )]
 
 use super::Symbol;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::header::*;
 use crate::platform::Platform;
 use crate::policy::Policy;
@@ -22,8 +22,6 @@ use crate::value::Values;
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::offset_of;
 use core::slice;
-
-type Outcome<T> = Result<T, Error>;
 
 /// What a method says, as the C interface has it.
 trait IntoC<T> {
@@ -66,7 +64,7 @@ macro_rules! functions {
 macro_rules! function {
     ($runtime:ident $name:ident $arguments:tt -> $result:ty $(, else $failure:expr)?) => {};
     ($runtime:ident $name:ident $arguments:tt -> $result:ty, else $failure:expr => $call:expr) => {
-        function!($runtime $name $arguments -> Outcome<$result> => ($call).map(IntoC::into_c));
+        function!($runtime $name $arguments -> Result<$result> => ($call).map(IntoC::into_c));
     };
     ($runtime:ident $name:ident($($argument:ident: $type:ty),*) -> $result:ty => $call:expr) => {
         #[allow(unused_variables, unused_unsafe, reason = "not every call needs them")]
@@ -83,7 +81,7 @@ crate::for_each_symbol!(functions!());
 ///
 /// # Safety
 /// Else it is a string that ends with NUL, and stays as it is.
-unsafe fn text<'a>(pointer: *const c_char) -> Outcome<&'a CStr> {
+unsafe fn text<'a>(pointer: *const c_char) -> Result<&'a CStr> {
     if pointer.is_null() {
         return Err(Error::InvalidArgument);
     }
@@ -91,13 +89,13 @@ unsafe fn text<'a>(pointer: *const c_char) -> Outcome<&'a CStr> {
     Ok(unsafe { CStr::from_ptr(pointer) })
 }
 
-fn positive(number: i64) -> Outcome<usize> {
+fn positive(number: i64) -> Result<usize> {
     usize::try_from(number).ok().filter(|number| *number > 0).ok_or(Error::InvalidArgument)
 }
 
 /// A value that was read, or an empty one.
 fn or_empty<P: Platform>(
-    read: Outcome<RtValue>,
+    read: Result<RtValue>,
     runtime: &Runtime<P>,
     empty: impl FnOnce(&Values<P>) -> RtValue,
 ) -> RtValue {
@@ -113,7 +111,7 @@ pub unsafe fn rt_try_call<P: Platform>(
     args: *const i64,
     count: i64,
     result: *mut i64,
-) -> Outcome<bool> {
+) -> Result<bool> {
     let arguments = match count {
         0 => &[],
         // SAFETY: the C caller gave `count` arguments.
@@ -129,7 +127,7 @@ pub unsafe fn rt_try_call<P: Platform>(
     Ok(true)
 }
 
-pub unsafe fn rt_set_value_ops<P: Platform>(runtime: &Runtime<P>, ops: *const RtValueOps) -> Outcome<bool> {
+pub unsafe fn rt_set_value_ops<P: Platform>(runtime: &Runtime<P>, ops: *const RtValueOps) -> Result<bool> {
     // SAFETY: a table begins with its size, and has at least so many bytes.
     if ops.is_null() || unsafe { (&raw const (*ops).size).read() } < size_of::<RtValueOps>() as i64 {
         return Err(Error::InvalidArgument);
@@ -142,7 +140,7 @@ pub unsafe fn rt_value_bytes<P: Platform>(
     runtime: &Runtime<P>,
     data: *const u8,
     length: i64,
-) -> Outcome<RtValue> {
+) -> Result<RtValue> {
     if length < 0 || (data.is_null() && length > 0) {
         return Err(Error::InvalidArgument);
     }
@@ -151,14 +149,14 @@ pub unsafe fn rt_value_bytes<P: Platform>(
     unsafe { runtime.values.make_bytes(data, length) }
 }
 
-pub unsafe fn rt_symbol_lookup(symbols: &[Symbol], name: *const c_char) -> Outcome<i64> {
+pub unsafe fn rt_symbol_lookup(symbols: &[Symbol], name: *const c_char) -> Result<i64> {
     // SAFETY: the C caller gave NULL or a string.
     let name = unsafe { text(name) }?;
     let symbol = symbols.iter().find(|symbol| symbol.name == name);
     Ok(symbol.ok_or(Error::NotFound)?.function as usize as i64)
 }
 
-pub unsafe fn rt_register_symbols(symbols: &[Symbol], each: RtEachSymbol, ctx: *mut c_void) -> Outcome<i64> {
+pub unsafe fn rt_register_symbols(symbols: &[Symbol], each: RtEachSymbol, ctx: *mut c_void) -> Result<i64> {
     let each = each.ok_or(Error::InvalidArgument)?;
     for symbol in symbols {
         // SAFETY: the C caller's own function, with its own context.
@@ -170,7 +168,7 @@ pub unsafe fn rt_register_symbols(symbols: &[Symbol], each: RtEachSymbol, ctx: *
 pub unsafe fn rt_exec_memory_stats<P: Platform>(
     runtime: &Runtime<P>,
     out: *mut RtExecMemoryStats,
-) -> Outcome<bool> {
+) -> Result<bool> {
     if out.is_null() {
         return Err(Error::InvalidArgument);
     }
@@ -191,7 +189,7 @@ pub unsafe fn rt_code_publish_all<P: Platform>(
     addresses: *const i64,
     sizes: *const i64,
     count: i64,
-) -> Outcome<bool> {
+) -> Result<bool> {
     if count == 0 {
         return Ok(true);
     }

@@ -38,8 +38,7 @@ macro_rules! for_each_symbol {
         fn rt_file_size_for_mmap(path: *const c_char) -> i64, else -1 => runtime.file_size(text(path)?).map(|size| size as i64);
         /// Bytes in a page of the running system. Never fails.
         fn rt_get_page_size() -> i64 => runtime.page_size();
-        /// Writes changes in the pages that the range touches back to the file, and waits for it unless
-        /// `is_async`.
+        /// Writes changes in the pages that the range touches back to the file, and waits for it unless `is_async`.
         fn rt_msync(address: i64, size: i64, is_async: bool) -> bool, else false
             => runtime.sync(address, size, is_async);
         /// Keeps the pages that the range touches in memory. After a fork the first write to memory with two views
@@ -65,8 +64,7 @@ macro_rules! for_each_symbol {
         /// make `toggle` pages executable again, the bytes are written and the pages stay read-write.
         fn rt_write_exec_memory(address: i64, code: RtValue, offset: i64) -> i64, else -1
             => runtime.write_value(address, code, offset);
-        /// Makes the pages that the range touches read-execute, with coherent caches: no `rt_flush_icache` is
-        /// needed.
+        /// Makes the pages that the range touches read-execute, with coherent caches: no `rt_flush_icache` is needed.
         fn rt_make_executable(address: i64, size: i64) -> bool, else false
             => runtime.make_executable(address, size);
         /// After it every core executes what was written to the range. The register holds 0, or -1 on a range
@@ -74,8 +72,7 @@ macro_rules! for_each_symbol {
         fn rt_flush_icache(address: i64, size: i64) -> (), else -1i64 => runtime.flush_icache(address, size);
         /// The address itself; 0 for one that isn't positive.
         fn rt_get_function_pointer(address: i64) -> i64, else 0 => positive(address);
-        /// Calls the function at `fn` in the C convention. -1, without any jump, if the address isn't
-        /// executable.
+        /// Calls the function at `fn` in the C convention. -1, without any jump, if the address isn't executable.
         fn rt_call_function_0(r#fn: i64) -> i64, else -1 => runtime.call(r#fn, &[]);
         /// As `rt_call_function_0`, with one argument.
         fn rt_call_function_1(r#fn: i64, a: i64) -> i64, else -1 => runtime.call(r#fn, &[a]);
@@ -149,8 +146,7 @@ macro_rules! for_each_symbol {
         /// Calls `fn` with `count` arguments (at most 6) and stores what it returns in `result`, which may be
         /// NULL. False, with nothing called or stored, if that can't be done.
         fn rt_try_call(r#fn: i64, args: *const i64, count: i64, result: *mut i64) -> bool, else false;
-        /// As `rt_alloc_exec_memory`, with every byte within `max_distance` bytes of `target`; 0 if there is no
-        /// room.
+        /// As `rt_alloc_exec_memory`, with every byte within `max_distance` bytes of `target`; 0 if there is no room.
         fn rt_alloc_exec_memory_near(size: i64, target: i64, max_distance: i64) -> i64, else 0
             => runtime.alloc_exec_near(size, target, max_distance);
         /// The policy in force (`RT_POLICY_*`), or the one wished for while nothing was allocated; -1 if

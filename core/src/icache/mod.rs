@@ -24,6 +24,6 @@ pub const TRAP: [u8; 4] = arch::TRAP;
 /// # Safety
 /// Both ranges are mapped and readable, and reading CTR_EL0 is allowed (not so in a macOS process).
 pub unsafe fn make_coherent(written: usize, executed: usize, length: usize) {
-    // SAFETY: the caller's promise, passed on.
+    // SAFETY: the caller says that both ranges are mapped and readable, and that CTR_EL0 may be read.
     unsafe { arch::make_coherent(written, executed, length) }
 }

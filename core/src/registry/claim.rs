@@ -4,7 +4,7 @@ use super::page_map::Change;
 use super::queue::Access;
 use super::records::{Handle, Records, Registry};
 use super::region::{Kind, Region};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::lock::Guard;
 use crate::memory::Index;
 use crate::platform::Platform;
@@ -36,7 +36,7 @@ impl Wanted {
         }
     }
 
-    fn check(self, region: &Region, page_size: usize) -> Result<(), Error> {
+    fn check(self, region: &Region, page_size: usize) -> Result {
         let (kind, requested, pages) = (region.kind, region.requested(), region.pages(page_size));
         let starts_at = |address| region.base == address;
         let (is_it, has_size) = match self {
@@ -84,7 +84,7 @@ impl Registry {
         wanted: Wanted,
         access: Access,
         platform: P,
-    ) -> Result<Claim<'_, P>, Error> {
+    ) -> Result<Claim<'_, P>> {
         let mut records = self.lock(platform);
         let mut ticket: Option<Ticket> = None;
         loop {
@@ -115,7 +115,7 @@ impl Registry {
         index: Index,
         ticket: Option<Ticket>,
         platform: P,
-    ) -> Result<(Guard<'a, Records, P>, Option<Ticket>), Error> {
+    ) -> Result<(Guard<'a, Records, P>, Option<Ticket>)> {
         if records.is_for_fork() {
             return Err(Error::Refused);
         }
@@ -130,7 +130,7 @@ impl Registry {
         Ok((records, ticket))
     }
 
-    fn find(&self, wanted: Wanted) -> Result<Index, Error> {
+    fn find(&self, wanted: Wanted) -> Result<Index> {
         let page = self.pages.get(wanted.address()).filter(|page| !page.is_other_view);
         Ok(page.ok_or(Error::NotOwned)?.region)
     }
@@ -179,7 +179,7 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Records a further read-execute view of the whole region.
-    pub(crate) fn record_executable_view(&mut self, view: Span) -> Result<(), Error> {
+    pub(crate) fn record_executable_view(&mut self, view: Span) -> Result {
         let Records { regions, pool, .. } = &mut *self.registry.lock(self.platform);
         self.registry.reserve(view, pool, self.platform)?;
         if let Some(record) = regions.get_mut(self.index) {
@@ -194,20 +194,19 @@ impl<P: Platform> Claim<'_, P> {
     ///
     /// # Safety
     /// Nothing uses the view.
-    pub(crate) unsafe fn release_view(&mut self, view: Span) -> Result<(), Error> {
+    pub(crate) unsafe fn release_view(&mut self, view: Span) -> Result {
         // SAFETY: the caller says that nothing uses the view.
         unsafe { self.unmap_hidden(view) }?;
         self.update(|region| region.executable_view = 0);
         Ok(())
     }
 
-    /// Unmaps the region's pages and forgets the region. If that fails, nothing has changed.
-    /// Returns how many bytes were unmapped: a further view that can't be is lost, since without its
-    /// base nobody could ask for it again.
+    /// Unmaps the region's pages and forgets the region. If that fails, nothing has changed. Returns how many bytes
+    /// were unmapped: a further view that can't be is lost, since without its base nobody could ask for it again.
     ///
     /// # Safety
     /// The claim is exclusive, and nothing uses the pages.
-    pub(crate) unsafe fn release(self) -> Result<usize, Error> {
+    pub(crate) unsafe fn release(self) -> Result<usize> {
         let page_size = self.platform.page_size();
         let pages = self.region.pages(page_size);
         // SAFETY: the caller says that nothing uses the region's pages, and these are its own.
@@ -233,7 +232,7 @@ impl<P: Platform> Claim<'_, P> {
     ///
     /// # Safety
     /// The pages are the region's, and nothing uses them.
-    unsafe fn unmap_hidden(&self, pages: Span) -> Result<(), Error> {
+    unsafe fn unmap_hidden(&self, pages: Span) -> Result {
         self.change(pages, Change::Hide);
         // SAFETY: the caller says that nothing uses the pages, and they came from the platform as all of a region's.
         let result = unsafe { self.platform.unmap(pages) };

@@ -1,9 +1,9 @@
 //! All live regions: their records, and the page map that leads to them.
 
-use super::page_map::{ADDRESS_END, Change, Node, Page, PageMap};
+use super::page_map::{Change, Node, Page, PageMap};
 use super::queue::{Use, Wakeups};
 use super::region::Region;
-use crate::error::Error;
+use crate::error::Result;
 use crate::lock::{Guard, Lock};
 use crate::memory::{Index, Pool, Slots};
 use crate::platform::{Platform, Views};
@@ -94,11 +94,6 @@ impl Registry {
         self.pages.runs(range)
     }
 
-    /// Runs of equal pages of all regions and views, in address order. Takes no lock.
-    pub(crate) fn all_runs(&self) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
-        self.pages.runs(0..ADDRESS_END)
-    }
-
     /// A copy of the record of a page's region.
     pub(crate) fn region_of(&self, page: Page, platform: impl Platform) -> Option<Region> {
         Some(self.lock(platform).regions.get(page.region)?.region)
@@ -110,12 +105,7 @@ impl Registry {
     }
 
     /// Adds a region whose pages have `protection`. Where it can't, nothing has changed.
-    pub(crate) fn insert(
-        &self,
-        region: Region,
-        protection: Protection,
-        platform: impl Platform,
-    ) -> Result<(), Error> {
+    pub(crate) fn insert(&self, region: Region, protection: Protection, platform: impl Platform) -> Result {
         let page_size = platform.page_size();
         let Records { regions, pool, .. } = &mut *self.lock(platform);
         let mut views = region.all_views(page_size);
@@ -132,7 +122,7 @@ impl Registry {
     }
 
     /// Makes a later [`record`](Self::record) of live regions' pages unable to fail.
-    pub(crate) fn prepare(&self, pages: Span, platform: impl Platform) -> Result<(), Error> {
+    pub(crate) fn prepare(&self, pages: Span, platform: impl Platform) -> Result {
         self.reserve(pages, &mut self.lock(platform).pool, platform)
     }
 
@@ -146,7 +136,7 @@ impl Registry {
         self.pages.change(pages.range(), change);
     }
 
-    pub(super) fn reserve(&self, pages: Span, pool: &mut Pool, platform: impl Platform) -> Result<(), Error> {
+    pub(super) fn reserve(&self, pages: Span, pool: &mut Pool, platform: impl Platform) -> Result {
         self.pages.reserve(pages.range(), &mut || Node::from_pool(pool, platform))
     }
 

@@ -47,8 +47,7 @@ pub(crate) struct Region {
     pub(crate) published: Published,
     /// The number + 1 of the code heap's chunk that it is; 0: none.
     pub(crate) chunk: u16,
-    /// The fork since which no other process has the memory behind its views: see
-    /// [`runtime::fork`](crate::runtime).
+    /// The fork since which no other process has the memory behind its views: see [`runtime::fork`](crate::runtime).
     pub(crate) epoch: u32,
 }
 

@@ -1,7 +1,7 @@
 //! Copying bytes into and out of regions.
 
 use super::Runtime;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::header::RtValue;
 use crate::platform::{PageRequest, Platform};
 use crate::policy::Policy;
@@ -23,13 +23,7 @@ impl<P: Platform> Runtime<P> {
     ///
     /// # Safety
     /// `source` is readable for `length` bytes.
-    pub unsafe fn write(
-        &self,
-        address: i64,
-        source: *const u8,
-        length: i64,
-        offset: i64,
-    ) -> Result<usize, Error> {
+    pub unsafe fn write(&self, address: i64, source: *const u8, length: i64, offset: i64) -> Result<usize> {
         let Some(span) = self.part(address, offset, length)? else { return Ok(0) };
         if source.is_null() {
             return Err(Error::InvalidArgument);
@@ -70,14 +64,14 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// As [`write`](Self::write), with the bytes of a byte-array value.
-    pub fn write_value(&self, address: i64, code: RtValue, offset: i64) -> Result<usize, Error> {
+    pub fn write_value(&self, address: i64, code: RtValue, offset: i64) -> Result<usize> {
         let (source, length) = self.values.borrow_bytes(code)?;
         // SAFETY: the store, or the operation that the runtime registered, lends so many bytes.
         unsafe { self.write(address, source, length, offset) }
     }
 
     /// The policy by which code is written that the caller could not store to; `None`: all pages are writable.
-    fn policy_of_write(&self, claim: &Claim<'_, P>, span: Span) -> Result<Option<Policy>, Error> {
+    fn policy_of_write(&self, claim: &Claim<'_, P>, span: Span) -> Result<Option<Policy>> {
         if claim.all_pages(span, &|page| page.contains(Protection::WRITE)) {
             return Ok(None);
         }
@@ -97,13 +91,7 @@ impl<P: Platform> Runtime<P> {
     ///
     /// # Safety
     /// `target` is writable for `length` bytes.
-    pub unsafe fn read_into(
-        &self,
-        address: i64,
-        offset: i64,
-        target: *mut u8,
-        length: i64,
-    ) -> Result<usize, Error> {
+    pub unsafe fn read_into(&self, address: i64, offset: i64, target: *mut u8, length: i64) -> Result<usize> {
         let Some(span) = self.part(address, offset, length)? else { return Ok(0) };
         if target.is_null() {
             return Err(Error::InvalidArgument);
@@ -119,7 +107,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// A byte-array value with a copy of `length` bytes at `address + offset`.
-    pub fn read_bytes(&self, address: i64, offset: i64, length: i64) -> Result<RtValue, Error> {
+    pub fn read_bytes(&self, address: i64, offset: i64, length: i64) -> Result<RtValue> {
         match self.part(address, offset, length)? {
             Some(span) => self.draft(address as usize, span)?.into_bytes(),
             None => Ok(self.values.empty_bytes()),
@@ -128,7 +116,7 @@ impl<P: Platform> Runtime<P> {
 
     /// A string value with a copy of the text at `address + offset`: at most `max_length` bytes of it,
     /// or, for 0, up to the first NUL; in both cases up to the region's end.
-    pub fn read_string(&self, address: i64, offset: i64, max_length: i64) -> Result<RtValue, Error> {
+    pub fn read_string(&self, address: i64, offset: i64, max_length: i64) -> Result<RtValue> {
         if max_length < 0 {
             return Err(Error::InvalidArgument);
         }
@@ -146,7 +134,7 @@ impl<P: Platform> Runtime<P> {
 
     /// A copy of a range of the region that holds `address`, to become a value. Nothing is allocated for what can't
     /// be read.
-    fn draft(&self, address: usize, span: Span) -> Result<Draft<'_, P>, Error> {
+    fn draft(&self, address: usize, span: Span) -> Result<Draft<'_, P>> {
         drop(self.claim_to_read(address, span, span)?);
         let mut draft = self.values.draft(span.length())?;
         // SAFETY: the draft is as long as the span.
@@ -156,7 +144,7 @@ impl<P: Platform> Runtime<P> {
 
     /// The bytes to be copied. `None`: there are none, which is fine at every offset of a live region, its end
     /// included.
-    fn part(&self, address: i64, offset: i64, length: i64) -> Result<Option<Span>, Error> {
+    fn part(&self, address: i64, offset: i64, length: i64) -> Result<Option<Span>> {
         match length {
             0 => self.rest_of(address, offset).map(|_| None),
             _ => Span::at_offset(address, offset, length).map(Some),
@@ -164,7 +152,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// What is left of the region that holds `address`, from `offset` on: `None` at its end.
-    fn rest_of(&self, address: i64, offset: i64) -> Result<Option<Span>, Error> {
+    fn rest_of(&self, address: i64, offset: i64) -> Result<Option<Span>> {
         let first = Span::new(address, 1)?;
         let offset = usize::try_from(offset).map_err(|_| Error::InvalidArgument)?;
         let wanted = Wanted::Bytes(first.start(), first);
@@ -175,7 +163,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Bytes before the first NUL. Pages behind it need not be readable.
-    fn text_length(&self, address: usize, rest: Span) -> Result<usize, Error> {
+    fn text_length(&self, address: usize, rest: Span) -> Result<usize> {
         let mut buffer = [0u8; TEXT_PIECE];
         let mut at = rest.start();
         while at < rest.end() {
@@ -194,7 +182,7 @@ impl<P: Platform> Runtime<P> {
 
     /// Brings a mapped file's pages in before several of them are copied, so that a file which is too short is
     /// noticed while nothing has been. Of a single page all is copied or nothing.
-    fn check_presence(&self, span: Span, for_write: bool) -> Result<(), Error> {
+    fn check_presence(&self, span: Span, for_write: bool) -> Result {
         let pages = span.pages(self.page_size());
         if pages.length() == self.page_size() {
             return Ok(());
@@ -207,7 +195,7 @@ impl<P: Platform> Runtime<P> {
     ///
     /// # Safety
     /// `target` is writable for the span's length.
-    unsafe fn copy_out(&self, address: usize, span: Span, target: *mut u8) -> Result<(), Error> {
+    unsafe fn copy_out(&self, address: usize, span: Span, target: *mut u8) -> Result {
         for done in (0..span.length()).step_by(PIECE) {
             let piece = Span::from_parts(span.start() + done, PIECE.min(span.length() - done));
             let claim = self.claim_to_read(address, span, piece)?;
@@ -227,7 +215,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Claims the region that holds an address and `whole`, if what is read of it is readable.
-    fn claim_to_read(&self, address: usize, whole: Span, read: Span) -> Result<Claim<'_, P>, Error> {
+    fn claim_to_read(&self, address: usize, whole: Span, read: Span) -> Result<Claim<'_, P>> {
         let wanted = Wanted::Bytes(address, whole);
         let claim = self.space.registry.claim(wanted, Access::Shared, self.space.platform)?;
         match claim.all_pages(read, &|page| page.contains(Protection::READ)) {

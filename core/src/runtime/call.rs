@@ -1,7 +1,7 @@
 //! Calling code by its address, and questions about any address.
 
 use super::Runtime;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::icache::INSTRUCTION_ALIGNMENT;
 use crate::platform::Platform;
 use crate::protection::Protection;
@@ -14,7 +14,7 @@ pub(crate) const MAX_ARGUMENTS: i64 = 6;
 impl<P: Platform> Runtime<P> {
     /// The protection of the page at any address: from the registry if it is ours, else from the system.
     /// `None`: nothing is mapped there. Takes no lock.
-    pub fn protection_at(&self, address: i64) -> Result<Option<Protection>, Error> {
+    pub fn protection_at(&self, address: i64) -> Result<Option<Protection>> {
         if address <= 0 {
             return Err(Error::InvalidArgument);
         }
@@ -34,7 +34,7 @@ impl<P: Platform> Runtime<P> {
 
     /// Whether an address can be executed: its page allows it and is not a further view that only the library
     /// uses; if it is a code heap's, a live block holds the address. Takes no lock.
-    pub fn is_executable(&self, address: i64) -> Result<bool, Error> {
+    pub fn is_executable(&self, address: i64) -> Result<bool> {
         if address <= 0 {
             return Ok(false);
         }
@@ -53,7 +53,7 @@ impl<P: Platform> Runtime<P> {
     /// # Safety
     /// If the address is executable there is a function of so many integer arguments, and there it stays until it
     /// returns.
-    pub unsafe fn call(&self, function: i64, arguments: &[i64]) -> Result<i64, Error> {
+    pub unsafe fn call(&self, function: i64, arguments: &[i64]) -> Result<i64> {
         if !function.is_positive()
             || !(function as usize).is_multiple_of(INSTRUCTION_ALIGNMENT)
             || !self.is_executable(function)?

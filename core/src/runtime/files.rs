@@ -1,7 +1,7 @@
 //! Mapped files and anonymous mappings.
 
 use super::Runtime;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::platform::{FilePart, Memory, PageRequest, Platform};
 use crate::protection::{Advice, MapFlags, Protection};
 use crate::registry::{Access, Kind, Region, Wanted};
@@ -25,7 +25,7 @@ pub struct MapRequest<'a> {
 
 impl<P: Platform> Runtime<P> {
     /// Maps a file, or anonymous memory. Returns the address and the exact size in bytes.
-    pub fn map_file(&self, request: MapRequest<'_>) -> Result<(usize, usize), Error> {
+    pub fn map_file(&self, request: MapRequest<'_>) -> Result<(usize, usize)> {
         let MapRequest { path, protection, flags, offset, length } = request;
         let shared = flags.contains(MapFlags::SHARED);
         if shared == flags.contains(MapFlags::PRIVATE)
@@ -60,45 +60,45 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Unmaps what [`map_file`](Self::map_file) gave: the exact pair.
-    pub fn unmap(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn unmap(&self, address: i64, size: i64) -> Result {
         self.release(Wanted::Mapping(Span::new(address, size)?))
     }
 
     /// The size of a regular file in bytes.
-    pub fn file_size(&self, path: &CStr) -> Result<u64, Error> {
+    pub fn file_size(&self, path: &CStr) -> Result<u64> {
         self.space.platform.file_size(path)
     }
 
     /// Writes changes in the range's pages back to the file; waits for it unless `is_async`.
-    pub fn sync(&self, address: i64, size: i64, is_async: bool) -> Result<(), Error> {
+    pub fn sync(&self, address: i64, size: i64, is_async: bool) -> Result {
         self.request(address, size, PageRequest::Sync { is_async })
     }
 
     /// Keeps the range's pages in memory.
-    pub fn lock(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn lock(&self, address: i64, size: i64) -> Result {
         self.request(address, size, PageRequest::Lock)
     }
 
     /// No longer keeps the range's pages in memory.
-    pub fn unlock(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn unlock(&self, address: i64, size: i64) -> Result {
         self.request(address, size, PageRequest::Unlock)
     }
 
     /// Tells the system how the range's pages will be used.
-    pub fn advise(&self, address: i64, size: i64, advice: Advice) -> Result<(), Error> {
+    pub fn advise(&self, address: i64, size: i64, advice: Advice) -> Result {
         self.request(address, size, PageRequest::Advise(advice))
     }
 
-    fn request(&self, address: i64, size: i64, request: PageRequest) -> Result<(), Error> {
+    fn request(&self, address: i64, size: i64, request: PageRequest) -> Result {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
         let _claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared, self.space.platform)?;
-        // SAFETY: the pages belong to a claimed region; what DontNeed drops, the caller asked to drop.
+        // SAFETY: the claim holds the pages' region. What DontNeed drops, the caller asked to drop.
         unsafe { self.space.platform.request(span.pages(self.page_size()), request) }
     }
 }
 
 /// The number of bytes to map: `length` of them, or all up to the file's end.
-fn part_of_file(file_size: u64, offset: u64, length: u64) -> Result<usize, Error> {
+fn part_of_file(file_size: u64, offset: u64, length: u64) -> Result<usize> {
     if file_size == 0 {
         return Err(Error::EmptyFile);
     }

@@ -1,7 +1,7 @@
 //! Changing protection, and making what was written executable on every core.
 
 use super::Runtime;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::protection::Protection;
@@ -10,18 +10,18 @@ use crate::span::Span;
 
 impl<P: Platform> Runtime<P> {
     /// Makes the pages that the range touches read-execute, with coherent caches.
-    pub fn make_executable(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn make_executable(&self, address: i64, size: i64) -> Result {
         self.set_protection(address, size, Protection::RX)
     }
 
     /// Makes the pages that the range touches read-write.
-    pub fn make_writable(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn make_writable(&self, address: i64, size: i64) -> Result {
         self.set_protection(address, size, Protection::RW)
     }
 
     /// Sets the protection of exactly the pages that the range touches. Adding EXEC makes caches coherent
     /// first; WRITE together with EXEC is *refused* unless the policy is `rwx`.
-    pub fn set_protection(&self, address: i64, size: i64, wanted: Protection) -> Result<(), Error> {
+    pub fn set_protection(&self, address: i64, size: i64, wanted: Protection) -> Result {
         self.check_writable_code(wanted)?;
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
         let mut claim = self.claim_to_protect(span, wanted)?;
@@ -55,7 +55,7 @@ impl<P: Platform> Runtime<P> {
         changed
     }
 
-    fn claim_to_protect(&self, span: Span, wanted: Protection) -> Result<Claim<'_, P>, Error> {
+    fn claim_to_protect(&self, span: Span, wanted: Protection) -> Result<Claim<'_, P>> {
         let (pages, access) = (Wanted::Pages(span), Access::Exclusive);
         if !wanted.contains(Protection::WRITE) {
             let claim = self.space.registry.claim(pages, access, self.space.platform)?;
@@ -69,7 +69,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Refuses WRITE together with EXEC unless the policy allows it.
-    pub(super) fn check_writable_code(&self, wanted: Protection) -> Result<(), Error> {
+    pub(super) fn check_writable_code(&self, wanted: Protection) -> Result {
         if wanted.is_writable_code() && self.space.policy.fix(self.space.platform)? != Policy::Rwx {
             return Err(Error::Refused);
         }
@@ -85,7 +85,7 @@ impl<P: Platform> Runtime<P> {
         step: Protection,
         wanted: Protection,
         at: &mut usize,
-    ) -> Result<(), Error> {
+    ) -> Result {
         for (run, page) in self.space.registry.runs(pages.range()) {
             *at = run.start;
             // A system may refuse EXEC even to pages that have it.
@@ -114,11 +114,7 @@ impl<P: Platform> Runtime<P> {
 
     /// Code memory with two views is about to lose EXEC for the first time: where the system won't let the
     /// pages have it again, a read-execute view is kept aside. Returns that view if it is new.
-    fn keep_executable_view(
-        &self,
-        claim: &mut Claim<'_, P>,
-        wanted: Protection,
-    ) -> Result<Option<Span>, Error> {
+    fn keep_executable_view(&self, claim: &mut Claim<'_, P>, wanted: Protection) -> Result<Option<Span>> {
         let region = *claim.region();
         if region.writable_view == 0
             || region.executable_view != 0
@@ -148,22 +144,22 @@ impl<P: Platform> Runtime<P> {
 
     /// Gives pages of a region whose claim is exclusive a protection: by mapping the executable view over them where
     /// there is one, else by changing the mapping.
-    fn apply(&self, region: &Region, pages: Span, protection: Protection) -> Result<(), Error> {
+    fn apply(&self, region: &Region, pages: Span, protection: Protection) -> Result {
         if protection.contains(Protection::EXEC) && region.executable_view != 0 {
             let offset = pages.start() - region.base;
             let source = Span::from_parts(region.executable_view + offset, pages.length());
-            // SAFETY: both are views of this region's memory, at the same offset, and nobody else uses the region.
+            // SAFETY: both are views of this region's memory, at the same offset, and the claim is exclusive.
             unsafe { self.space.platform.map_again(source, Some(pages.start())) }?;
             if protection == Protection::RX {
                 return Ok(());
             }
         }
-        // SAFETY: the pages are the region's, and nobody else uses it: no copy of ours is under way.
+        // SAFETY: the pages are the region's, and the claim is exclusive: no copy of ours is under way.
         unsafe { self.space.platform.protect(pages, protection) }
     }
 
     /// After it, every core executes what was written to the range.
-    pub fn flush_icache(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn flush_icache(&self, address: i64, size: i64) -> Result {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
         let mut claim =
             self.space.registry.claim(Wanted::Pages(span), Access::Shared, self.space.platform)?;
@@ -177,13 +173,14 @@ impl<P: Platform> Runtime<P> {
     ///
     /// Other cores need a step of their own only if they may have fetched these bytes before: not where nothing was
     /// published yet, since nobody could jump there, unless code was freed since, whose addresses it may have got.
-    fn publish(&self, claim: &mut Claim<'_, P>, span: Span) -> Result<(), Error> {
+    fn publish(&self, claim: &mut Claim<'_, P>, span: Span) -> Result {
         let region = *claim.region();
         let written = match region.writable_view {
             0 => span.start(),
             view => view + (span.start() - region.base),
         };
-        // SAFETY: the range is mapped (the claim holds it) and readable through both views.
+        // SAFETY: the claim keeps the range mapped. It is readable here, as the callers have seen to, and in the
+        // read-write view always.
         unsafe { self.space.platform.flush_icache(written, span.start(), span.length()) };
         // A file's pages may hold code that ran before this mapping existed in the registry's eyes.
         let part = span.start() - region.base..span.end() - region.base;

@@ -166,7 +166,7 @@ impl<P: Platform> Runtime<P> {
 
     /// Runs of equal pages at addresses that callers were given, in address order.
     fn base_runs(&self) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
-        self.space.registry.all_runs().filter(|(_, page)| !page.is_other_view)
+        self.space.registry.runs(0..usize::MAX).filter(|(_, page)| !page.is_other_view)
     }
 
     #[inline(never)]

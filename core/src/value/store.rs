@@ -5,7 +5,7 @@
 //! empty, fresh memory is cut into blocks of that size, which stays theirs. What is larger than [`LARGEST`] gets pages
 //! of its own, and gives them back.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::header::RtValue;
 use crate::memory::{Index, Pool, Slots, UNIT};
 use crate::platform::{Memory, Platform};
@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// A block for a value to come.
-    pub(super) fn take(&mut self, length: usize, platform: impl Platform) -> Result<Block, Error> {
+    pub(super) fn take(&mut self, length: usize, platform: impl Platform) -> Result<Block> {
         let start = match class(length) {
             _ if length == 0 => return Ok(Block::EMPTY),
             Some(class) => self.take_shared(class, platform)?,
@@ -93,7 +93,7 @@ impl Store {
         Ok(Block { start, length })
     }
 
-    fn take_shared(&mut self, class: usize, platform: impl Platform) -> Result<*mut u8, Error> {
+    fn take_shared(&mut self, class: usize, platform: impl Platform) -> Result<*mut u8> {
         let list = self.free.get_mut(class).ok_or(Error::NoMemory)?;
         if list.is_null() {
             let size = SMALLEST << class;
@@ -130,24 +130,19 @@ impl Store {
     }
 
     /// Makes a block a value. Without memory for that, the block is given back.
-    pub(super) fn insert(
-        &mut self,
-        block: Block,
-        is_text: bool,
-        platform: impl Platform,
-    ) -> Result<RtValue, Error> {
+    pub(super) fn insert(&mut self, block: Block, is_text: bool, platform: impl Platform) -> Result<RtValue> {
         let value = Value { data: block.start, length: block.length, is_text };
         let index = self.values.insert(value, &mut self.records, platform);
         index.map(|index| self.handle(index)).inspect_err(|_| self.give_back(block, platform))
     }
 
-    pub(super) fn get(&self, handle: RtValue) -> Result<Value, Error> {
+    pub(super) fn get(&self, handle: RtValue) -> Result<Value> {
         let value = self.find(handle).and_then(|index| self.values.get(index));
         value.copied().ok_or(Error::BadValue)
     }
 
     /// Releases a value. A second time is a *bad value*.
-    pub(super) fn free(&mut self, handle: RtValue, platform: impl Platform) -> Result<(), Error> {
+    pub(super) fn free(&mut self, handle: RtValue, platform: impl Platform) -> Result {
         let value = self.find(handle).and_then(|index| self.values.remove(index)).ok_or(Error::BadValue)?;
         self.give_back(Block { start: value.data, length: value.length }, platform);
         Ok(())

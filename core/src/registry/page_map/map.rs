@@ -2,7 +2,7 @@
 
 use super::node::{ADDRESS_END, Entry, Node, Slot, Spare, TOP, Table, extent};
 use super::page::{Change, Page};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -71,8 +71,8 @@ impl PageMap {
     pub(crate) fn reserve(
         &self,
         range: Range<usize>,
-        fresh: &mut dyn FnMut() -> Result<&'static Node, Error>,
-    ) -> Result<(), Error> {
+        fresh: &mut dyn FnMut() -> Result<&'static Node>,
+    ) -> Result {
         if range.end > ADDRESS_END {
             return Err(Error::Unsupported);
         }
@@ -131,11 +131,7 @@ impl PageMap {
     }
 
     /// Sees to it that no page's word stands for units on both sides of `boundary`.
-    fn split_at(
-        &self,
-        boundary: usize,
-        fresh: &mut dyn FnMut() -> Result<&'static Node, Error>,
-    ) -> Result<(), Error> {
+    fn split_at(&self, boundary: usize, fresh: &mut dyn FnMut() -> Result<&'static Node>) -> Result {
         let (mut table, mut level) = (&self.root, TOP);
         let mut above: Option<&Slot> = None;
         while !boundary.is_multiple_of(extent(level)) {

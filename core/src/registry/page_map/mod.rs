@@ -50,5 +50,5 @@ mod page;
 mod tests;
 
 pub(crate) use map::PageMap;
-pub(crate) use node::{ADDRESS_END, Node};
+pub(crate) use node::Node;
 pub(crate) use page::{Change, Page};

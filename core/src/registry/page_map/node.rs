@@ -1,7 +1,7 @@
 //! The page map's nodes, and those that are not in the tree.
 
 use super::page::PAGE;
-use crate::error::Error;
+use crate::error::Result;
 use crate::memory::{Pool, UNIT};
 use crate::platform::Platform;
 use core::ptr;
@@ -14,7 +14,7 @@ const FANOUT: usize = 1 << LEVEL_BITS;
 pub(super) const TOP: u32 = 3;
 
 /// Addresses from here up are not covered.
-pub(crate) const ADDRESS_END: usize = extent(TOP + 1);
+pub(super) const ADDRESS_END: usize = extent(TOP + 1);
 
 /// How many bytes one entry of a table at `level` stands for.
 pub(super) const fn extent(level: u32) -> usize {
@@ -104,7 +104,7 @@ const _: () = assert!(size_of::<Node>() == UNIT && align_of::<Node>() == UNIT &&
 
 impl Node {
     /// A new node, empty.
-    pub(crate) fn from_pool(pool: &mut Pool, platform: impl Platform) -> Result<&'static Self, Error> {
+    pub(crate) fn from_pool(pool: &mut Pool, platform: impl Platform) -> Result<&'static Self> {
         let memory = pool.take(platform, UNIT)?;
         // SAFETY: the pool gives zeroed memory, aligned to its length and nobody else's, for ever. Zero is an empty
         // entry.

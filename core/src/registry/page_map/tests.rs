@@ -5,7 +5,7 @@ extern crate std;
 use super::map::PageMap;
 use super::node::{ADDRESS_END, Entry, Node, Slot, TOP, Table};
 use super::page::{Change, Page};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::memory::Index;
 use crate::protection::Protection;
 use core::cell::RefCell;
@@ -46,7 +46,7 @@ impl Map {
     }
 
     /// Reserves a range with memory for so many nodes.
-    fn reserve(&self, range: Range<usize>, mut most: usize) -> Result<(), Error> {
+    fn reserve(&self, range: Range<usize>, mut most: usize) -> Result {
         self.map.reserve(range, &mut || {
             most = most.checked_sub(1).ok_or(Error::NoMemory)?;
             let node = Box::into_raw(Box::new(Node(Table::new())));
