@@ -19,7 +19,7 @@ pub const TRAP: [u8; 4] = arch::TRAP;
 /// cleaned by the one, instructions are invalidated by the other.
 ///
 /// Other cores see the new bytes when they fetch them anew; what they fetched already is
-/// [`synchronize_cores`](crate::Platform::synchronize_cores)' matter.
+/// [`synchronize_cores`](crate::platform::Pages::synchronize_cores)' matter.
 ///
 /// # Safety
 /// Both ranges are mapped and readable, and reading CTR_EL0 is allowed (not so in a macOS process).
