@@ -33,9 +33,11 @@ impl<P: Platform> Runtime<P> {
             Ok(Policy::Toggle) => Access::Exclusive,
             _ => Access::Shared,
         };
-        let claim = self.space.claim_to_write(Wanted::Bytes(address as usize, span), access)?;
-        let region = *claim.region();
-        let policy = self.policy_of_write(&claim, span)?;
+        let claim = self.space.claim_to_write(Wanted::Bytes(address as usize, span), access);
+        // Where it is: a claim is long to move, in a write of a few bytes.
+        let claim = claim.as_ref().map_err(|error| *error)?;
+        let region = claim.region();
+        let policy = self.policy_of_write(claim, span)?;
         let mut copied = Ok(());
         let mut copy_to = |target: usize| {
             // SAFETY: the caller lends `source`. The target shows bytes of the region, which the claim keeps mapped,
