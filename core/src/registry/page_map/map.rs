@@ -90,7 +90,23 @@ impl PageMap {
 
     /// Changes the pages of a range that was reserved. Nodes that are empty then are taken out.
     pub(crate) fn change(&self, range: Range<usize>, change: Change) {
-        self.change_in(&self.root, TOP, range, change);
+        // Most ranges are a few pages in one lowest node: go straight to the table that holds all of it.
+        let (mut table, mut level) = (&self.root, TOP);
+        let mut way = [None; TOP as usize];
+        let differing = range.start ^ (range.end - 1);
+        for (below, place) in way.iter_mut().enumerate().rev() {
+            let slot = table.slot(range.start, level);
+            let node = slot.load(Ordering::Relaxed).node();
+            let Some(node) = node.filter(|_| differing < extent(level)) else { break };
+            (table, level, *place) = (&node.0, below as u32, Some(slot));
+        }
+        let mut more = self.change_in(table, level, range, change);
+        for slot in way.into_iter().flatten() {
+            more = self.count(slot, more);
+            if more == 0 {
+                break;
+            }
+        }
     }
 
     /// How many more entries of the table are used then.
@@ -101,25 +117,33 @@ impl PageMap {
             let next = (at & !(extent(level) - 1)) + extent(level);
             let slot = table.slot(at, level);
             let entry = slot.load(Ordering::Relaxed);
-            let changed = match entry.node() {
-                Some(node) => {
-                    let part = at..next.min(range.end);
-                    let changed = entry.plus(self.change_in(&node.0, level - 1, part, change));
-                    if changed.used() > 0 { changed } else { Entry::EMPTY }
-                }
-                None => Entry::of_word(change.of(entry.word())),
-            };
-            // Of what was hidden here all may be gone, the nodes that were reserved for it too.
-            let is_whole = at.is_multiple_of(extent(level)) && next <= range.end;
-            debug_assert!(changed == entry || is_whole || entry.node().is_some(), "not reserved");
-            slot.store(changed);
-            more += isize::from(changed != Entry::EMPTY) - isize::from(entry != Entry::EMPTY);
-            if let Some(node) = entry.node().filter(|_| changed == Entry::EMPTY) {
-                self.take_out(node);
+            if let Some(node) = entry.node() {
+                let part = at..next.min(range.end);
+                more += self.count(slot, self.change_in(&node.0, level - 1, part, change));
+            } else {
+                let changed = Entry::of_word(change.of(entry.word()));
+                // Of what was hidden here all may be gone, the nodes that were reserved for it too.
+                let is_whole = at.is_multiple_of(extent(level)) && next <= range.end;
+                debug_assert!(changed == entry || is_whole, "not reserved");
+                slot.store(changed);
+                more += isize::from(changed != Entry::EMPTY) - isize::from(entry != Entry::EMPTY);
             }
             at = next;
         }
         more
+    }
+
+    /// Counts so many more used entries of the node that a slot leads to. With the last one it is taken out. How many
+    /// more entries are used of the table that the slot is in.
+    fn count(&self, slot: &Slot, more: isize) -> isize {
+        let entry = slot.load(Ordering::Relaxed).plus(more);
+        if entry.used() > 0 {
+            slot.store(entry);
+            return 0;
+        }
+        slot.store(Entry::EMPTY);
+        entry.node().into_iter().for_each(|node| self.take_out(node));
+        -1
     }
 
     /// Makes an empty node, to which no entry leads any more, a spare one. The order matters: see the head of the
@@ -146,7 +170,7 @@ impl PageMap {
                         node.0.slots().iter().for_each(|inherited| inherited.store(entry));
                         split = split.plus(node.0.slots().len() as isize);
                     } else if let Some(above) = above {
-                        above.store(above.load(Ordering::Relaxed).plus(1));
+                        self.count(above, 1);
                     }
                     slot.store(split);
                     node

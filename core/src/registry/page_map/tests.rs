@@ -124,7 +124,7 @@ fn whatever_comes_and_goes_the_map_knows_what_is_there_and_has_no_node_too_many(
     };
     let (map, mut model) = (Map::new(), Model::default());
     let mut most = 0;
-    for region in (0..if cfg!(miri) { 60 } else { 1_200 }).step_by(2) {
+    for region in (0..if cfg!(miri) { 16 } else { 1_200 }).step_by(2) {
         // Around the boundaries between nodes of all levels, in neighbours and far apart.
         let place = random(40) * [2 * MIB, GIB, 300 * GIB][random(3)];
         let start = 5 * GIB + place + random(5) * PAGE - 2 * PAGE;
