@@ -200,9 +200,9 @@ typedef struct {
     int64_t code_chunks;
     /// Bytes of the chunks' code pages; second views are not counted.
     int64_t code_chunk_bytes;
-    /// Stretches of addresses in which a direct branch reaches from any block to any other, 16 at most. Outside of
-    /// all of them are chunks near an address that was asked for far away, and those for which 16 are not enough.
-    int64_t code_reservations;
+    /// Clusters of chunks: within one, a direct branch reaches from any block to any other. 16 at most: in none are
+    /// chunks near an address that was asked for far away, and those for which 16 are not enough.
+    int64_t code_clusters;
     /// By `RT_POLICY_*`, what came of trying a policy out, and so why the one in force was chosen: -1 it was
     /// not tried, 0 the system grants it, else the `RT_ERROR_*` why it doesn't.
     int64_t policy_trials[5];
@@ -249,8 +249,7 @@ int64_t rt_file_size_for_mmap(const char *path);
 /// Bytes in a page of the running system. Never fails.
 int64_t rt_get_page_size(void);
 
-/// Writes changes in the pages that the range touches back to the file, and waits for it unless
-/// `is_async`.
+/// Writes changes in the pages that the range touches back to the file, and waits for it unless `is_async`.
 bool rt_msync(int64_t address, int64_t size, bool is_async);
 
 /// Keeps the pages that the range touches in memory. After a fork the first write to memory with two views
@@ -279,8 +278,7 @@ bool rt_free_exec_memory(int64_t address, int64_t size);
 /// make `toggle` pages executable again, the bytes are written and the pages stay read-write.
 int64_t rt_write_exec_memory(int64_t address, RtValue code, int64_t offset);
 
-/// Makes the pages that the range touches read-execute, with coherent caches: no `rt_flush_icache` is
-/// needed.
+/// Makes the pages that the range touches read-execute, with coherent caches: no `rt_flush_icache` is needed.
 bool rt_make_executable(int64_t address, int64_t size);
 
 /// After it every core executes what was written to the range. The register holds 0, or -1 on a range
@@ -290,8 +288,7 @@ void rt_flush_icache(int64_t address, int64_t size);
 /// The address itself; 0 for one that isn't positive.
 int64_t rt_get_function_pointer(int64_t address);
 
-/// Calls the function at `fn` in the C convention. -1, without any jump, if the address isn't
-/// executable.
+/// Calls the function at `fn` in the C convention. -1, without any jump, if the address isn't executable.
 int64_t rt_call_function_0(int64_t fn);
 
 /// As `rt_call_function_0`, with one argument.
@@ -377,8 +374,7 @@ int64_t rt_call_function_6(int64_t fn, int64_t a, int64_t b, int64_t c, int64_t 
 /// NULL. False, with nothing called or stored, if that can't be done.
 bool rt_try_call(int64_t fn, const int64_t *args, int64_t count, int64_t *result);
 
-/// As `rt_alloc_exec_memory`, with every byte within `max_distance` bytes of `target`; 0 if there is no
-/// room.
+/// As `rt_alloc_exec_memory`, with every byte within `max_distance` bytes of `target`; 0 if there is no room.
 int64_t rt_alloc_exec_memory_near(int64_t size, int64_t target, int64_t max_distance);
 
 /// The policy in force (`RT_POLICY_*`), or the one wished for while nothing was allocated; -1 if

@@ -1,6 +1,6 @@
 //! Placing memory within reach of an address, as direct branches need it.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform, Views};
 use crate::span::round_up;
 use core::ops::{ControlFlow, Range};
@@ -24,12 +24,7 @@ const _: () = assert!(FIRST_DETOUR << (ATTEMPTS - 1) >= HIGHEST / 2);
 
 /// Maps pages at a place, or where the system puts them instead: the caller looks. Whatever a system says of a
 /// place, it may mean that place alone. Only when it may choose itself an error is one.
-pub(crate) fn map_at(
-    platform: impl Platform,
-    length: usize,
-    memory: Memory,
-    place: usize,
-) -> Result<Views, Error> {
+pub(crate) fn map_at(platform: impl Platform, length: usize, memory: Memory, place: usize) -> Result<Views> {
     platform.map(length, memory, Some(place)).or_else(|_| platform.map(length, memory, None))
 }
 
@@ -45,7 +40,7 @@ impl Reach {
     pub(crate) const ANYWHERE: Self = Self { target: 0, low: 0, high: usize::MAX };
 
     /// Target and distance are positive.
-    pub(crate) fn new(target: i64, max_distance: i64) -> Result<Self, Error> {
+    pub(crate) fn new(target: i64, max_distance: i64) -> Result<Self> {
         if target <= 0 || max_distance <= 0 {
             return Err(Error::InvalidArgument);
         }
@@ -72,9 +67,10 @@ impl Reach {
     }
 
     /// Maps pages for `size` bytes within reach, as close to the target as there is room.
-    pub(crate) fn map(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views, Error> {
+    pub(crate) fn map(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views> {
         let length = round_up(size, platform.page_size());
-        let mut missed = [const { 0..0 }; ATTEMPTS];
+        // Around the target, where nothing can be had.
+        let mut missed = None;
         for attempt in 0..ATTEMPTS {
             let place = self.find_room(platform, size, length, &missed)?.ok_or(Error::NoMemory)?;
             let views = map_at(platform, length, memory, place)?;
@@ -83,10 +79,11 @@ impl Reach {
             }
             // SAFETY: mapped just now, and nobody has seen it.
             unsafe { views.unmap(length, platform) };
+            // Whatever is nearer to the target than this place was not free.
             let detour = FIRST_DETOUR << attempt;
-            if let Some(missed) = missed.get_mut(attempt) {
-                *missed = place.saturating_sub(detour)..place.saturating_add(length).saturating_add(detour);
-            }
+            let Range { start, end } = missed.unwrap_or(self.target..self.target);
+            let (low, high) = (place.saturating_sub(detour), place + length + detour);
+            missed = Some(start.min(low)..end.max(high));
         }
         Err(Error::NoMemory)
     }
@@ -97,17 +94,20 @@ impl Reach {
         platform: impl Platform,
         size: usize,
         length: usize,
-        missed: &[Range<usize>],
-    ) -> Result<Option<usize>, Error> {
+        missed: &Option<Range<usize>>,
+    ) -> Result<Option<usize>> {
         let granularity = platform.placement_granularity();
         let mut best: Option<usize> = None;
         let mut consider = |gap: Range<usize>| {
-            let place = self.best_beside(gap, missed, size, length, granularity);
-            best = self.nearer(best, place);
+            let parts = match missed {
+                Some(missed) => [gap.start..gap.end.min(missed.start), gap.start.max(missed.end)..gap.end],
+                None => [gap, 0..0],
+            };
+            let places = parts.into_iter().filter_map(|part| self.best_in(part, size, length, granularity));
+            best = best.into_iter().chain(places).min_by_key(|place| place.abs_diff(self.target));
         };
-        let first = round_up(self.low.max(LOWEST), granularity);
-        let mut free_from = first;
-        platform.mappings(first, &mut |mapping| {
+        let mut free_from = self.low.max(LOWEST);
+        platform.mappings(free_from, &mut |mapping| {
             if mapping.start > free_from {
                 consider(free_from..mapping.start.min(HIGHEST));
             }
@@ -121,30 +121,6 @@ impl Reach {
             consider(free_from..HIGHEST);
         }
         Ok(best)
-    }
-
-    /// Which of two places is nearer to the target.
-    fn nearer(self, one: Option<usize>, other: Option<usize>) -> Option<usize> {
-        [one, other].into_iter().flatten().min_by_key(|place| place.abs_diff(self.target))
-    }
-
-    /// The best start in a free gap beside the ranges that were missed.
-    fn best_beside(
-        self,
-        gap: Range<usize>,
-        missed: &[Range<usize>],
-        size: usize,
-        length: usize,
-        granularity: usize,
-    ) -> Option<usize> {
-        let Some((hole, rest)) = missed.split_first() else {
-            return self.best_in(gap, size, length, granularity);
-        };
-        let side = |part: Range<usize>| self.best_beside(part, rest, size, length, granularity);
-        if hole.start.max(gap.start) >= hole.end.min(gap.end) {
-            return side(gap);
-        }
-        self.nearer(side(gap.start..hole.start), side(hole.end..gap.end))
     }
 
     /// The start in a free gap that is nearest to the target.
@@ -169,22 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn the_place_nearest_to_the_target_is_chosen() {
+    fn the_place_nearest_to_the_target_is_chosen_if_its_last_byte_is_within_reach_too() {
         assert_eq!(best(MIB..100 * MIB, 4096), Some(64 * MIB));
         assert_eq!(best(65 * MIB..100 * MIB, 4096), Some(65 * MIB));
         assert_eq!(best(MIB..63 * MIB, 4096), Some(63 * MIB - 4096));
-    }
-
-    #[test]
-    fn the_last_byte_is_within_reach_too() {
         assert_eq!(best(66 * MIB - 4096..100 * MIB, 4096), Some(66 * MIB - 4096));
         assert_eq!(best(66 * MIB - 4096..100 * MIB, 4097), None);
         assert_eq!(best(0..62 * MIB + 4096, 4096), Some(62 * MIB));
         assert_eq!(best(0..62 * MIB, 4096), None);
-    }
-
-    #[test]
-    fn a_gap_that_is_too_small_is_passed_over() {
         assert_eq!(best(64 * MIB..64 * MIB + 4096, 4097), None);
     }
 }

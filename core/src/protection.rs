@@ -1,6 +1,7 @@
-//! The contract's flags and numbers: the same on every system (they are Linux's), translated by the adapters.
+//! The contract's flags and numbers as types. They are the same on every system (Linux's), translated by the adapters.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::header::*;
 use bitflags::bitflags;
 
 bitflags! {
@@ -8,11 +9,11 @@ bitflags! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Protection: u8 {
         /// Loads.
-        const READ = 1;
+        const READ = RT_PROT_READ as u8;
         /// Stores.
-        const WRITE = 2;
+        const WRITE = RT_PROT_WRITE as u8;
         /// Instruction fetches.
-        const EXEC = 4;
+        const EXEC = RT_PROT_EXEC as u8;
     }
 }
 
@@ -21,13 +22,11 @@ bitflags! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct MapFlags: u32 {
         /// Stores reach the file and other processes.
-        const SHARED = 0x01;
+        const SHARED = RT_MAP_SHARED as u32;
         /// Stores stay in this process.
-        const PRIVATE = 0x02;
-        /// Always invalid here: no function takes an address to map at.
-        const FIXED = 0x10;
+        const PRIVATE = RT_MAP_PRIVATE as u32;
         /// No file behind it.
-        const ANONYMOUS = 0x20;
+        const ANONYMOUS = RT_MAP_ANONYMOUS as u32;
     }
 }
 
@@ -42,7 +41,7 @@ impl Protection {
     pub const RWX: Self = Self::RW.union(Self::EXEC);
 
     /// From the contract's number; unknown bits are an invalid argument.
-    pub fn from_number(number: i32) -> Result<Self, Error> {
+    pub fn from_number(number: i32) -> Result<Self> {
         u8::try_from(number).ok().and_then(Self::from_bits).ok_or(Error::InvalidArgument)
     }
 
@@ -59,7 +58,7 @@ impl Protection {
 
 impl MapFlags {
     /// From the contract's number; unknown bits are an invalid argument.
-    pub fn from_number(number: i32) -> Result<Self, Error> {
+    pub fn from_number(number: i32) -> Result<Self> {
         u32::try_from(number).ok().and_then(Self::from_bits).ok_or(Error::InvalidArgument)
     }
 }
@@ -69,28 +68,23 @@ impl MapFlags {
 #[repr(i32)]
 pub enum Advice {
     /// Nothing special.
-    Normal = 0,
+    Normal = RT_ADVICE_NORMAL,
     /// Random order: read-ahead is useless.
-    Random = 1,
+    Random = RT_ADVICE_RANDOM,
     /// Front to back: read ahead eagerly.
-    Sequential = 2,
+    Sequential = RT_ADVICE_SEQUENTIAL,
     /// Soon: start reading now.
-    WillNeed = 3,
+    WillNeed = RT_ADVICE_WILLNEED,
     /// Not soon: the pages may be dropped. Private anonymous memory then reads as zero. Private pages of a file may
     /// read as the file again (Linux) or keep what was stored.
-    DontNeed = 4,
+    DontNeed = RT_ADVICE_DONTNEED,
 }
 
 impl Advice {
+    const ALL: [Self; 5] = [Self::Normal, Self::Random, Self::Sequential, Self::WillNeed, Self::DontNeed];
+
     /// From the contract's number; any other is an invalid argument.
-    pub const fn from_number(number: i32) -> Result<Self, Error> {
-        Ok(match number {
-            0 => Self::Normal,
-            1 => Self::Random,
-            2 => Self::Sequential,
-            3 => Self::WillNeed,
-            4 => Self::DontNeed,
-            _ => return Err(Error::InvalidArgument),
-        })
+    pub fn from_number(number: i32) -> Result<Self> {
+        Self::ALL.into_iter().find(|advice| *advice as i32 == number).ok_or(Error::InvalidArgument)
     }
 }

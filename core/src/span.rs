@@ -1,6 +1,6 @@
 //! A valid range of addresses, and its pages: pure arithmetic.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use core::ops::Range;
 
 /// A non-empty range of bytes whose end is at most `i64::MAX`: contract, section 1.4, checked once.
@@ -13,7 +13,7 @@ pub struct Span {
 impl Span {
     /// `[address, address + size)`, both in bytes. An address or size below 1, or an end past
     /// `i64::MAX`, is an invalid argument.
-    pub const fn new(address: i64, size: i64) -> Result<Self, Error> {
+    pub const fn new(address: i64, size: i64) -> Result<Self> {
         if address <= 0 || size <= 0 || address.checked_add(size).is_none() {
             return Err(Error::InvalidArgument);
         }
@@ -26,7 +26,7 @@ impl Span {
         address: i64,
         size: i64,
         is_owned: impl Fn(i64) -> bool,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<Option<Self>> {
         if size != 0 {
             return Self::new(address, size).map(Some);
         }
@@ -35,7 +35,7 @@ impl Span {
     }
 
     /// `[address + offset, address + offset + size)`, with an offset of at least 0.
-    pub const fn at_offset(address: i64, offset: i64, size: i64) -> Result<Self, Error> {
+    pub const fn at_offset(address: i64, offset: i64, size: i64) -> Result<Self> {
         if address <= 0 || offset < 0 {
             return Err(Error::InvalidArgument);
         }
@@ -85,11 +85,6 @@ impl Span {
 /// `size` rounded up to whole pages. Neither can overflow: a size is at most `i64::MAX`.
 pub const fn round_up(size: usize, page_size: usize) -> usize {
     (size + page_size - 1) & !(page_size - 1)
-}
-
-/// Whether a number is a multiple of `alignment`, a power of two.
-pub const fn is_aligned(number: usize, alignment: usize) -> bool {
-    number & (alignment - 1) == 0
 }
 
 #[cfg(test)]

@@ -4,134 +4,81 @@
 //! claims: they may call this library, and wait for threads that do. So what becomes a value is copied into a
 //! `Draft` first, which belongs to nobody else.
 
-mod blocks;
 mod store;
 
-use crate::error::Error;
-use crate::lock::Lock;
+use crate::error::{Error, Result};
+use crate::header::{RT_VALUE_NIL, RtValue, RtValueOps};
+use crate::lock::{Guard, Lock};
 use crate::platform::Platform;
 use core::ptr;
-use store::{Sort, Store};
+use store::{Block, Store};
 
-/// A 64-bit word that belongs to the language runtime. This library never looks inside one.
-pub type RtValue = u64;
-
-/// Makes a value from `length` bytes at `data`, which are only lent for the call.
-pub type MakeValue = unsafe extern "C" fn(data: *const u8, length: i64) -> RtValue;
-
-/// Lends the bytes of a byte array: true, with the pointer and length filled in; or false.
-pub type BorrowBytes = unsafe extern "C" fn(value: RtValue, data: *mut *const u8, length: *mut i64) -> bool;
-
-/// The three operations that a runtime supplies.
+/// The operations of a registered table.
 #[derive(Clone, Copy)]
-pub struct ValueOperations {
-    /// Makes a byte array.
-    pub make_bytes: MakeValue,
-    /// Makes a string; the bytes are valid UTF-8.
-    pub make_string: MakeValue,
-    /// Lends a byte array's bytes until the library's call returns, or refuses.
-    pub borrow_bytes: BorrowBytes,
+struct Operations {
+    make_bytes: unsafe extern "C" fn(data: *const u8, length: i64) -> RtValue,
+    make_string: unsafe extern "C" fn(data: *const u8, length: i64) -> RtValue,
+    borrow_bytes: unsafe extern "C" fn(value: RtValue, data: *mut *const u8, length: *mut i64) -> bool,
 }
-
-/// The built-in store's nil.
-pub const NIL: RtValue = 0x3;
-
-/// A draft for the runtime's own operations is on the stack if it is at most so long, else in pages.
-const SMALL: usize = 512;
 
 /// The registered operations, or the built-in store.
 pub(crate) struct Values<P: Platform> {
     platform: P,
-    operations: Lock<Option<ValueOperations>>,
-    store: Lock<Store>,
+    contents: Lock<Contents>,
+}
+
+struct Contents {
+    operations: Option<Operations>,
+    store: Store,
 }
 
 /// Bytes that are about to become a value.
 pub(crate) struct Draft<'a, P: Platform> {
     values: &'a Values<P>,
-    operations: Option<ValueOperations>,
-    small: [u8; SMALL],
-    /// A block of the store, or pages for the runtime's own operations; null if the bytes are in `small`.
-    block: *mut u8,
-    length: usize,
+    operations: Option<Operations>,
+    block: Block,
 }
 
 impl<P: Platform> Draft<'_, P> {
-    /// Where the bytes are to be written.
-    pub(crate) fn start(&mut self) -> *mut u8 {
-        if self.block.is_null() { self.small.as_mut_ptr() } else { self.block }
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        self.block.bytes()
     }
 
     /// A byte array.
-    ///
-    /// # Safety
-    /// All bytes were written.
-    pub(crate) unsafe fn into_bytes(mut self) -> Result<RtValue, Error> {
-        match self.operations {
-            // SAFETY: the runtime registered this function for exactly this.
-            Some(operations) => Ok(unsafe { (operations.make_bytes)(self.start(), self.length as i64) }),
-            None => self.keep(Sort::Bytes),
-        }
+    pub(crate) fn into_bytes(self) -> Result<RtValue> {
+        self.into_value(false)
     }
 
-    /// A string, with U+FFFD for what isn't UTF-8.
-    ///
-    /// # Safety
-    /// All bytes were written.
-    pub(crate) unsafe fn into_string(mut self) -> Result<RtValue, Error> {
-        // SAFETY: the bytes are this draft's alone, and were written, by the caller's word.
-        let bytes = unsafe { core::slice::from_raw_parts(self.start(), self.length) };
+    /// A string, with U+FFFD for what isn't UTF-8: as many as `String::from_utf8_lossy` makes.
+    pub(crate) fn into_string(mut self) -> Result<RtValue> {
+        let values = self.values;
+        let bytes = &*self.block.bytes();
         if core::str::from_utf8(bytes).is_ok() {
-            return self.into_valid_string();
+            return self.into_value(true);
         }
         let mut total = 0;
         for_each_piece(bytes, &mut |piece| total += piece.len());
-        let mut text = self.values.draft(total)?;
-        let mut end = text.start();
+        let mut text = values.draft(total)?;
+        let mut target = text.bytes().iter_mut();
         for_each_piece(bytes, &mut |piece| {
-            // SAFETY: the draft holds all pieces, one behind the other.
-            unsafe {
-                ptr::copy_nonoverlapping(piece.as_ptr(), end, piece.len());
-                end = end.add(piece.len());
-            }
+            piece.iter().zip(&mut target).for_each(|(byte, target)| *target = *byte);
         });
-        text.into_valid_string()
+        text.into_value(true)
     }
 
-    fn into_valid_string(mut self) -> Result<RtValue, Error> {
-        match self.operations {
-            // SAFETY: the runtime registered this function for exactly this.
-            Some(operations) => Ok(unsafe { (operations.make_string)(self.start(), self.length as i64) }),
-            None => self.keep(Sort::Text),
-        }
-    }
-
-    /// Leaves the block to the store.
-    fn keep(mut self, sort: Sort) -> Result<RtValue, Error> {
-        let Values { platform, ref store, .. } = *self.values;
-        let value = store.lock(platform).insert(self.block, self.length, sort, platform)?;
-        self.block = ptr::null_mut();
-        Ok(value)
+    fn into_value(mut self, is_text: bool) -> Result<RtValue> {
+        let values = self.values;
+        let Some(operations) = self.operations else {
+            return values.lock().store.insert(self.block.take(), is_text, values.platform);
+        };
+        let make = if is_text { operations.make_string } else { operations.make_bytes };
+        let bytes = self.block.bytes();
+        // SAFETY: who registered the operation said that it makes a value of bytes that it is lent.
+        Ok(unsafe { make(bytes.as_ptr(), bytes.len() as i64) })
     }
 }
 
-impl<P: Platform> Drop for Draft<'_, P> {
-    fn drop(&mut self) {
-        let Values { platform, ref store, .. } = *self.values;
-        if self.block.is_null() {
-            return;
-        }
-        match self.operations {
-            // SAFETY: mapped by `draft` for this length. If they can't be unmapped they are lost.
-            Some(_) => _ = unsafe { platform.unmap(blocks::pages(self.block, self.length, platform)) },
-            // SAFETY: taken by `draft` for this length, and nobody has seen it.
-            None => unsafe { store.lock(platform).give_back(self.block, self.length, platform) },
-        }
-    }
-}
-
-/// Shows the parts of a text that are UTF-8 to `each`, and U+FFFD for what is between them: as many as
-/// `String::from_utf8_lossy` makes.
+/// Shows the parts of a text that are UTF-8 to `each`, and U+FFFD for what is between them.
 fn for_each_piece(mut text: &[u8], each: &mut dyn FnMut(&[u8])) {
     while let Err(error) = core::str::from_utf8(text) {
         let (valid, rest) = text.split_at_checked(error.valid_up_to()).unwrap_or_default();
@@ -142,82 +89,87 @@ fn for_each_piece(mut text: &[u8], each: &mut dyn FnMut(&[u8])) {
     each(text);
 }
 
+impl<P: Platform> Drop for Draft<'_, P> {
+    fn drop(&mut self) {
+        if !self.block.bytes().is_empty() {
+            self.values.lock().store.give_back(self.block.take(), self.values.platform);
+        }
+    }
+}
+
 impl<P: Platform> Values<P> {
     pub(crate) const fn new(platform: P) -> Self {
-        Self { platform, operations: Lock::new(None), store: Lock::new(Store::new()) }
+        Self { platform, contents: Lock::new(Contents { operations: None, store: Store::new() }) }
     }
 
-    pub(crate) fn set_operations(&self, operations: ValueOperations) {
-        *self.operations.lock(self.platform) = Some(operations);
+    fn lock(&self) -> Guard<'_, Contents, P> {
+        self.contents.lock(self.platform)
     }
 
-    /// Takes both locks until [`unlock_after_fork`](Self::unlock_after_fork).
+    /// Registers the operations of a table, which has all of them.
+    ///
+    /// # Safety
+    /// They do what the table's fields say.
+    pub(crate) unsafe fn set_operations(&self, table: RtValueOps) -> Result {
+        let RtValueOps { make_bytes: Some(make_bytes), make_string: Some(make_string), .. } = table else {
+            return Err(Error::InvalidArgument);
+        };
+        let borrow_bytes = table.borrow_bytes.ok_or(Error::InvalidArgument)?;
+        self.lock().operations = Some(Operations { make_bytes, make_string, borrow_bytes });
+        Ok(())
+    }
+
+    /// Takes the lock until [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) fn lock_for_fork(&self) {
-        self.operations.lock_for_fork(self.platform);
-        self.store.lock_for_fork(self.platform);
+        self.contents.lock_for_fork(self.platform);
     }
 
     /// # Safety
-    /// This thread took the locks with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did.
+    /// This thread took the lock with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did.
     pub(crate) unsafe fn unlock_after_fork(&self) {
-        // SAFETY: the caller says that the locks are its own.
-        unsafe {
-            self.store.unlock_after_fork(self.platform);
-            self.operations.unlock_after_fork(self.platform);
-        }
-    }
-
-    fn operations(&self) -> Option<ValueOperations> {
-        *self.operations.lock(self.platform)
+        // SAFETY: the caller says that this thread holds the lock.
+        unsafe { self.contents.unlock_after_fork(self.platform) };
     }
 
     /// Room for the bytes of a value.
-    pub(crate) fn draft(&self, length: usize) -> Result<Draft<'_, P>, Error> {
-        let operations = self.operations();
-        let block = match operations {
-            Some(_) if length <= SMALL => ptr::null_mut(),
-            Some(_) => blocks::map(length, self.platform)?,
-            None => self.store.lock(self.platform).take(length, self.platform)?,
-        };
-        Ok(Draft { values: self, operations, small: [0; SMALL], block, length })
+    pub(crate) fn draft(&self, length: usize) -> Result<Draft<'_, P>> {
+        let mut contents = self.lock();
+        let block = contents.store.take(length, self.platform)?;
+        Ok(Draft { values: self, operations: contents.operations, block })
     }
 
     /// A byte array of bytes that the caller lends.
     ///
     /// # Safety
     /// `data` is readable for `length` bytes.
-    pub(crate) unsafe fn make_bytes(&self, data: *const u8, length: i64) -> Result<RtValue, Error> {
-        if let Some(operations) = self.operations() {
-            // SAFETY: the runtime registered this function for exactly this.
-            return Ok(unsafe { (operations.make_bytes)(data, length) });
-        }
+    pub(crate) unsafe fn make_bytes(&self, data: *const u8, length: i64) -> Result<RtValue> {
         let mut draft = self.draft(length as usize)?;
-        // SAFETY: `data` by the caller; the draft is fresh and as long.
-        unsafe {
-            ptr::copy_nonoverlapping(data, draft.start(), length as usize);
-            draft.into_bytes()
-        }
+        // SAFETY: the caller lends so many bytes; the draft has as many, and is nobody else's.
+        unsafe { ptr::copy_nonoverlapping(data, draft.bytes().as_mut_ptr(), length as usize) };
+        draft.into_bytes()
     }
 
     /// An empty byte array; nil if even that can't be made.
     pub(crate) fn empty_bytes(&self) -> RtValue {
-        // SAFETY: there is no byte.
-        self.draft(0).and_then(|draft| unsafe { draft.into_bytes() }).unwrap_or(NIL)
+        self.draft(0).and_then(Draft::into_bytes).unwrap_or(RT_VALUE_NIL)
     }
 
     /// An empty string; nil if even that can't be made.
     pub(crate) fn empty_string(&self) -> RtValue {
-        self.draft(0).and_then(Draft::into_valid_string).unwrap_or(NIL)
+        self.draft(0).and_then(Draft::into_string).unwrap_or(RT_VALUE_NIL)
     }
 
     /// The bytes of a byte array. For the runtime's own values the pointer is good until it gets control
     /// again; for the built-in store's until the value is freed.
-    pub(crate) fn borrow_bytes(&self, value: RtValue) -> Result<(*const u8, i64), Error> {
-        let Some(operations) = self.operations() else {
-            return self.store.lock(self.platform).bytes_of(value);
+    pub(crate) fn borrow_bytes(&self, value: RtValue) -> Result<(*const u8, i64)> {
+        let contents = self.lock();
+        let Some(operations) = contents.operations else {
+            let value = contents.store.get(value)?;
+            return if value.is_text { Err(Error::BadValue) } else { Ok((value.data, value.length as i64)) };
         };
+        drop(contents);
         let (mut data, mut length) = (ptr::null(), -1);
-        // SAFETY: the runtime registered this function for exactly this.
+        // SAFETY: who registered the operation said that it fills in both, or refuses.
         let lent = unsafe { (operations.borrow_bytes)(value, &mut data, &mut length) };
         if !lent || length < 0 || (data.is_null() && length > 0) {
             return Err(Error::BadValue);
@@ -226,12 +178,12 @@ impl<P: Platform> Values<P> {
     }
 
     /// Data and length of a built-in value.
-    pub(crate) fn data_of(&self, value: RtValue) -> Result<(*const u8, usize), Error> {
-        self.store.lock(self.platform).data_of(value)
+    pub(crate) fn data_of(&self, value: RtValue) -> Result<(*const u8, usize)> {
+        self.lock().store.get(value).map(|value| (value.data.cast_const(), value.length))
     }
 
     /// Releases a built-in value. A second time is a *bad value*.
-    pub(crate) fn free(&self, value: RtValue) -> Result<(), Error> {
-        self.store.lock(self.platform).free(value, self.platform)
+    pub(crate) fn free(&self, value: RtValue) -> Result {
+        self.lock().store.free(value, self.platform)
     }
 }

@@ -102,11 +102,7 @@ fn the_first_block_of_a_process_may_fail_at_every_call_too() {
             if outcome.is_err() {
                 assert_eq!(outcome, Err(Error::NoMemory), "call {nth}");
                 let now = system.runtime.statistics();
-                assert_eq!(
-                    (now.code_blocks, now.code_chunks, now.code_reservations),
-                    (0, 0, 0),
-                    "call {nth}"
-                );
+                assert_eq!((now.code_blocks, now.code_chunks, now.code_clusters), (0, 0, 0), "call {nth}");
                 assert_eq!(system.mapped(), [], "call {nth}");
                 heap.alloc(500).unwrap_or_else(|error| panic!("after call {nth}: {error}"));
             }

@@ -82,10 +82,10 @@ fn chunks_near_targets_far_from_all_others_belong_to_no_reservation() {
     let heap = system.runtime.code_heap();
     let (start, length) = system.fake.arena();
     heap.alloc_near(64, (start + length / 2) as i64, REACH).unwrap();
-    assert_eq!(system.runtime.statistics().code_reservations, 0);
+    assert_eq!(system.runtime.statistics().code_clusters, 0);
     heap.alloc(64 << 10).unwrap();
     heap.alloc(1 << 20).unwrap();
-    assert_eq!(system.runtime.statistics().code_reservations, 1);
+    assert_eq!(system.runtime.statistics().code_clusters, 1);
 }
 
 #[test]

@@ -28,9 +28,9 @@ fn expect_same(some: &BTreeSet<&str>, others: &BTreeSet<&str>) {
 }
 
 macro_rules! signatures {
-    (() $(
+    (() $runtime:ident $(
         $(#[$doc:meta])*
-        fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $(, else $failure:expr)?;
+        fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $(, else $failure:expr)? $(=> $call:expr)?;
     )*) => {
         /// Every symbol with its arguments, as the contract writes it.
         const SIGNATURES: &[&str] =

@@ -3,7 +3,6 @@
 mod support;
 
 use execmem_core::Limits;
-use execmem_core::Trial;
 use execmem_core::platform::Memory;
 use execmem_core::platform::Pages;
 use execmem_core::{Error, Policy, Protection};
@@ -113,7 +112,7 @@ fn block(heap: &Heap<'_>, size: usize) -> i64 {
 /// What the statistics say of code heaps: blocks, bytes, chunks, their bytes, reservations.
 fn heap_figures(system: &System) -> [i64; 5] {
     let all = system.runtime.statistics();
-    [all.code_blocks, all.code_bytes, all.code_chunks, all.code_chunk_bytes, all.code_reservations]
+    [all.code_blocks, all.code_bytes, all.code_chunks, all.code_chunk_bytes, all.code_clusters]
 }
 
 #[test]
@@ -261,11 +260,11 @@ fn the_statistics_say_why_a_policy_was_chosen() {
     // Asking is no mistake here: the platform refuses.
     system.fake.switch(|switches| switches.forbid_writable_code = false);
     system.runtime.set_policy(Policy::Auto).unwrap();
-    assert_eq!(system.runtime.statistics().policy_trials, [Trial::NotTried; 5]);
+    assert_eq!(system.runtime.statistics().policy_trials, [-1; 5]);
     system.runtime.alloc_exec(SIZE).unwrap();
     let trials = system.runtime.statistics().policy_trials;
-    assert_eq!(trials[Policy::Rwx as usize], Trial::Failed(Error::Refused));
-    assert_eq!(trials[Policy::Jit as usize], Trial::Granted);
-    assert_eq!(trials[Policy::Dual as usize], Trial::NotTried);
-    assert_eq!(trials[Policy::Toggle as usize], Trial::NotTried);
+    assert_eq!(trials[Policy::Rwx as usize], Error::Refused as i64);
+    assert_eq!(trials[Policy::Jit as usize], 0);
+    assert_eq!(trials[Policy::Dual as usize], -1);
+    assert_eq!(trials[Policy::Toggle as usize], -1);
 }

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::project::{Project, read, write};
 
 const HEADER: &str = "include/execmem.h";
-const TYPES: &str = "core/src/abi/types.rs";
+const TYPES: &str = "core/src/header.rs";
 
 const ABOUT: &str = "\
 /*

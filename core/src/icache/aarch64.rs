@@ -20,7 +20,7 @@ pub(super) unsafe fn make_coherent(written: usize, executed: usize, length: usiz
     // None of the blocks below has `nomem`: the compiler must not move stores past them.
     if !cache.skip_clean {
         for line in lines(written, length, cache.data_line) {
-            // SAFETY: the line holds a byte of the range, which is mapped and readable.
+            // SAFETY: the line holds a byte of the written range, which the caller says is mapped and readable.
             unsafe { asm!("dc cvau, {}", in(reg) line, options(nostack, preserves_flags)) };
         }
     }
@@ -28,12 +28,12 @@ pub(super) unsafe fn make_coherent(written: usize, executed: usize, length: usiz
     unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
     if !cache.skip_invalidate {
         for line in lines(executed, length, cache.instruction_line) {
-            // SAFETY: the line holds a byte of the range, which is mapped and readable.
+            // SAFETY: the line holds a byte of the executed range, which the caller says is mapped and readable.
             unsafe { asm!("ic ivau, {}", in(reg) line, options(nostack, preserves_flags)) };
         }
         // SAFETY: a barrier: the invalidations are complete, on all cores of the inner shareable domain.
         unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
     }
-    // SAFETY: drops what this core has fetched already.
+    // SAFETY: a barrier: this core drops what it has fetched already.
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
 }

@@ -19,11 +19,11 @@ pub const TRAP: [u8; 4] = arch::TRAP;
 /// cleaned by the one, instructions are invalidated by the other.
 ///
 /// Other cores see the new bytes when they fetch them anew; what they fetched already is
-/// [`synchronize_cores`](crate::Platform::synchronize_cores)' matter.
+/// [`synchronize_cores`](crate::platform::Pages::synchronize_cores)' matter.
 ///
 /// # Safety
 /// Both ranges are mapped and readable, and reading CTR_EL0 is allowed (not so in a macOS process).
 pub unsafe fn make_coherent(written: usize, executed: usize, length: usize) {
-    // SAFETY: the caller's promise, passed on.
+    // SAFETY: the caller says that both ranges are mapped and readable, and that CTR_EL0 may be read.
     unsafe { arch::make_coherent(written, executed, length) }
 }

@@ -1,24 +1,14 @@
 //! The regions around a fork: the thread that forks holds the lock, so that a child gets whole records.
 
-use super::claim::Use;
-use super::page_map::Page;
-use super::{Record, Records, Region, Registry};
+use super::page_map::{Change, Page};
+use super::queue::Use;
+use super::records::{Note, Record, Records, Registry};
+use super::region::Region;
 use crate::memory::Index;
 use crate::platform::{Platform, Views};
 use crate::protection::Protection;
 use crate::span::Span;
 use core::ops::Range;
-
-/// That a region's memory was copied before a fork, for the child.
-#[derive(Clone, Copy)]
-pub(crate) struct Note {
-    region: Index,
-    /// Of the region's record: its number may be another region's by now.
-    generation: u32,
-    /// `None`: there was no memory for a copy.
-    pub(crate) views: Option<Views>,
-    pub(crate) length: usize,
-}
 
 impl Registry {
     /// Takes the lock until [`unlock_after_fork`](Self::unlock_after_fork).
@@ -32,39 +22,32 @@ impl Registry {
     /// This thread took the lock with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did,
     /// and has nothing else of the records in hand.
     pub(crate) unsafe fn frozen(&self) -> Frozen<'_> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller says that this thread holds the lock, and has no other reference to the records.
         Frozen { registry: self, records: unsafe { self.records.held_for_fork() } }
     }
 
     /// Whether this thread holds the lock for a fork, and a handler of the program's own is calling. Waits while
     /// another thread does.
     pub(crate) fn is_held_for_fork(&self, platform: impl Platform) -> bool {
-        self.records(platform).is_for_fork()
+        self.lock(platform).is_for_fork()
     }
 
     /// The copy for a child of the region that holds an address, in the thread that forks, and the address's
     /// offset in both.
     pub(crate) fn copy_for_child(&self, address: usize, platform: impl Platform) -> Option<(Views, usize)> {
-        let records = self.records(platform);
+        let records = self.lock(platform);
         let page = self.pages.get(address)?;
         let offset = address - records.regions.get(page.region)?.region.base;
-        let of_region = |note: &&Note| note.region == page.region && records.is_current(note);
-        let copy = records.notes.iter().filter(of_region).find_map(|note| note.views)?;
+        let region = records.handle(page.region)?;
+        let copy = records.notes.iter().filter(|note| note.region == region).find_map(|note| note.views)?;
         Some((copy, offset))
     }
 
     /// # Safety
     /// As for [`frozen`](Self::frozen).
     pub(crate) unsafe fn unlock_after_fork(&self, platform: impl Platform) {
-        // SAFETY: the caller says that the lock is its own.
+        // SAFETY: the caller says that this thread holds the lock.
         unsafe { self.records.unlock_after_fork(platform) };
-    }
-}
-
-impl Records {
-    /// Whether the region of a note is live still.
-    fn is_current(&self, note: &Note) -> bool {
-        self.regions.generation(note.region) == Some(note.generation)
     }
 }
 
@@ -112,21 +95,21 @@ impl Frozen<'_> {
         length: usize,
         platform: impl Platform,
     ) -> bool {
-        let Records { regions, notes, pool, .. } = &mut *self.records;
-        let Some(generation) = regions.generation(region) else { return false };
-        notes.insert(Note { region, generation, views, length }, pool, platform).is_ok()
+        let Some(region) = self.records.handle(region) else { return false };
+        let Records { notes, pool, .. } = &mut *self.records;
+        notes.insert(Note { region, views, length }, pool, platform).is_ok()
     }
 
     /// Whether anything was noted of a region.
     pub(crate) fn has_note(&self, region: Index) -> bool {
-        self.records.notes.iter().any(|note| note.region == region)
+        self.records.notes.iter().any(|note| note.region.index == region)
     }
 
     /// Takes all notes, each with its region if that is live still.
     pub(crate) fn take_notes(&mut self, mut each: impl FnMut(&mut Self, Note, Option<Index>)) {
         for number in self.records.notes.indexes() {
             if let Some(note) = self.records.notes.remove(number) {
-                let region = self.records.is_current(&note).then_some(note.region);
+                let region = self.records.is_live(note.region).then_some(note.region.index);
                 each(self, note, region);
             }
         }
@@ -134,26 +117,23 @@ impl Frozen<'_> {
 
     /// Records that no access is left to these pages.
     pub(crate) fn record_no_access(&mut self, pages: Span) {
-        let without_access = |page| Page { protection: Protection::NONE, ..page };
-        self.registry.pages.update(pages.range(), without_access);
+        self.registry.pages.change(pages.range(), Change::Protect(Protection::NONE));
     }
 
     /// Records that these pages are not in this process, but that their place is kept: lookups there no longer
     /// lead to a heap's chunk.
     pub(crate) fn record_absent(&mut self, pages: Span) {
-        let absent = |page| Page { protection: Protection::NONE, chunk: 0, ..page };
-        self.registry.pages.update(pages.range(), absent);
+        for (run, page) in self.registry.runs(pages.range()) {
+            let absent = Page { protection: Protection::NONE, chunk: 0, ..page };
+            self.registry.pages.change(run, Change::Set(absent));
+        }
     }
 
     /// Forgets a region whose addresses may be somebody else's by now.
     pub(crate) fn forget(&mut self, index: Index, page_size: usize) {
         let Some(Record { region, .. }) = self.records.regions.remove(index) else { return };
-        let pages = &self.registry.pages;
         for view in region.all_views(page_size) {
-            for (run, _) in pages.runs(view.range()).filter(|(_, page)| page.region == index) {
-                pages.hide(run);
-            }
-            pages.remove_hidden(view.range(), index);
+            self.registry.pages.change(view.range(), Change::Remove(index));
         }
     }
 

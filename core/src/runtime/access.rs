@@ -1,26 +1,15 @@
 //! Copying bytes into and out of regions.
 
 use super::Runtime;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::header::RtValue;
 use crate::platform::{PageRequest, Platform};
 use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Access, Claim, Kind, Wanted};
 use crate::span::Span;
-use crate::value::RtValue;
+use crate::value::Draft;
 use core::ptr;
-
-/// How bytes get into the pages of a range.
-enum Way {
-    /// The pages are writable.
-    Directly,
-    /// Through the second, read-write view.
-    ThroughView,
-    /// By a flip to read-write and back.
-    ByFlip,
-    /// While this thread's write switch is on.
-    BySwitch,
-}
 
 /// A read gives its claim back after so many bytes: who waits for the region waits for one piece at most.
 const PIECE: usize = 1 << 20;
@@ -34,17 +23,8 @@ impl<P: Platform> Runtime<P> {
     ///
     /// # Safety
     /// `source` is readable for `length` bytes.
-    pub unsafe fn write(
-        &self,
-        address: i64,
-        source: *const u8,
-        length: i64,
-        offset: i64,
-    ) -> Result<usize, Error> {
-        if length == 0 {
-            return self.check_empty(address, offset).map(|()| 0);
-        }
-        let span = Span::at_offset(address, offset, length)?;
+    pub unsafe fn write(&self, address: i64, source: *const u8, length: i64, offset: i64) -> Result<usize> {
+        let Some(span) = self.part(address, offset, length)? else { return Ok(0) };
         if source.is_null() {
             return Err(Error::InvalidArgument);
         }
@@ -53,84 +33,59 @@ impl<P: Platform> Runtime<P> {
             Ok(Policy::Toggle) => Access::Exclusive,
             _ => Access::Shared,
         };
-        let claim = self.space.claim_to_write(Wanted::Bytes(address as usize, span), access)?;
-        let region = *claim.region();
+        let claim = self.space.claim_to_write(Wanted::Bytes(address as usize, span), access);
+        // Where it is: a claim is long to move, in a write of a few bytes.
+        let claim = claim.as_ref().map_err(|error| *error)?;
+        let region = claim.region();
+        let policy = self.policy_of_write(claim, span)?;
         let mut copied = Ok(());
         let mut copy_to = |target: usize| {
-            // SAFETY: `source` by the caller; the destination is inside the claimed region, and each way
-            // below makes it writable first.
+            // SAFETY: the caller lends `source`. The target shows bytes of the region, which the claim keeps mapped,
+            // and is writable when each of the calls below gets here.
             copied = unsafe { self.space.copy_from(source, target, span.length()) };
         };
-        let way = self.way_to_write(&claim, span)?;
         if region.has_several_views() {
             self.space.write_for_child(span.start(), span.length(), &mut copy_to)?;
         }
-        match way {
-            Way::Directly if region.kind == Kind::File => {
+        match policy {
+            None if region.kind == Kind::File => {
                 self.check_presence(span, true)?;
-                // SAFETY: `source` by the caller; the destination is writable and stays mapped while it is claimed.
-                unsafe {
-                    self.space.platform.copy_guarded(
-                        source.expose_provenance(),
-                        span.start(),
-                        span.length(),
-                    )?;
-                }
+                let source = source.expose_provenance();
+                // SAFETY: the caller lends `source`; the pages are writable, and the claim keeps them mapped.
+                unsafe { self.space.platform.copy_guarded(source, span.start(), span.length()) }?;
             }
-            Way::Directly => copy_to(span.start()),
-            Way::ThroughView => copy_to(region.writable_view + (span.start() - region.base)),
-            Way::BySwitch => self.space.platform.with_jit_writes(&mut || copy_to(span.start())),
-            // SAFETY: the pages are the claimed region's, and under policy `toggle` the claim is exclusive.
-            Way::ByFlip => unsafe {
+            Some(Policy::Dual) => copy_to(region.writable_view + (span.start() - region.base)),
+            // SAFETY: the pages are the region's, and under this policy the claim is exclusive.
+            Some(Policy::Toggle) => unsafe {
                 self.space.flip(span.pages(self.page_size()), &mut || copy_to(span.start()))?;
             },
+            Some(Policy::Jit) => self.space.platform.with_jit_writes(&mut || copy_to(span.start())),
+            _ => copy_to(span.start()),
         }
         copied.map(|()| span.length())
     }
 
     /// As [`write`](Self::write), with the bytes of a byte-array value.
-    pub fn write_value(&self, address: i64, code: RtValue, offset: i64) -> Result<usize, Error> {
+    pub fn write_value(&self, address: i64, code: RtValue, offset: i64) -> Result<usize> {
         let (source, length) = self.values.borrow_bytes(code)?;
-        // SAFETY: the value's operations lend `length` readable bytes.
+        // SAFETY: the store, or the operation that the runtime registered, lends so many bytes.
         unsafe { self.write(address, source, length, offset) }
     }
 
-    /// An empty range is fine at every offset of a live region, its end included.
-    fn check_empty(&self, address: i64, offset: i64) -> Result<(), Error> {
-        self.rest_of(address, offset).map(|_| ())
-    }
-
-    /// What is left of the region that holds `address`, from `offset` on: `None` at its end.
-    fn rest_of(&self, address: i64, offset: i64) -> Result<Option<Span>, Error> {
-        let first = Span::new(address, 1)?;
-        let offset = usize::try_from(offset).map_err(|_| Error::InvalidArgument)?;
-        let claim = self.space.registry.claim(
-            Wanted::Bytes(first.start(), first),
-            Access::Shared,
-            self.space.platform,
-        )?;
-        let left = claim.region().requested().end() - first.start();
-        match left.checked_sub(offset) {
-            None => Err(Error::NotOwned),
-            Some(0) => Ok(None),
-            Some(rest) => Ok(Some(Span::from_parts(first.start() + offset, rest))),
-        }
-    }
-
-    fn way_to_write(&self, claim: &Claim<'_, P>, span: Span) -> Result<Way, Error> {
-        if claim.all_pages(span, |page| page.contains(Protection::WRITE)) {
-            return Ok(Way::Directly);
+    /// The policy by which code is written that the caller could not store to; `None`: all pages are writable.
+    fn policy_of_write(&self, claim: &Claim<'_, P>, span: Span) -> Result<Option<Policy>> {
+        if claim.all_pages(span, &|page| page.contains(Protection::WRITE)) {
+            return Ok(None);
         }
         // Code memory can be written under its policy as long as it is code, or already writable.
         let is_code = |page: Protection| page.intersects(Protection::EXEC | Protection::WRITE);
-        if claim.region().kind != Kind::Code || !claim.all_pages(span, is_code) {
+        if claim.region().kind != Kind::Code || !claim.all_pages(span, &is_code) {
             return Err(Error::WrongProtection);
         }
-        match self.space.policy.get(self.space.platform)? {
-            Policy::Dual if claim.region().writable_view != 0 => Ok(Way::ThroughView),
-            Policy::Toggle => Ok(Way::ByFlip),
-            Policy::Jit => Ok(Way::BySwitch),
-            _ => Err(Error::WrongProtection),
+        match self.policy()? {
+            Policy::Dual if claim.region().writable_view == 0 => Err(Error::WrongProtection),
+            policy @ (Policy::Dual | Policy::Toggle | Policy::Jit) => Ok(Some(policy)),
+            Policy::Auto | Policy::Rwx => Err(Error::WrongProtection),
         }
     }
 
@@ -138,17 +93,8 @@ impl<P: Platform> Runtime<P> {
     ///
     /// # Safety
     /// `target` is writable for `length` bytes.
-    pub unsafe fn read_into(
-        &self,
-        address: i64,
-        offset: i64,
-        target: *mut u8,
-        length: i64,
-    ) -> Result<usize, Error> {
-        if length == 0 {
-            return self.check_empty(address, offset).map(|()| 0);
-        }
-        let span = Span::at_offset(address, offset, length)?;
+    pub unsafe fn read_into(&self, address: i64, offset: i64, target: *mut u8, length: i64) -> Result<usize> {
+        let Some(span) = self.part(address, offset, length)? else { return Ok(0) };
         if target.is_null() {
             return Err(Error::InvalidArgument);
         }
@@ -157,68 +103,69 @@ impl<P: Platform> Runtime<P> {
             self.check_presence(span, false)?;
         }
         drop(claim);
-        // SAFETY: `target` by the caller.
+        // SAFETY: the caller lends `target`, which has room for the span.
         unsafe { self.copy_out(address as usize, span, target) }?;
         Ok(span.length())
     }
 
-    /// Brings a mapped file's pages in before several of them are copied, so that a file which is too short is
-    /// noticed while nothing has been. Of a single page all is copied or nothing.
-    fn check_presence(&self, span: Span, for_write: bool) -> Result<(), Error> {
-        let pages = span.pages(self.page_size());
-        if pages.length() == self.page_size() {
-            return Ok(());
-        }
-        // SAFETY: the pages belong to a claimed region; populating changes no contents.
-        unsafe { self.space.platform.request(pages, PageRequest::Populate { for_write }) }
-    }
-
     /// A byte-array value with a copy of `length` bytes at `address + offset`.
-    pub fn read_bytes(&self, address: i64, offset: i64, length: i64) -> Result<RtValue, Error> {
-        if length == 0 {
-            self.check_empty(address, offset)?;
-            return Ok(self.values.empty_bytes());
-        }
-        let span = Span::at_offset(address, offset, length)?;
-        // Nothing is allocated for what can't be read.
-        drop(self.claim_to_read(address as usize, span, span)?);
-        let mut draft = self.values.draft(span.length())?;
-        // SAFETY: the draft is as long as the span, and is written in full.
-        unsafe {
-            self.copy_out(address as usize, span, draft.start())?;
-            draft.into_bytes()
+    pub fn read_bytes(&self, address: i64, offset: i64, length: i64) -> Result<RtValue> {
+        match self.part(address, offset, length)? {
+            Some(span) => self.draft(address as usize, span)?.into_bytes(),
+            None => Ok(self.values.empty_bytes()),
         }
     }
 
     /// A string value with a copy of the text at `address + offset`: at most `max_length` bytes of it,
     /// or, for 0, up to the first NUL; in both cases up to the region's end.
-    pub fn read_string(&self, address: i64, offset: i64, max_length: i64) -> Result<RtValue, Error> {
+    pub fn read_string(&self, address: i64, offset: i64, max_length: i64) -> Result<RtValue> {
         if max_length < 0 {
             return Err(Error::InvalidArgument);
         }
-        let Some(rest) = self.rest_of(address, offset)? else {
-            return Ok(self.values.empty_string());
+        let rest = self.rest_of(address, offset)?;
+        let length = match (rest, max_length) {
+            (None, _) => 0,
+            (Some(rest), 0) => self.text_length(address as usize, rest)?,
+            (Some(rest), most) => rest.length().min(most as usize),
         };
-        let address = address as usize;
-        let length = match max_length {
-            0 => self.text_length(address, rest)?,
-            most => rest.length().min(most as usize),
-        };
-        if length == 0 {
-            return Ok(self.values.empty_string());
-        }
-        let text = Span::from_parts(rest.start(), length);
-        drop(self.claim_to_read(address, text, text)?);
-        let mut draft = self.values.draft(length)?;
-        // SAFETY: the draft is as long as the text, and is written in full.
-        unsafe {
-            self.copy_out(address, text, draft.start())?;
-            draft.into_string()
+        match rest.filter(|_| length > 0) {
+            Some(rest) => self.draft(address as usize, Span::from_parts(rest.start(), length))?.into_string(),
+            None => Ok(self.values.empty_string()),
         }
     }
 
+    /// A copy of a range of the region that holds `address`, to become a value. Nothing is allocated for what can't
+    /// be read.
+    fn draft(&self, address: usize, span: Span) -> Result<Draft<'_, P>> {
+        drop(self.claim_to_read(address, span, span)?);
+        let mut draft = self.values.draft(span.length())?;
+        // SAFETY: the draft is as long as the span.
+        unsafe { self.copy_out(address, span, draft.bytes().as_mut_ptr()) }?;
+        Ok(draft)
+    }
+
+    /// The bytes to be copied. `None`: there are none, which is fine at every offset of a live region, its end
+    /// included.
+    fn part(&self, address: i64, offset: i64, length: i64) -> Result<Option<Span>> {
+        match length {
+            0 => self.rest_of(address, offset).map(|_| None),
+            _ => Span::at_offset(address, offset, length).map(Some),
+        }
+    }
+
+    /// What is left of the region that holds `address`, from `offset` on: `None` at its end.
+    fn rest_of(&self, address: i64, offset: i64) -> Result<Option<Span>> {
+        let first = Span::new(address, 1)?;
+        let offset = usize::try_from(offset).map_err(|_| Error::InvalidArgument)?;
+        let wanted = Wanted::Bytes(first.start(), first);
+        let claim = self.space.registry.claim(wanted, Access::Shared, self.space.platform)?;
+        let left = claim.region().requested().end() - first.start();
+        let rest = left.checked_sub(offset).ok_or(Error::NotOwned)?;
+        Ok((rest > 0).then(|| Span::from_parts(first.start() + offset, rest)))
+    }
+
     /// Bytes before the first NUL. Pages behind it need not be readable.
-    fn text_length(&self, address: usize, rest: Span) -> Result<usize, Error> {
+    fn text_length(&self, address: usize, rest: Span) -> Result<usize> {
         let mut buffer = [0u8; TEXT_PIECE];
         let mut at = rest.start();
         while at < rest.end() {
@@ -235,17 +182,27 @@ impl<P: Platform> Runtime<P> {
         Ok(rest.length())
     }
 
+    /// Brings a mapped file's pages in before several of them are copied, so that a file which is too short is
+    /// noticed while nothing has been. Of a single page all is copied or nothing.
+    fn check_presence(&self, span: Span, for_write: bool) -> Result {
+        let pages = span.pages(self.page_size());
+        if pages.length() == self.page_size() {
+            return Ok(());
+        }
+        // SAFETY: the callers have claimed the pages' region; populating changes no contents.
+        unsafe { self.space.platform.request(pages, PageRequest::Populate { for_write }) }
+    }
+
     /// Copies a range of the region that holds `address` to `target`. What fails may have copied some of it.
     ///
     /// # Safety
     /// `target` is writable for the span's length.
-    unsafe fn copy_out(&self, address: usize, span: Span, target: *mut u8) -> Result<(), Error> {
-        let mut done = 0;
-        while done < span.length() {
+    unsafe fn copy_out(&self, address: usize, span: Span, target: *mut u8) -> Result {
+        for done in (0..span.length()).step_by(PIECE) {
             let piece = Span::from_parts(span.start() + done, PIECE.min(span.length() - done));
             let claim = self.claim_to_read(address, span, piece)?;
             let target = target.wrapping_add(done);
-            // SAFETY: the piece is readable and stays mapped while the claim is held; `target` by the caller.
+            // SAFETY: the piece is readable, and the claim keeps it mapped; the caller lends `target`.
             unsafe {
                 // The caller's own bytes may be a mapped file's too.
                 if claim.region().kind == Kind::File || self.space.may_be_files(target.addr()) {
@@ -255,16 +212,15 @@ impl<P: Platform> Runtime<P> {
                     ptr::copy(ptr::with_exposed_provenance(piece.start()), target, piece.length());
                 }
             }
-            done += piece.length();
         }
         Ok(())
     }
 
     /// Claims the region that holds an address and `whole`, if what is read of it is readable.
-    fn claim_to_read(&self, address: usize, whole: Span, read: Span) -> Result<Claim<'_, P>, Error> {
-        let claim =
-            self.space.registry.claim(Wanted::Bytes(address, whole), Access::Shared, self.space.platform)?;
-        match claim.all_pages(read, |page| page.contains(Protection::READ)) {
+    fn claim_to_read(&self, address: usize, whole: Span, read: Span) -> Result<Claim<'_, P>> {
+        let wanted = Wanted::Bytes(address, whole);
+        let claim = self.space.registry.claim(wanted, Access::Shared, self.space.platform)?;
+        match claim.all_pages(read, &|page| page.contains(Protection::READ)) {
             true => Ok(claim),
             false => Err(Error::WrongProtection),
         }

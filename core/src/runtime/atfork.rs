@@ -37,19 +37,19 @@ impl AtFork {
     /// The thread that called [`before`](Self::before) calls it.
     pub unsafe fn in_parent<P: Platform>(&self, runtime: &Runtime<P>) {
         if self.thread.swap(0, Ordering::AcqRel) != 0 {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller says that this thread called `before`, which the number that was there confirms.
             unsafe { runtime.after_fork_in_parent() };
         }
     }
 
-    /// The handler after a fork in the child. Whoever finds out first that this is a child may have done it
-    /// already.
+    /// The handler after a fork in the child. Whoever finds out first that this is a child may have done it already.
     ///
     /// # Safety
     /// The copy of the thread that called [`before`](Self::before) calls it, in the child.
     pub unsafe fn in_child<P: Platform>(&self, runtime: &Runtime<P>) {
         if self.thread.swap(0, Ordering::AcqRel) != 0 {
-            // SAFETY: the caller's promise. A child has one thread, and whatever needs a lock leads here first.
+            // SAFETY: the caller says that this is the copy of the thread that called `before`. A child has no other one,
+            // and whatever needs a lock leads here first.
             unsafe { runtime.after_fork_in_child() };
         }
     }
@@ -72,8 +72,8 @@ impl AtFork {
         if process() == self.process.load(Ordering::Relaxed) {
             return Some(Turn::HeldForFork);
         }
-        // SAFETY: this thread has the number of the one that called `before`, by the caller's word, in another
-        // process.
+        // SAFETY: this thread has the number of the one that called `before`, which the caller says is its own and
+        // its copy's, in another process.
         unsafe { self.in_child(runtime) };
         Some(Turn::Again)
     }

@@ -1,7 +1,7 @@
 //! Calling code by its address, and questions about any address.
 
 use super::Runtime;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::icache::INSTRUCTION_ALIGNMENT;
 use crate::platform::Platform;
 use crate::protection::Protection;
@@ -14,7 +14,7 @@ pub(crate) const MAX_ARGUMENTS: i64 = 6;
 impl<P: Platform> Runtime<P> {
     /// The protection of the page at any address: from the registry if it is ours, else from the system.
     /// `None`: nothing is mapped there. Takes no lock.
-    pub fn protection_at(&self, address: i64) -> Result<Option<Protection>, Error> {
+    pub fn protection_at(&self, address: i64) -> Result<Option<Protection>> {
         if address <= 0 {
             return Err(Error::InvalidArgument);
         }
@@ -34,7 +34,7 @@ impl<P: Platform> Runtime<P> {
 
     /// Whether an address can be executed: its page allows it and is not a further view that only the library
     /// uses; if it is a code heap's, a live block holds the address. Takes no lock.
-    pub fn is_executable(&self, address: i64) -> Result<bool, Error> {
+    pub fn is_executable(&self, address: i64) -> Result<bool> {
         if address <= 0 {
             return Ok(false);
         }
@@ -51,8 +51,9 @@ impl<P: Platform> Runtime<P> {
     /// *not executable* before anything is jumped to.
     ///
     /// # Safety
-    /// If the address is executable there is a function of so many integer arguments, which returns.
-    pub unsafe fn call(&self, function: i64, arguments: &[i64]) -> Result<i64, Error> {
+    /// If the address is executable there is a function of so many integer arguments, and there it stays until it
+    /// returns.
+    pub unsafe fn call(&self, function: i64, arguments: &[i64]) -> Result<i64> {
         if !function.is_positive()
             || !(function as usize).is_multiple_of(INSTRUCTION_ALIGNMENT)
             || !self.is_executable(function)?
@@ -60,25 +61,22 @@ impl<P: Platform> Runtime<P> {
             return Err(Error::NotExecutable);
         }
         let code = core::ptr::with_exposed_provenance::<()>(function as usize);
-        // SAFETY: the caller says that there is such a function; the pages can be executed.
-        unsafe {
-            Ok(match *arguments {
-                [] => transmute::<*const (), extern "C" fn() -> i64>(code)(),
-                [a] => transmute::<*const (), extern "C" fn(i64) -> i64>(code)(a),
-                [a, b] => transmute::<*const (), extern "C" fn(i64, i64) -> i64>(code)(a, b),
-                [a, b, c] => transmute::<*const (), extern "C" fn(i64, i64, i64) -> i64>(code)(a, b, c),
-                [a, b, c, d] => {
-                    transmute::<*const (), extern "C" fn(i64, i64, i64, i64) -> i64>(code)(a, b, c, d)
-                }
-                [a, b, c, d, e] => {
-                    transmute::<*const (), extern "C" fn(i64, i64, i64, i64, i64) -> i64>(code)(a, b, c, d, e)
-                }
-                [a, b, c, d, e, f] => {
-                    let code: extern "C" fn(i64, i64, i64, i64, i64, i64) -> i64 = transmute(code);
-                    code(a, b, c, d, e, f)
-                }
-                _ => return Err(Error::InvalidArgument),
-            })
+        macro_rules! call {
+            ($($argument:ident: $type:ty),*) => {
+                // SAFETY: the address was executable a moment ago. The caller says that then there is a function of so
+                // many integers, and that nobody frees or changes it before it has returned.
+                unsafe { transmute::<*const (), extern "C" fn($($type),*) -> i64>(code)($($argument),*) }
+            };
         }
+        Ok(match *arguments {
+            [] => call!(),
+            [a] => call!(a: i64),
+            [a, b] => call!(a: i64, b: i64),
+            [a, b, c] => call!(a: i64, b: i64, c: i64),
+            [a, b, c, d] => call!(a: i64, b: i64, c: i64, d: i64),
+            [a, b, c, d, e] => call!(a: i64, b: i64, c: i64, d: i64, e: i64),
+            [a, b, c, d, e, f] => call!(a: i64, b: i64, c: i64, d: i64, e: i64, f: i64),
+            _ => return Err(Error::InvalidArgument),
+        })
     }
 }

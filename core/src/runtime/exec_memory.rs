@@ -1,7 +1,7 @@
 //! Allocating and freeing code memory.
 
 use super::Runtime;
-use crate::error::Error;
+use crate::error::Result;
 use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
 use crate::policy::Policy;
@@ -12,21 +12,17 @@ use crate::span::Span;
 impl<P: Platform> Runtime<P> {
     /// Memory of `size` bytes that can be written through this library and executed, as the policy
     /// provides it. Returns its address.
-    pub fn alloc_exec(&self, size: i64) -> Result<usize, Error> {
+    pub fn alloc_exec(&self, size: i64) -> Result<usize> {
         self.alloc_code(size, |size, memory| self.space.map(size, memory))
     }
 
     /// As [`alloc_exec`](Self::alloc_exec), wholly within `max_distance` bytes of `target`.
-    pub fn alloc_exec_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize, Error> {
+    pub fn alloc_exec_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize> {
         let reach = Reach::new(target, max_distance)?;
         self.alloc_code(size, |size, memory| reach.map(self.space.platform, size, memory))
     }
 
-    fn alloc_code(
-        &self,
-        size: i64,
-        map: impl FnOnce(usize, Memory) -> Result<Views, Error>,
-    ) -> Result<usize, Error> {
+    fn alloc_code(&self, size: i64, map: impl FnOnce(usize, Memory) -> Result<Views>) -> Result<usize> {
         let size = self.space.allocation_size(size)?;
         let policy = self.space.policy.fix(self.space.platform)?;
         let views = map(size, policy.code_memory())?;
@@ -39,7 +35,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Read-write memory of `size` bytes, to be made executable later. Returns its address.
-    pub fn alloc_rw(&self, size: i64) -> Result<usize, Error> {
+    pub fn alloc_rw(&self, size: i64) -> Result<usize> {
         let size = self.space.allocation_size(size)?;
         let policy = self.space.policy.fix(self.space.platform)?;
         let region = if policy == Policy::Dual && !self.space.policy.can_add_exec(self.space.platform)? {
@@ -56,17 +52,17 @@ impl<P: Platform> Runtime<P> {
 
     /// Frees memory of [`alloc_exec`](Self::alloc_exec) or [`alloc_rw`](Self::alloc_rw): its base, and
     /// the size that was requested, or that rounded up to pages.
-    pub fn free_exec(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn free_exec(&self, address: i64, size: i64) -> Result {
         self.release(Wanted::ExecMemory(Span::new(address, size)?))
     }
 
     /// Unmaps a region.
-    pub(super) fn release(&self, wanted: Wanted) -> Result<(), Error> {
+    pub(super) fn release(&self, wanted: Wanted) -> Result {
         let claim = self.space.registry.claim(wanted, Access::Exclusive, self.space.platform)?;
         let region = *claim.region();
         let was_fetched = !region.published.is_empty() && self.space.platform.may_run_on_other_cores();
         let unmapped = self.space.freed_code.unmap(was_fetched, || {
-            // SAFETY: the claim is exclusive and the pages are the region's own.
+            // SAFETY: the claim is exclusive, so nothing of ours uses the pages; nobody else may, by the caller's own word.
             unsafe { claim.release() }
         })?;
         self.space.counters.unmapped(unmapped);

@@ -1,11 +1,11 @@
 //! Mapped files and anonymous mappings.
 
 use super::Runtime;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::platform::{FilePart, Memory, PageRequest, Platform};
 use crate::protection::{Advice, MapFlags, Protection};
 use crate::registry::{Access, Kind, Region, Wanted};
-use crate::span::{Span, is_aligned};
+use crate::span::Span;
 use core::ffi::CStr;
 
 /// What [`Runtime::map_file`] is asked for.
@@ -25,106 +25,80 @@ pub struct MapRequest<'a> {
 
 impl<P: Platform> Runtime<P> {
     /// Maps a file, or anonymous memory. Returns the address and the exact size in bytes.
-    pub fn map_file(&self, request: MapRequest<'_>) -> Result<(usize, usize), Error> {
+    pub fn map_file(&self, request: MapRequest<'_>) -> Result<(usize, usize)> {
         let MapRequest { path, protection, flags, offset, length } = request;
         let shared = flags.contains(MapFlags::SHARED);
-        let is_anonymous = flags.contains(MapFlags::ANONYMOUS);
         if shared == flags.contains(MapFlags::PRIVATE)
-            || flags.contains(MapFlags::FIXED)
-            || is_anonymous != path.is_none()
+            || flags.contains(MapFlags::ANONYMOUS) != path.is_none()
+            || (path.is_none() && offset != 0)
             || offset < 0
             || length < 0
-            || !is_aligned(offset as usize, self.page_size())
+            || !(offset as usize).is_multiple_of(self.page_size())
         {
             return Err(Error::InvalidArgument);
         }
         self.check_writable_code(protection)?;
         let region = match path {
-            Some(path) => self.map_part(path, protection, shared, offset, length)?,
-            None => self.map_anonymous(protection, shared, offset, length)?,
+            Some(path) => {
+                let (mut size, offset) = (0, offset as u64);
+                let for_write = shared && protection.contains(Protection::WRITE);
+                let base = self.space.platform.map_file(path, for_write, &mut |file_size| {
+                    size = part_of_file(file_size, offset, length as u64)?;
+                    Ok(FilePart { offset, length: size, protection, shared })
+                })?;
+                Region::new(Kind::File, base, size)
+            }
+            None => {
+                let size = self.space.allocation_size(length)?;
+                // They differ only in what a forked child sees.
+                let memory = if shared { Memory::Shared(protection) } else { Memory::Private(protection) };
+                Region::new(Kind::Anonymous, self.space.map(size, memory)?.address, size)
+            }
         };
         let base = self.space.register(region, protection)?;
         Ok((base, region.size))
     }
 
-    fn map_part(
-        &self,
-        path: &CStr,
-        protection: Protection,
-        shared: bool,
-        offset: i64,
-        length: i64,
-    ) -> Result<Region, Error> {
-        let mut size = 0;
-        let for_write = shared && protection.contains(Protection::WRITE);
-        let base = self.space.platform.map_file(path, for_write, &mut |file_size| {
-            let part = part_of_file(file_size, offset as u64, length as u64)?;
-            size = part;
-            Ok(FilePart { offset: offset as u64, length: part, protection, shared })
-        })?;
-        Ok(Region::new(Kind::File, base, size))
-    }
-
-    /// Anonymous memory. A shared mapping differs from a private one only in what a forked child sees.
-    fn map_anonymous(
-        &self,
-        protection: Protection,
-        shared: bool,
-        offset: i64,
-        length: i64,
-    ) -> Result<Region, Error> {
-        if offset != 0 {
-            return Err(Error::InvalidArgument);
-        }
-        let size = self.space.allocation_size(length)?;
-        let memory = match shared {
-            true => Memory::Shared(protection),
-            false => Memory::Private(protection),
-        };
-        let views = self.space.map(size, memory)?;
-        Ok(Region::new(Kind::Anonymous, views.address, size))
-    }
-
     /// Unmaps what [`map_file`](Self::map_file) gave: the exact pair.
-    pub fn unmap(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn unmap(&self, address: i64, size: i64) -> Result {
         self.release(Wanted::Mapping(Span::new(address, size)?))
     }
 
     /// The size of a regular file in bytes.
-    pub fn file_size(&self, path: &CStr) -> Result<u64, Error> {
+    pub fn file_size(&self, path: &CStr) -> Result<u64> {
         self.space.platform.file_size(path)
     }
 
     /// Writes changes in the range's pages back to the file; waits for it unless `is_async`.
-    pub fn sync(&self, address: i64, size: i64, is_async: bool) -> Result<(), Error> {
+    pub fn sync(&self, address: i64, size: i64, is_async: bool) -> Result {
         self.request(address, size, PageRequest::Sync { is_async })
     }
 
     /// Keeps the range's pages in memory.
-    pub fn lock(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn lock(&self, address: i64, size: i64) -> Result {
         self.request(address, size, PageRequest::Lock)
     }
 
     /// No longer keeps the range's pages in memory.
-    pub fn unlock(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn unlock(&self, address: i64, size: i64) -> Result {
         self.request(address, size, PageRequest::Unlock)
     }
 
     /// Tells the system how the range's pages will be used.
-    pub fn advise(&self, address: i64, size: i64, advice: Advice) -> Result<(), Error> {
+    pub fn advise(&self, address: i64, size: i64, advice: Advice) -> Result {
         self.request(address, size, PageRequest::Advise(advice))
     }
 
-    fn request(&self, address: i64, size: i64, request: PageRequest) -> Result<(), Error> {
+    fn request(&self, address: i64, size: i64, request: PageRequest) -> Result {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
         let _claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared, self.space.platform)?;
-        // SAFETY: the pages belong to a claimed region; what DontNeed drops, the caller asked to drop.
+        // SAFETY: the claim holds the pages' region. What DontNeed drops, the caller asked to drop.
         unsafe { self.space.platform.request(span.pages(self.page_size()), request) }
     }
 }
 
 /// The number of bytes to map: `length` of them, or all up to the file's end.
-fn part_of_file(file_size: u64, offset: u64, length: u64) -> Result<usize, Error> {
+fn part_of_file(file_size: u64, offset: u64, length: u64) -> Result<usize> {
     if file_size == 0 {
         return Err(Error::EmptyFile);
     }

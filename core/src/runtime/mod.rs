@@ -13,7 +13,7 @@ mod protect;
 pub(crate) mod report;
 
 use crate::code_heap::{Block, CodeHeap, Heaps, Limits};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::registry::{Kind, Region};
@@ -23,6 +23,9 @@ use crate::value::Values;
 use core::sync::atomic::AtomicBool;
 
 /// A process's code memory and mapped files. One lives in a static of each adapter; tests make their own.
+///
+/// Memory is handed out as a number. Who makes a pointer of it answers for that: also for freeing or changing the
+/// memory while the pointer is used. The library's own uses wait for each other.
 pub struct Runtime<P: Platform> {
     pub(crate) space: AddressSpace<P>,
     pub(crate) heaps: Heaps,
@@ -49,13 +52,12 @@ impl<P: Platform> Runtime<P> {
 
     /// The policy in force, or the one that is wished for as long as nothing was allocated. *Unknown policy* if
     /// that is a name in `EXECMEM_POLICY` which is none.
-    pub fn policy(&self) -> Result<Policy, Error> {
+    pub fn policy(&self) -> Result<Policy> {
         self.space.policy.get(self.space.platform)
     }
 
-    /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Once one is in force any other is
-    /// *refused*.
-    pub fn set_policy(&self, policy: Policy) -> Result<(), Error> {
+    /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Once one is in force any other is *refused*.
+    pub fn set_policy(&self, policy: Policy) -> Result {
         self.space.policy.set(policy)
     }
 
@@ -70,7 +72,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// A further code heap.
-    pub fn new_code_heap(&self, limits: Limits) -> Result<CodeHeap<'_, P>, Error> {
+    pub fn new_code_heap(&self, limits: Limits) -> Result<CodeHeap<'_, P>> {
         CodeHeap::new(&self.heaps, &self.space, limits)
     }
 
@@ -89,7 +91,7 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// The range of an operation on pages. `None`: it is empty, and in a live region or at its end.
-    fn page_range(&self, address: i64, size: i64) -> Result<Option<Span>, Error> {
+    fn page_range(&self, address: i64, size: i64) -> Result<Option<Span>> {
         Span::unless_empty(address, size, |address| {
             let page = self.space.registry.page(address as usize);
             page.is_some_and(|page| !page.is_other_view && page.chunk == 0)

@@ -1,45 +1,11 @@
 //! Statistics, and the dump for people.
 
 use super::Runtime;
+use crate::header::RtExecMemoryStats;
 use crate::platform::Platform;
-use crate::policy::{self, POLICIES, Policy, Trial};
-use crate::protection::Protection;
+use crate::policy::{self, Policy};
 use crate::registry::Page;
 use core::ops::Range;
-
-/// Figures at one moment. Arrays are indexed by the contract's `PROT_*` bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Live regions of code and data memory.
-    pub regions: i64,
-    /// Their requested bytes.
-    pub requested_bytes: i64,
-    /// Regions of every kind, mapped files included, by the protection of their first page.
-    pub regions_by_protection: [i64; 8],
-    /// Bytes of all regions' pages, by protection. Second views are not counted.
-    pub bytes_by_protection: [i64; 8],
-    /// Bytes of pages mapped now, second views included.
-    pub mapped_bytes: i64,
-    /// The most that `mapped_bytes` ever was.
-    pub peak_mapped_bytes: i64,
-    /// Calls that failed.
-    pub failed_calls: i64,
-    /// Bytes that the library's own records of regions and of code heaps take.
-    pub record_bytes: i64,
-    /// Live blocks of all code heaps.
-    pub code_blocks: i64,
-    /// Their requested bytes.
-    pub code_bytes: i64,
-    /// Chunks that they lie in: a region each.
-    pub code_chunks: i64,
-    /// Bytes of the chunks' code pages; second views are not counted.
-    pub code_chunk_bytes: i64,
-    /// Stretches of addresses in which a direct branch reaches from any block to any other, 16 at most. Outside of
-    /// all of them are chunks near an address that was asked for far away, and those for which 16 are not enough.
-    pub code_reservations: i64,
-    /// By [`Policy`]'s number, what came of trying it out: why the one in force was chosen.
-    pub policy_trials: [Trial; POLICIES],
-}
 
 /// A line of text on the stack: the dump must not allocate, and the formatting of the standard library would
 /// be a tenth of the code that a small kernel gets. What doesn't fit is cut off.
@@ -68,23 +34,20 @@ impl Line {
     }
 
     /// A decimal number, with spaces in front up to `width`.
-    fn decimal(&mut self, number: i64, width: usize) -> &mut Self {
+    fn decimal(&mut self, number: i64, width: u32) -> &mut Self {
         if number < 0 {
             self.byte(b'-');
         }
-        let mut digits = [b' '; 20];
-        let mut rest = number.unsigned_abs();
-        let mut length = 0;
-        for place in digits.iter_mut().rev() {
-            *place = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            length += 1;
-            if rest == 0 {
-                break;
-            }
+        let number = number.unsigned_abs();
+        let (mut power, mut digits) = (1, 1);
+        while number / power >= 10 {
+            (power, digits) = (power * 10, digits + 1);
         }
-        let padding = digits.len().saturating_sub(length.max(width));
-        digits.iter().skip(padding).for_each(|digit| self.byte(*digit));
+        (digits..width).for_each(|_| self.byte(b' '));
+        while power > 0 {
+            self.byte(b'0' + (number / power % 10) as u8);
+            power /= 10;
+        }
         self
     }
 
@@ -125,33 +88,35 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Figures of this moment. While other threads allocate, figures of one call need not add up to the byte.
-    pub fn statistics(&self) -> Statistics {
-        let heaps = self.heaps.figures(self.space.platform);
-        let mut statistics = Statistics {
+    pub fn statistics(&self) -> RtExecMemoryStats {
+        let (counters, heaps) = (&self.space.counters, self.heaps.figures(self.space.platform));
+        let mut figures = RtExecMemoryStats {
+            size: size_of::<RtExecMemoryStats>() as i64,
             regions: self.region_count(),
             requested_bytes: self.requested_bytes(),
-            mapped_bytes: self.space.counters.mapped_bytes(),
-            peak_mapped_bytes: self.space.counters.peak_mapped_bytes(),
-            failed_calls: self.space.counters.failed_calls(),
+            mapped_bytes: counters.mapped_bytes(),
+            peak_mapped_bytes: counters.peak_mapped_bytes(),
+            failed_calls: counters.failed_calls(),
+            policy: self.policy().map_or(-1, |policy| policy as i64),
             record_bytes: self.space.registry.record_bytes(self.space.platform) as i64 + heaps.record_bytes,
             code_blocks: heaps.blocks,
             code_bytes: heaps.bytes,
             code_chunks: heaps.chunks,
             code_chunk_bytes: heaps.chunk_bytes,
-            code_reservations: heaps.clusters,
-            policy_trials: self.space.policy.trials(),
-            ..Statistics::default()
+            code_clusters: heaps.clusters,
+            policy_trials: self.space.policy.trials().map(i64::from),
+            ..RtExecMemoryStats::default()
         };
         let mut previous = None;
         for (run, page) in self.base_runs() {
             let index = usize::from(page.protection.bits() & 7);
-            statistics.bytes_by_protection[index] += run.len() as i64;
+            figures.bytes_by_protection[index] += run.len() as i64;
             if previous != Some(page.region) {
-                statistics.regions_by_protection[index] += 1;
+                figures.regions_by_protection[index] += 1;
             }
             previous = Some(page.region);
         }
-        statistics
+        figures
     }
 
     /// Prints a head line with the policy, or what `EXECMEM_POLICY` holds if that is none, and with those that the
@@ -162,11 +127,11 @@ impl<P: Platform> Runtime<P> {
         self.dump_policy(line);
         self.print(line.text("allocations: ").decimal(self.region_count(), 0));
         self.print(line.text("bytes: ").decimal(self.requested_bytes(), 0));
-        let mut pending: Option<(Page, Protection, bool)> = None;
+        let mut pending: Option<(Page, bool)> = None;
         for (_, page) in self.base_runs() {
             match &mut pending {
-                Some((first, _, mixed)) if first.region == page.region => *mixed = true,
-                _ => self.dump_region(pending.replace((page, page.protection, false)), line),
+                Some((first, is_mixed)) if first.region == page.region => *is_mixed = true,
+                _ => self.dump_region(pending.replace((page, false)), line),
             }
         }
         self.dump_region(pending, line);
@@ -181,27 +146,27 @@ impl<P: Platform> Runtime<P> {
                 line.text("no policy, EXECMEM_POLICY is \"").foreign(value.to_bytes()).text("\"")
             }
         };
-        for (number, trial) in self.space.policy.trials().into_iter().enumerate() {
-            if let (Trial::Failed(_), Ok(other)) = (trial, Policy::from_number(number as i32)) {
-                line.text(", no ").text(other.name());
+        for (trial, policy) in self.space.policy.trials().into_iter().zip(Policy::ALL) {
+            if trial > 0 {
+                line.text(", no ").text(policy.name());
             }
         }
         self.print(line);
     }
 
-    fn dump_region(&self, pending: Option<(Page, Protection, bool)>, line: &mut Line) {
-        let Some((page, protection, mixed)) = pending else { return };
+    fn dump_region(&self, pending: Option<(Page, bool)>, line: &mut Line) {
+        let Some((page, is_mixed)) = pending else { return };
         let Some(region) = self.space.registry.region_of(page, self.space.platform) else { return };
         if region.kind.is_exec_memory() {
             line.text("  ").address(region.base).text(" ").decimal(region.size as i64, 12);
-            line.text(" ").text(protection.letters()).text(if mixed { "+" } else { "" });
+            line.text(" ").text(page.protection.letters()).text(if is_mixed { "+" } else { "" });
             self.print(line);
         }
     }
 
     /// Runs of equal pages at addresses that callers were given, in address order.
     fn base_runs(&self) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
-        self.space.registry.all_runs().filter(|(_, page)| !page.is_other_view)
+        self.space.registry.runs(0..usize::MAX).filter(|(_, page)| !page.is_other_view)
     }
 
     #[inline(never)]

@@ -1,96 +1,151 @@
-//! The built-in store of values: handles (a slot and a generation, never a pointer), so that a stale or invented
-//! one is refused instead of followed.
+//! The built-in store of values.
+//!
+//! A value is a handle (a slot and a generation, never a pointer), so that a stale or invented one is refused instead
+//! of followed. Its bytes are in a block whose size is a power of two. Each size has a list of free blocks; where it is
+//! empty, fresh memory is cut into blocks of that size, which stays theirs. What is larger than [`LARGEST`] gets pages
+//! of its own, and gives them back.
 
-use super::RtValue;
-use super::blocks::Blocks;
-use crate::error::Error;
-use crate::memory::{Index, Pool, Slots};
-use crate::platform::Platform;
+use crate::error::{Error, Result};
+use crate::header::RtValue;
+use crate::memory::{Index, Pool, Slots, UNIT};
+use crate::platform::{Memory, Platform};
+use crate::protection::Protection;
+use crate::span::{Span, round_up};
+use core::{mem, ptr, slice};
 
-/// Low bits of the built-in store's handles.
+/// Low bits of the handles.
 const TAG: u64 = 0b001;
 const TAG_BITS: u32 = 3;
 /// Generations wrap around after so many bits: what is left of a word beside the tag and the slot.
 const GENERATION_MASK: u32 = (1 << 29) - 1;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sort {
-    Bytes,
-    Text,
+/// The smallest block: a link of a list fits in.
+const SMALLEST: usize = 16;
+/// The largest block that has no pages of its own.
+const LARGEST: usize = 32 * 1024;
+const CLASSES: usize = (LARGEST / SMALLEST).ilog2() as usize + 1;
+
+/// The class of the smallest blocks that hold `length` bytes: they have `SMALLEST << class`.
+fn class(length: usize) -> Option<usize> {
+    (0..CLASSES).find(|class| length <= SMALLEST << class)
 }
 
-#[derive(Clone, Copy)]
-struct Stored {
-    data: *mut u8,
+/// Bytes that nobody else has, all of them written at some time: memory is zeroed in the beginning. An empty one takes
+/// no memory.
+pub(super) struct Block {
+    start: *mut u8,
     length: usize,
-    sort: Sort,
 }
 
-// SAFETY: the store owns what its pointers point to.
-unsafe impl Send for Stored {}
+impl Block {
+    const EMPTY: Self = Self { start: ptr::dangling_mut(), length: 0 };
+
+    /// What there was, of which nothing is left.
+    pub(super) fn take(&mut self) -> Self {
+        mem::replace(self, Self::EMPTY)
+    }
+
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the store gave so many bytes, which stay this block's alone until it is given back.
+        unsafe { slice::from_raw_parts_mut(self.start, self.length) }
+    }
+}
+
+/// A free block holds the link to the next one.
+struct Free(*mut Free);
+
+/// What a handle stands for.
+#[derive(Clone, Copy)]
+pub(super) struct Value {
+    pub(super) data: *mut u8,
+    pub(super) length: usize,
+    pub(super) is_text: bool,
+}
 
 pub(super) struct Store {
-    blocks: Blocks,
-    values: Slots<Stored>,
-    pool: Pool,
+    /// For each class, the first free block.
+    free: [*mut Free; CLASSES],
+    blocks: Pool,
+    values: Slots<Value>,
+    records: Pool,
 }
+
+// SAFETY: the store alone has what its pointers point to.
+unsafe impl Send for Store {}
 
 impl Store {
     pub(super) const fn new() -> Self {
-        Self { blocks: Blocks::new(), values: Slots::new(), pool: Pool::new() }
+        let free = [ptr::null_mut(); CLASSES];
+        Self { free, blocks: Pool::new(), values: Slots::new(), records: Pool::new() }
     }
 
-    /// A block of at least `length` bytes, for a value to come.
-    pub(super) fn take(&mut self, length: usize, platform: impl Platform) -> Result<*mut u8, Error> {
-        self.blocks.take(length, platform)
+    /// A block for a value to come.
+    pub(super) fn take(&mut self, length: usize, platform: impl Platform) -> Result<Block> {
+        let start = match class(length) {
+            _ if length == 0 => return Ok(Block::EMPTY),
+            Some(class) => self.take_shared(class, platform)?,
+            None => {
+                let pages = round_up(length, platform.page_size());
+                let views = platform.map(pages, Memory::Private(Protection::RW), None)?;
+                ptr::with_exposed_provenance_mut(views.address)
+            }
+        };
+        Ok(Block { start, length })
     }
 
-    /// Takes a block back.
-    ///
-    /// # Safety
-    /// [`take`](Self::take) gave it for this length, and nobody uses it.
-    pub(super) unsafe fn give_back(&mut self, block: *mut u8, length: usize, platform: impl Platform) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.blocks.give_back(block, length, platform) };
+    fn take_shared(&mut self, class: usize, platform: impl Platform) -> Result<*mut u8> {
+        let list = self.free.get_mut(class).ok_or(Error::NoMemory)?;
+        if list.is_null() {
+            let size = SMALLEST << class;
+            let whole = size.next_multiple_of(UNIT);
+            let memory = self.blocks.take(platform, whole)?.as_ptr();
+            for offset in (0..whole).step_by(size) {
+                let block = memory.wrapping_add(offset).cast::<Free>();
+                // SAFETY: a part of fresh memory, which is aligned to `UNIT` and nobody else's.
+                unsafe { block.write(Free(*list)) };
+                *list = block;
+            }
+        }
+        let block = *list;
+        // SAFETY: blocks on the list are free, and each holds the link to the next.
+        *list = unsafe { (*block).0 };
+        Ok(block.cast())
     }
 
-    /// Makes a block that [`take`](Self::take) gave for this length a value.
-    pub(super) fn insert(
-        &mut self,
-        data: *mut u8,
-        length: usize,
-        sort: Sort,
-        platform: impl Platform,
-    ) -> Result<RtValue, Error> {
-        let index = self.values.insert(Stored { data, length, sort }, &mut self.pool, platform)?;
-        Ok(self.handle(index))
-    }
-
-    /// Data and length of a byte array.
-    pub(super) fn bytes_of(&self, value: RtValue) -> Result<(*const u8, i64), Error> {
-        match self.stored(value)? {
-            Stored { data, length, sort: Sort::Bytes } => Ok((data, length as i64)),
-            _ => Err(Error::BadValue),
+    pub(super) fn give_back(&mut self, block: Block, platform: impl Platform) {
+        let Block { start, length } = block;
+        match class(length).and_then(|class| self.free.get_mut(class)) {
+            _ if length == 0 => {}
+            Some(list) => {
+                // SAFETY: `take` gave the block from this list, and nobody has it any more.
+                unsafe { start.cast::<Free>().write(Free(*list)) };
+                *list = start.cast();
+            }
+            None => {
+                let pages = Span::from_parts(start.addr(), round_up(length, platform.page_size()));
+                // SAFETY: `take` mapped them for this block, which nobody has any more. If it fails they are lost.
+                let _ = unsafe { platform.unmap(pages) };
+            }
         }
     }
 
-    /// Data and length of a value.
-    pub(super) fn data_of(&self, value: RtValue) -> Result<(*const u8, usize), Error> {
-        self.stored(value).map(|stored| (stored.data.cast_const(), stored.length))
+    /// Makes a block a value. Without memory for that, the block is given back.
+    pub(super) fn insert(&mut self, block: Block, is_text: bool, platform: impl Platform) -> Result<RtValue> {
+        let value = Value { data: block.start, length: block.length, is_text };
+        let index = self.values.insert(value, &mut self.records, platform);
+        index.map(|index| self.handle(index)).inspect_err(|_| self.give_back(block, platform))
+    }
+
+    pub(super) fn get(&self, handle: RtValue) -> Result<Value> {
+        let value = self.find(handle).and_then(|index| self.values.get(index));
+        value.copied().ok_or(Error::BadValue)
     }
 
     /// Releases a value. A second time is a *bad value*.
-    pub(super) fn free(&mut self, value: RtValue, platform: impl Platform) -> Result<(), Error> {
-        let index = self.find(value).ok_or(Error::BadValue)?;
-        let stored = self.values.remove(index).ok_or(Error::BadValue)?;
-        // SAFETY: the block was taken for this length, and the value is gone.
-        unsafe { self.blocks.give_back(stored.data, stored.length, platform) };
+    pub(super) fn free(&mut self, handle: RtValue, platform: impl Platform) -> Result {
+        let value = self.find(handle).and_then(|index| self.values.remove(index)).ok_or(Error::BadValue)?;
+        self.give_back(Block { start: value.data, length: value.length }, platform);
         Ok(())
-    }
-
-    fn stored(&self, value: RtValue) -> Result<Stored, Error> {
-        let stored = self.find(value).and_then(|index| self.values.get(index));
-        stored.copied().ok_or(Error::BadValue)
     }
 
     fn handle(&self, index: Index) -> RtValue {
@@ -98,9 +153,26 @@ impl Store {
         (generation as u64) << 35 | (index as u64) << TAG_BITS | TAG
     }
 
-    fn find(&self, value: RtValue) -> Option<Index> {
-        let index = (value >> TAG_BITS) as Index;
+    fn find(&self, handle: RtValue) -> Option<Index> {
+        let index = (handle >> TAG_BITS) as Index;
         self.values.generation(index)?;
-        (self.handle(index) == value).then_some(index)
+        (self.handle(index) == handle).then_some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_as_large_as_it_must_be_and_less_than_twice_that() {
+        assert_eq!([0, 1, 16, 17, 32, 33].map(class), [0, 0, 0, 1, 1, 2].map(Some));
+        assert_eq!(class(LARGEST), Some(CLASSES - 1));
+        assert_eq!(class(LARGEST + 1), None);
+        assert_eq!(SMALLEST << (CLASSES - 1), LARGEST);
+        for length in SMALLEST..=LARGEST {
+            let size = SMALLEST << class(length).unwrap();
+            assert!(length <= size && size < 2 * length, "{length}");
+        }
     }
 }

@@ -74,9 +74,9 @@ unsafe extern "C" {
 }
 
 macro_rules! compare_with_the_list {
-    (() $(
+    (() $runtime:ident $(
         $(#[$doc:meta])*
-        fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $(, else $failure:expr)?;
+        fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $(, else $failure:expr)? $(=> $call:expr)?;
     )*) => {
         // A symbol that is missing above, or declared with other types, doesn't compile.
         $(const _: unsafe extern "C" fn($($type),*) -> $result = $name;)*

@@ -1,12 +1,16 @@
-//! The map alone: where its nodes go, and what a reader finds whose node goes meanwhile.
+//! The map alone: what it says and where its nodes go, and what a reader finds whose node goes meanwhile.
 
 extern crate std;
 
-use super::nodes::KEPT;
-use super::*;
-use crate::memory::UNIT;
+use super::map::PageMap;
+use super::node::{ADDRESS_END, Entry, Node, Slot, TOP, Table};
+use super::page::{Change, Page};
+use crate::error::{Error, Result};
+use crate::memory::Index;
 use crate::protection::Protection;
 use core::cell::RefCell;
+use core::ops::Range;
+use core::sync::atomic::Ordering;
 use std::boxed::Box;
 use std::vec::Vec;
 
@@ -18,212 +22,153 @@ const fn page(region: Index, protection: Protection) -> Page {
     Page { protection, region, is_other_view: false, chunk: 0 }
 }
 
-const CODE: Page = page(7, Protection::RX);
-const DATA: Page = page(8, Protection::RW);
-
-#[repr(align(4096))]
-struct Unit(#[expect(dead_code, reason = "only its address is used")] [u8; UNIT]);
-
-/// A map, and the memory of its nodes.
-#[derive(Default)]
-struct Map {
-    map: PageMap,
-    units: RefCell<Vec<*mut Unit>>,
+/// A page at an address.
+fn at(start: usize) -> Range<usize> {
+    start..start + PAGE
 }
 
-impl Default for PageMap {
-    fn default() -> Self {
-        Self::new()
-    }
+/// A map, and the memory of its nodes.
+struct Map {
+    map: PageMap,
+    nodes: RefCell<Vec<*mut Node>>,
 }
 
 impl Drop for Map {
     fn drop(&mut self) {
-        for unit in self.units.take() {
-            // SAFETY: it came from a box, and the map that used it is gone.
-            drop(unsafe { Box::from_raw(unit) });
-        }
+        // SAFETY: they came from boxes, and the map that used them is gone.
+        self.nodes.take().into_iter().for_each(|node| drop(unsafe { Box::from_raw(node) }));
     }
 }
 
 impl Map {
-    /// How many nodes the map was given memory for.
-    fn given(&self) -> usize {
-        self.units.borrow().len()
+    fn new() -> Self {
+        Self { map: PageMap::new(), nodes: RefCell::default() }
     }
 
     /// Reserves a range with memory for so many nodes.
-    fn reserve(&self, range: Range<usize>, mut most: usize) -> Result<(), Error> {
+    fn reserve(&self, range: Range<usize>, mut most: usize) -> Result {
         self.map.reserve(range, &mut || {
             most = most.checked_sub(1).ok_or(Error::NoMemory)?;
-            let unit = Box::into_raw(Box::new(Unit([0; UNIT])));
-            self.units.borrow_mut().push(unit);
-            NonNull::new(unit.cast()).ok_or(Error::NoMemory)
+            let node = Box::into_raw(Box::new(Node(Table::new())));
+            self.nodes.borrow_mut().push(node);
+            // SAFETY: it lives as long as the map, which is as long as anybody looks.
+            Ok(unsafe { &*node })
         })
     }
 
     fn insert(&self, range: Range<usize>, page: Page) {
         self.reserve(range.clone(), usize::MAX).unwrap();
-        self.map.fill(range, page);
+        self.map.change(range, Change::Set(page));
     }
 
-    fn remove(&self, range: Range<usize>, page: Page) {
-        self.map.hide(range.clone());
-        self.map.remove_hidden(range, page.region);
+    /// Nodes in the tree: every other one is spare.
+    fn count_nodes(&self) -> usize {
+        let nodes = count(&self.map.root);
+        assert_eq!(nodes + self.map.spare.count(), self.nodes.borrow().len(), "a node was lost");
+        nodes
+    }
+}
+
+/// Nodes below a table. None is empty, and each one's number of used entries is right.
+fn count(table: &Table) -> usize {
+    let nodes = table.slots().iter().filter_map(|slot| {
+        let entry = slot.load(Ordering::Relaxed);
+        let node = entry.node()?;
+        let is_used = |slot: &&Slot| slot.load(Ordering::Relaxed) != Entry::EMPTY;
+        let used = node.0.slots().iter().filter(is_used).count();
+        assert!(used > 0 && used == entry.used(), "{used} entries are used");
+        Some(1 + count(&node.0))
+    });
+    nodes.sum()
+}
+
+/// What the map should know: the regions, and ranges of their pages, of which later ones replace earlier ones.
+#[derive(Default)]
+struct Model {
+    regions: Vec<(Index, Range<usize>)>,
+    pages: Vec<(Range<usize>, Page)>,
+}
+
+impl Model {
+    fn is_free(&self, range: &Range<usize>) -> bool {
+        self.regions.iter().all(|(_, other)| other.end <= range.start || range.end <= other.start)
     }
 
-    fn come_and_go(&self, range: Range<usize>) {
-        self.insert(range.clone(), CODE);
-        self.remove(range, CODE);
+    /// Adds a region, some of which is protected anew.
+    fn insert(&mut self, map: &Map, region: Index, range: Range<usize>, part: Range<usize>) {
+        map.insert(range.clone(), page(region, Protection::RX));
+        map.reserve(part.clone(), usize::MAX).unwrap();
+        map.map.change(part.clone(), Change::Protect(Protection::RW));
+        self.regions.push((region, range.clone()));
+        self.pages.extend([(range, page(region, Protection::RX)), (part, page(region, Protection::RW))]);
     }
 
-    /// Empties so many places that what was empty before is kept no longer.
-    fn forget_kept(&self) {
-        for place in 0..2 * KEPT {
-            let start = (1000 + place) * GIB;
-            self.come_and_go(start..start + PAGE);
+    fn check(&self, map: &Map) {
+        let edges =
+            self.pages.iter().flat_map(|(range, _)| [range.start - 1, range.start, range.end - 1, range.end]);
+        for address in edges {
+            let known = self.pages.iter().rev().find(|(range, _)| range.contains(&address));
+            assert_eq!(map.map.get(address), known.map(|(_, page)| *page), "{address:#x}");
         }
-    }
-
-    /// Every node is in the tree or spare, and no more are empty than are kept.
-    fn check_nodes(&self) {
-        let (nodes, empty) = count(&self.map.root);
-        assert_eq!(nodes + self.map.spare.count(), self.given(), "a node was lost");
-        assert!(empty <= KEPT, "{empty} empty nodes");
-    }
-}
-
-/// Nodes below a node, and how many of them are empty.
-fn count(node: &Node) -> (usize, usize) {
-    let mut sum = (0, 0);
-    for entry in &node.entries {
-        let entry = entry.load(Ordering::Relaxed);
-        if is_node(entry) {
-            // SAFETY: what is a node stays one for ever.
-            let child = unsafe { &*entry };
-            let (nodes, empty) = count(child);
-            sum = (sum.0 + nodes + 1, sum.1 + empty + usize::from(child.is_empty_around(0)));
-        }
-    }
-    sum
-}
-
-#[test]
-fn regions_that_come_and_go_far_apart_use_the_same_nodes() {
-    // In one node, and across the boundary between two.
-    for offset in [7 * PAGE, 2 * MIB - PAGE] {
-        let map = Map::default();
-        for place in 0..if cfg!(miri) { 8 } else { 60_000 } {
-            let start = place * GIB + offset;
-            map.insert(start..start + 2 * PAGE, CODE);
-            assert_eq!(map.map.get(start + PAGE), Some(CODE));
-            map.remove(start..start + 2 * PAGE, CODE);
-            assert_eq!(map.map.get(start + PAGE), None);
-        }
-        map.check_nodes();
-        assert!(map.given() <= 3 * (KEPT + 1), "{} nodes", map.given());
+        let (nodes, most) = (map.count_nodes(), 6 * self.pages.len());
+        assert!(nodes <= most, "{nodes} nodes for {:x?}", self.pages);
     }
 }
 
 #[test]
-fn a_node_with_a_live_page_anywhere_stays() {
-    let map = Map::default();
-    for other in (1..FANOUT).step_by(if cfg!(miri) { 255 } else { 1 }) {
-        let (page, other) = (GIB..GIB + PAGE, GIB + other * PAGE..GIB + (other + 1) * PAGE);
-        map.insert(page.clone(), CODE);
-        map.insert(other.clone(), DATA);
-        map.remove(page, CODE);
-        map.forget_kept();
-        assert_eq!(map.map.get(other.start), Some(DATA));
-        map.remove(other, DATA);
-        map.forget_kept();
-    }
-}
-
-#[test]
-fn what_is_live_keeps_its_nodes_and_all_others_come_back() {
-    let map = Map::default();
-    let places = || (0..if cfg!(miri) { 8 } else { 4096 }).map(|place| place * GIB..place * GIB + PAGE);
-    places().for_each(|range| map.insert(range, CODE));
-    let most = map.given();
-    places().step_by(2).for_each(|range| map.remove(range, CODE));
-    map.check_nodes();
-    places().step_by(2).for_each(|range| assert_eq!(map.map.get(range.start), None));
-    places().skip(1).step_by(2).for_each(|range| assert_eq!(map.map.get(range.start), Some(CODE)));
-    places().skip(1).step_by(2).for_each(|range| map.remove(range, CODE));
-    map.check_nodes();
-    assert!(count(&map.map.root).0 <= 3 * KEPT);
-    places().for_each(|range| map.insert(range.start + MIB..range.end + MIB, CODE));
-    assert_eq!(map.given(), most, "the same number again");
-}
-
-#[test]
-fn a_region_that_comes_and_goes_at_one_place_leaves_the_tree_as_it_is() {
-    // Two views at different places, the first of them across a boundary between nodes; and many places where
-    // a neighbour stays.
-    let map = Map::default();
-    let neighbours = || (20..40).map(|place| place * GIB..place * GIB + PAGE);
-    neighbours().for_each(|range| map.insert(range, DATA));
-    let given = map.given();
-    for _ in 0..10 {
-        map.insert(GIB - PAGE..GIB + PAGE, CODE);
-        map.insert(9 * GIB..9 * GIB + PAGE, CODE);
-        map.remove(GIB - PAGE..GIB + PAGE, CODE);
-        map.remove(9 * GIB..9 * GIB + PAGE, CODE);
-        neighbours().for_each(|range| map.come_and_go(range.start + PAGE..range.end + PAGE));
-    }
-    assert_eq!(map.map.generation.load(Ordering::Relaxed), 0);
-    assert_eq!(map.given(), given + 6);
-}
-
-#[test]
-fn a_large_region_gives_all_nodes_inside_of_it_back() {
-    let (start, end) = (3 * GIB + PAGE, 7 * GIB + 5 * PAGE);
-    let map = Map::default();
-    map.insert(start..end, CODE);
-    let inside =
-        || (4..6).flat_map(|gib| (0..if cfg!(miri) { 4 } else { 512 }).map(move |i| gib * GIB + i * 2 * MIB));
-    for at in inside() {
-        map.insert(at..at + PAGE, page(CODE.region, Protection::RW));
-    }
-    assert!(map.given() > inside().count());
-    map.remove(start..end, CODE);
-    map.check_nodes();
-    assert!(count(&map.map.root).0 <= 6, "the two ends may be kept");
-    assert_eq!(map.map.next_run(0, ADDRESS_END), None);
-}
-
-#[test]
-fn another_region_may_come_and_go_at_addresses_that_are_hidden() {
-    // The system gives addresses away as soon as they are free, before the first region's pages are removed.
-    let map = Map::default();
-    let (old, new) = (GIB + PAGE..GIB + 3 * PAGE, GIB..GIB + 2 * MIB);
-    map.insert(old.clone(), CODE);
-    map.map.hide(old.clone());
-    map.insert(new.clone(), DATA);
-    map.remove(new.clone(), DATA);
-    map.forget_kept();
-    map.map.remove_hidden(old.clone(), CODE.region);
-    assert_eq!(map.map.get(old.start), None);
-    map.insert(new.clone(), DATA);
-    map.map.remove_hidden(old.clone(), CODE.region);
-    assert_eq!(map.map.get(old.start), Some(DATA));
-    map.check_nodes();
-}
-
-#[test]
-fn a_range_that_could_not_be_reserved_leaves_no_nodes() {
-    for most in (0..=6).step_by(if cfg!(miri) { 4 } else { 1 }) {
-        let map = Map::default();
-        for place in 1..if cfg!(miri) { 4 } else { 40 } {
-            let range = place * 600 * GIB - PAGE..(place + 1) * 600 * GIB + PAGE;
-            match map.reserve(range.clone(), most) {
-                Ok(()) => map.map.unreserve(range),
-                Err(error) => assert_eq!(error, Error::NoMemory),
+fn whatever_comes_and_goes_the_map_knows_what_is_there_and_has_no_node_too_many() {
+    let mut seed = 1u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let (map, mut model) = (Map::new(), Model::default());
+    let mut most = 0;
+    for region in (0..if cfg!(miri) { 16 } else { 1_200 }).step_by(2) {
+        // Around the boundaries between nodes of all levels, in neighbours and far apart.
+        let place = random(40) * [2 * MIB, GIB, 300 * GIB][random(3)];
+        let start = 5 * GIB + place + random(5) * PAGE - 2 * PAGE;
+        let range = start..start + [1, 2, 3, 511, 512, 3 << 18][random(6)] * PAGE;
+        let part = |range: &Range<usize>, from: usize, to: usize| {
+            let pages = range.len() / PAGE;
+            let (from, to) = (from % pages, to % pages);
+            range.start + from.min(to) * PAGE..range.start + (from.max(to) + 1) * PAGE
+        };
+        if model.is_free(&range) {
+            // Without memory it leaves no node, and may be tried again.
+            if map.reserve(range.clone(), random(6)).is_err() {
+                model.check(&map);
             }
-            map.check_nodes();
+            model.insert(&map, region, range.clone(), part(&range, random(600), random(600)));
+            most = most.max(model.pages.len());
         }
+        if random(30) < model.regions.len() {
+            let (gone, range) = model.regions.swap_remove(random(model.regions.len()));
+            model.pages.retain(|(_, page)| page.region != gone);
+            map.map.change(range.clone(), Change::Hide);
+            assert_eq!(map.map.get(range.start), None);
+            // The system gives addresses away as soon as they are free, before the first region's pages are removed.
+            let others = [
+                range.start & !(2 * MIB - 1)..range.end.next_multiple_of(2 * MIB),
+                part(&range, 0, random(600)),
+            ];
+            let other = others[random(2)].clone();
+            if model.is_free(&other) {
+                model.insert(&map, region + 1, other.clone(), other.clone());
+                if random(2) == 0 {
+                    map.map.change(other, Change::Remove(region + 1));
+                    model.regions.pop();
+                    model.pages.truncate(model.pages.len() - 2);
+                }
+            }
+            map.map.change(range, Change::Remove(gone));
+        }
+        model.check(&map);
     }
+    // As many as when most were there, whatever there was since.
+    assert!(map.nodes.borrow().len() <= 6 * most + 6);
+    model.regions.drain(..).for_each(|(region, range)| map.map.change(range, Change::Remove(region)));
+    assert_eq!((map.count_nodes(), map.map.next_run(0, ADDRESS_END)), (0, None));
 }
 
 #[test]
@@ -232,30 +177,27 @@ fn a_reader_whose_node_is_taken_out_walks_again() {
     // for other places, at the same levels and at others, with something in the entry that it looks at next.
     // One thread steps through the walk, so this does not see the order in which another core sees the
     // writer's stores: for that there is the argument at the head of the map, and Miri on `threads`.
-    let at = |top: usize| (top << 39) + (5 << 30) + (5 << 21) + (5 << 12);
-    let (hole, live) = (at(2), at(1));
+    let place = |top: usize| (top << 39) + (5 << 30) + (5 << 21) + (5 << 12);
+    let (hole, live) = (place(2), place(1));
     let all = (0..=TOP).flat_map(|stop| [(stop, 1), (stop, 0), (stop, 2)]);
     for (stop, shift) in all.take(if cfg!(miri) { 1 } else { 12 }) {
-        let map = Map::default();
-        map.insert(live..live + PAGE, CODE);
-        map.come_and_go(hole..hole + PAGE);
+        let map = Map::new();
+        let insert = |start| map.insert(at(start), page(7, Protection::RX));
+        insert(live);
+        map.reserve(at(hole), usize::MAX).unwrap();
         let mut levels = Vec::new();
         let (found, _) = map.map.entry_between(hole, |level| {
             levels.push(level);
             if levels.len() == (TOP - stop) as usize + 1 {
-                map.forget_kept();
+                map.map.unreserve(at(hole));
                 // Each of these takes one node from the spare ones, so that the next find others on top.
-                for place in 1..=shift {
-                    map.insert(live + place * 2 * MIB..live + place * 2 * MIB + PAGE, DATA);
-                }
-                for top in 3..12 {
-                    map.insert(at(top)..at(top) + PAGE, DATA);
-                }
+                (1..=shift).for_each(|step| insert(live + step * 2 * MIB));
+                (3..12).for_each(|top| insert(place(top)));
             }
         });
-        assert!(found.is_null(), "found {found:?}, interrupted at level {stop}");
+        assert!(found == Entry::EMPTY, "interrupted at level {stop}");
         let walks = levels.iter().filter(|level| **level == TOP).count();
         assert_eq!(walks, 2, "one interrupted, one not");
-        assert_eq!(map.map.get(live), Some(CODE));
+        assert_eq!(map.map.get(live), Some(page(7, Protection::RX)));
     }
 }

@@ -43,7 +43,7 @@ fn life(_: &World) -> Verdict {
     let during = statistics()?;
     check_eq!(during.code_blocks, before.code_blocks + 1);
     check_eq!(during.code_bytes, before.code_bytes + returning(42).len() as i64);
-    check!(during.code_chunks >= 1 && during.code_chunk_bytes > 0 && during.code_reservations >= 1);
+    check!(during.code_chunks >= 1 && during.code_chunk_bytes > 0 && during.code_clusters >= 1);
     check!(rt_code_free(address));
     check_eq!(statistics()?.code_blocks, before.code_blocks);
     Ok(())

@@ -51,6 +51,6 @@ fn far_targets() -> Outcome {
         expect_function(rt_code_alloc(100_000), 7);
     }
     let figures = statistics().expect("figures");
-    assert_eq!((figures.code_blocks, figures.code_reservations), (80, 1));
+    assert_eq!((figures.code_blocks, figures.code_clusters), (80, 1));
     Outcome::Passed
 }

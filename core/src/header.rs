@@ -1,8 +1,6 @@
-//! The C types and constants of the header. cbindgen reads this file.
+//! The C types and constants of the header, which cbindgen makes from this file: so it stands on nothing else of the
+//! core. The numbers are written here only; the core's own types are made of them.
 
-use crate::error::Error;
-use crate::policy::Policy;
-use crate::protection::{Advice, MapFlags, Protection};
 use core::ffi::c_char;
 
 /// A 64-bit word that belongs to the language runtime; the library never looks inside one.
@@ -42,7 +40,7 @@ pub struct RtValueOps {
 }
 
 /// Figures of one moment, from `rt_exec_memory_stats`. Arrays are indexed by protection bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RtExecMemoryStats {
     /// `sizeof(RtExecMemoryStats)`, set by the caller: only so many bytes are filled in.
@@ -74,9 +72,9 @@ pub struct RtExecMemoryStats {
     pub code_chunks: i64,
     /// Bytes of the chunks' code pages; second views are not counted.
     pub code_chunk_bytes: i64,
-    /// Stretches of addresses in which a direct branch reaches from any block to any other, 16 at most. Outside of
-    /// all of them are chunks near an address that was asked for far away, and those for which 16 are not enough.
-    pub code_reservations: i64,
+    /// Clusters of chunks: within one, a direct branch reaches from any block to any other. 16 at most: in none are
+    /// chunks near an address that was asked for far away, and those for which 16 are not enough.
+    pub code_clusters: i64,
     /// By `RT_POLICY_*`, what came of trying a policy out, and so why the one in force was chosen: -1 it was
     /// not tried, 0 the system grants it, else the `RT_ERROR_*` why it doesn't.
     pub policy_trials: [i64; 5],
@@ -171,49 +169,3 @@ pub const RT_ERROR_UNKNOWN_POLICY: i32 = 16;
 /// What `rt_register_symbols` calls for each symbol.
 pub type RtEachSymbol =
     Option<unsafe extern "C" fn(ctx: *mut core::ffi::c_void, name: *const c_char, address: i64)>;
-
-// The header's literals and the core's enums are the same numbers: a slip doesn't compile.
-const _: () = {
-    assert!(RT_VALUE_NIL == crate::value::NIL);
-    assert!(RT_PROT_READ == Protection::READ.bits() as i32);
-    assert!(RT_PROT_WRITE == Protection::WRITE.bits() as i32);
-    assert!(RT_PROT_EXEC == Protection::EXEC.bits() as i32);
-    assert!(RT_MAP_SHARED == MapFlags::SHARED.bits() as i32);
-    assert!(RT_MAP_PRIVATE == MapFlags::PRIVATE.bits() as i32);
-    assert!(RT_MAP_FIXED == MapFlags::FIXED.bits() as i32);
-    assert!(RT_MAP_ANONYMOUS == MapFlags::ANONYMOUS.bits() as i32);
-    assert!(RT_ADVICE_NORMAL == Advice::Normal as i32);
-    assert!(RT_ADVICE_RANDOM == Advice::Random as i32);
-    assert!(RT_ADVICE_SEQUENTIAL == Advice::Sequential as i32);
-    assert!(RT_ADVICE_WILLNEED == Advice::WillNeed as i32);
-    assert!(RT_ADVICE_DONTNEED == Advice::DontNeed as i32);
-    assert!(RT_POLICY_AUTO == Policy::Auto as i32);
-    assert!(RT_POLICY_RWX == Policy::Rwx as i32);
-    assert!(RT_POLICY_DUAL == Policy::Dual as i32);
-    assert!(RT_POLICY_TOGGLE == Policy::Toggle as i32);
-    assert!(RT_POLICY_JIT == Policy::Jit as i32);
-    let errors = [
-        RT_ERROR_INVALID_ARGUMENT,
-        RT_ERROR_OUT_OF_RANGE,
-        RT_ERROR_NOT_OWNED,
-        RT_ERROR_WRONG_SIZE,
-        RT_ERROR_NO_MEMORY,
-        RT_ERROR_OVER_LIMIT,
-        RT_ERROR_REFUSED,
-        RT_ERROR_WRONG_PROTECTION,
-        RT_ERROR_NOT_EXECUTABLE,
-        RT_ERROR_NOT_FOUND,
-        RT_ERROR_NOT_REGULAR_FILE,
-        RT_ERROR_EMPTY_FILE,
-        RT_ERROR_IO,
-        RT_ERROR_UNSUPPORTED,
-        RT_ERROR_BAD_VALUE,
-        RT_ERROR_UNKNOWN_POLICY,
-    ];
-    assert!(errors.len() == Error::ALL.len());
-    let mut at = 0;
-    while at < errors.len() {
-        assert!(errors[at] == Error::ALL[at] as i32);
-        at += 1;
-    }
-};
