@@ -10,9 +10,11 @@ mod header;
 mod macos;
 mod process;
 mod project;
+mod result;
 mod setup;
 mod symbols;
 mod tally;
+mod targets;
 mod tests;
 mod toolchain;
 mod version;
@@ -20,12 +22,9 @@ mod watchdog;
 
 use std::process::ExitCode;
 
-use dist::Dist;
 use project::Project;
+use result::Result;
 use toolchain::Toolchain;
-
-/// Failures are sentences for the person in front of the terminal.
-pub type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -62,7 +61,7 @@ fn done(outcome: Result<()>) -> Result<ExitCode> {
 fn dist(target: Option<&str>) -> Result<()> {
     let toolchain = Toolchain::find()?;
     let target = target.unwrap_or(&toolchain.host);
-    let dist = Dist::build(&Project::find()?, &toolchain, target)?;
-    println!("wrote {}", dist.root().display());
+    let folder = dist::build(&Project::find()?, &toolchain, target)?;
+    println!("wrote {}", folder.root().display());
     Ok(())
 }

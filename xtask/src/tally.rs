@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::process::Command;
 
-use crate::Result;
 use crate::process::{shown, watch};
+use crate::result::Result;
 
 /// How many tests passed and how many failed. Printed in the form that closes each run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,17 +3,18 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::Result;
 use crate::baremetal;
 use crate::c_clients;
-use crate::dist::Dist;
+use crate::dist::{self, Dist};
 use crate::header;
 use crate::macos;
 use crate::process::watch;
 use crate::project::Project;
-use crate::setup::{self, AARCH64_LINUX};
+use crate::result::Result;
+use crate::setup;
 use crate::symbols;
 use crate::tally::Tally;
+use crate::targets::AARCH64_LINUX;
 use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
@@ -62,7 +63,7 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     tally.cargo_test(&mut project.cargo(&["test", "--workspace", "--no-fail-fast"]));
 
     tally.check("the header is up to date", || header::check(project));
-    let dist = Dist::build(project, &toolchain, &toolchain.host)?;
+    let dist = dist::build(project, &toolchain, &toolchain.host)?;
     check_libraries(&dist, tally);
     c_clients::check_header(project, &dist, tally);
     c_clients::run_c_client(project, &dist, tally);
@@ -119,7 +120,7 @@ fn linux_with_musl(
     }
     tally.cargo_test(&mut tests);
 
-    let dist = Dist::build(project, toolchain, target)?;
+    let dist = dist::build(project, toolchain, target)?;
     check_libraries(&dist, tally);
     tally.check("the static library links into a Rust program with its own std", || {
         c_clients::check_rust_client(project, toolchain, &dist, target, runner)
