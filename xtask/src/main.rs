@@ -2,6 +2,7 @@
 
 mod apt_sources;
 mod baremetal;
+mod bench;
 mod c_clients;
 mod cpio;
 mod debian;
@@ -31,6 +32,7 @@ usage: cargo xtask COMMAND
   test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos) or of all
   dist [--target TARGET]  lay out the C header and libraries in target/dist/TARGET
   header [--check]        write include/execmem.h, or tell whether it is up to date
+  bench [NAME] [--quick]  compare with peers, in one run (regions, queries, copies, forks, heap) or all of them
   bench baremetal         count the instructions of the bare-metal adapter
   setup                   install what the tests need";
 
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
         ["dist", "--target", target] => done(dist(Some(target))),
         ["header"] => done(Project::find().and_then(|project| header::update(&project))),
         ["header", "--check"] => done(Project::find().and_then(|project| header::check(&project))),
-        ["bench", "baremetal"] => done(Project::find().and_then(|project| baremetal::bench(&project))),
+        ["bench", ref rest @ ..] => done(Project::find().and_then(|project| bench::run(&project, rest))),
         ["setup"] => done(setup::everything()),
         _ => Err(USAGE.to_owned()),
     };
