@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use execmem_tests_counter::Counter;
 use object::{Object, ObjectSection, SectionFlags};
 
 use crate::cpio;
@@ -12,7 +13,7 @@ use crate::process::capture;
 use crate::project::{Project, write};
 use crate::result::Result;
 use crate::setup;
-use crate::tally::Tally;
+use crate::tally::{Tally, counts};
 use crate::targets::BARE_MACHINE;
 use crate::toolchain::Toolchain;
 use crate::watchdog::{Limits, run};
@@ -111,10 +112,10 @@ impl Kernel {
 
     /// Counts what the kernel reports. Its last words and QEMU's exit status must agree.
     fn test(&self, processor: &str, cores: u32, words: &str, tally: &mut Tally) {
-        let mut reported = Tally::default();
+        let mut reported = Counter::default();
         let command = &mut self.qemu(processor, cores, words);
-        let end = run(command, LIMITS, |line| reported += Tally::of_closing_line(line).unwrap_or_default());
-        *tally += reported;
+        let end = run(command, LIMITS, |line| reported += counts(line).unwrap_or_default());
+        tally.add(reported);
         match end {
             Err(reason) => tally.fail(&reason),
             Ok(end) if end.status.success() != reported.is_success() => {

@@ -79,7 +79,7 @@ fn run_under_each_policy(
     };
     for policy in POLICIES {
         println!("the C client with the {kind} library, policy {policy}:");
-        tally.client(Command::new(&program).env("EXECMEM_POLICY", policy));
+        tally.run(Command::new(&program).env("EXECMEM_POLICY", policy));
     }
 }
 

@@ -60,7 +60,7 @@ fn run(project: &Project, toolchain: &Toolchain, target: &str, dist: &Dist, tall
     linker.arg(project.file("tests/darwin/suite/libSystem.tbd")).arg("-o").arg(&suite);
     capture(linker.arg(one_object(project, target, "execmem-tests-darwin-suite", "image")?))?;
     let mut program = modelled_mac(project, toolchain, target)?;
-    tally.client(program.arg(dist.shared_library()).arg(suite));
+    tally.run(program.arg(dist.shared_library()).arg(suite));
     Ok(())
 }
 

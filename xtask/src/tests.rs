@@ -3,6 +3,8 @@
 
 use std::process::{Command, ExitCode};
 
+use execmem_tests_counter::Counter;
+
 use crate::baremetal;
 use crate::c_clients;
 use crate::dist::{self, Dist};
@@ -38,7 +40,7 @@ pub fn run(name: Option<&str>) -> Result<ExitCode> {
         return Err(format!("there is no such part of the tests: the parts are {names}"));
     }
     let project = Project::find()?;
-    let mut sum = Tally::default();
+    let mut sum = Counter::default();
     let mut success = true;
     for (part, run) in &parts {
         println!("tests on {part}");
@@ -46,9 +48,9 @@ pub fn run(name: Option<&str>) -> Result<ExitCode> {
         if let Err(reason) = run(&project, &mut tally) {
             tally.fail(&reason);
         }
-        println!("{tally}");
-        success &= tally.is_success();
-        sum += tally;
+        println!("{}", tally.counter());
+        success &= tally.counter().is_success();
+        sum += tally.counter();
     }
     if parts.len() > 1 {
         println!("all parts:\n{sum}");
@@ -60,7 +62,7 @@ pub fn run(name: Option<&str>) -> Result<ExitCode> {
 fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     setup::c_compilers()?;
     let toolchain = Toolchain::find()?;
-    tally.cargo_test(&mut project.cargo(&["test", "--workspace", "--no-fail-fast"]));
+    tally.run(&mut project.cargo(&["test", "--workspace", "--no-fail-fast"]));
 
     tally.check("the header is up to date", || header::check(project));
     let dist = dist::build(project, &toolchain, &toolchain.host)?;
@@ -101,7 +103,7 @@ fn aarch64(project: &Project, tally: &mut Tally) -> Result<()> {
     let runner = format!("timeout --kill-after=10 900 {}", setup::qemu_aarch64()?.display());
     // The core's tests beside its units drive it on plain memory: the host's run of them says it all.
     let mut units = cargo_with_musl(project, AARCH64_LINUX, Some(&runner), &["test", "--lib"]);
-    tally.cargo_test(units.args(["--package", "execmem-core"]));
+    tally.run(units.args(["--package", "execmem-core"]));
     linux_with_musl(project, &toolchain, AARCH64_LINUX, Some(&runner), tally).map(drop)
 }
 
@@ -118,7 +120,7 @@ fn linux_with_musl(
     for package in ["execmem", "execmem-os-linux", "execmem-tests-linux", "execmem-tests-objects"] {
         tests.args(["--package", package]);
     }
-    tally.cargo_test(&mut tests);
+    tally.run(&mut tests);
 
     let dist = dist::build(project, toolchain, target)?;
     check_libraries(&dist, tally);
