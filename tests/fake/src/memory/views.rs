@@ -7,9 +7,6 @@ use std::ops::Range;
 /// The bytes as the last store left them.
 pub(super) type Memory = Vec<u8>;
 
-/// Stores are looked for in so many bytes at a time.
-const LINE: usize = 64;
-
 impl Space {
     /// Memory for [`Kind::View`].
     pub(crate) fn new_memory(&mut self, contents: Memory) -> usize {
@@ -25,21 +22,15 @@ impl Space {
         for (_, memory, shown) in self.views_in(range) {
             let writable = self.writable_views(memory, &shown);
             let Some(contents) = self.memories.get_mut(&memory) else { continue };
+            if let [(address, part)] = &writable[..] {
+                contents[part.clone()].copy_from_slice(&bytes::read(*address, part.len()));
+                continue;
+            }
             let before = contents[shown.clone()].to_vec();
             for (address, part) in &writable {
-                let before = &before[part.start - shown.start..part.end - shown.start];
-                if bytes::equal(*address, before) {
-                    continue;
-                }
-                let contents = &mut contents[part.clone()];
-                let stored = bytes::read(*address, part.len());
-                let lines = before.chunks(LINE).zip(stored.chunks(LINE)).zip(contents.chunks_mut(LINE));
-                // Equal lines are passed over: byte by byte would take most of the time, under Miri nearly all.
-                for ((before, stored), contents) in lines.filter(|((before, stored), _)| before != stored) {
-                    for ((before, stored), byte) in before.iter().zip(stored).zip(contents) {
-                        if stored != before {
-                            *byte = *stored;
-                        }
+                for (at, byte) in part.clone().zip(bytes::read(*address, part.len())) {
+                    if byte != before[at - shown.start] {
+                        contents[at] = byte;
                     }
                 }
             }
