@@ -2,14 +2,13 @@
 
 use execmem_benches::{compare, report};
 use execmem_os_linux::*;
-use std::ffi::CString;
 use std::hint::black_box;
-use std::os::unix::ffi::OsStrExt;
 
 const MIB: usize = 1 << 20;
 
 fn main() {
     write_code();
+    #[cfg(feature = "peers")]
     read_file();
 }
 
@@ -30,10 +29,13 @@ fn write_code() {
     report("rt_write_exec_bytes of 1 MiB", "memcpy", &found, "<= 1.05 (0.95 of memcpy's speed)");
 }
 
+#[cfg(feature = "peers")]
 fn read_file() {
+    use std::os::unix::ffi::OsStrExt;
+
     let path = std::env::temp_dir().join(format!("execmem-bench-{}", std::process::id()));
     std::fs::write(&path, vec![7u8; 16 * MIB]).unwrap();
-    let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
     let mut target = vec![1u8; 16 * MIB];
     let mut other = vec![1u8; 16 * MIB];
     // SAFETY: the name is a C string; the target is as long as the file.
@@ -53,6 +55,11 @@ fn read_file() {
             black_box(&mut other);
         },
     );
-    report("rt_mmap_read_into of 16 MiB", "memcpy from memmap2's Mmap", &found, "<= 1.05 (0.95 of its speed)");
+    report(
+        "rt_mmap_read_into of 16 MiB",
+        "memcpy from memmap2's Mmap",
+        &found,
+        "<= 1.05 (0.95 of its speed)",
+    );
     std::fs::remove_file(&path).unwrap();
 }

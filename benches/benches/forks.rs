@@ -2,16 +2,11 @@
 //!
 //! A process has one policy, so each runs in a child of its own; all sizes come one behind the other there.
 
+use execmem_benches::{is_quick, median};
 use execmem_os_linux::*;
 use std::time::Instant;
 
 const BLOCK: usize = 64_000;
-const ROUNDS: usize = 11;
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
 
 /// Microseconds.
 fn time(work: impl FnOnce()) -> f64 {
@@ -38,31 +33,29 @@ fn fork() -> f64 {
 fn run(policy: i32, name: &str) {
     let code = vec![0xc3u8; BLOCK];
     let mut blocks: Vec<i64> = Vec::new();
+    let rounds = if is_quick() { 3 } else { 11 };
+    let sizes: &[usize] = if is_quick() { &[0, 100] } else { &[0, 100, 400] };
     // SAFETY: the vector is readable; the blocks are this program's.
     unsafe {
         assert_eq!(rt_exec_memory_set_policy(policy.into()), 1);
-        for mebibytes in [0, 100, 400] {
+        for &mebibytes in sizes {
             while blocks.len() * BLOCK < mebibytes << 20 {
                 let block = rt_code_alloc(BLOCK as i64);
                 assert_eq!(rt_code_write(block, code.as_ptr(), BLOCK as i64, 0), BLOCK as i64);
                 assert_eq!(rt_code_publish(block, BLOCK as i64), 1);
                 blocks.push(block);
             }
-            let forks = median((0..ROUNDS).map(|_| fork()).collect());
+            let forks = median((0..rounds).map(|_| fork()));
             print!("{name:<7} {mebibytes:>4} MiB of code   fork {forks:>9.0} us");
             if let Some(block) = blocks.first() {
                 let write = || assert_eq!(rt_code_write(*block, code.as_ptr(), 8, 0), 8);
-                let first = median(
-                    (0..ROUNDS)
-                        .map(|_| {
-                            fork();
-                            time(write)
-                        })
-                        .collect(),
-                );
+                let first = median((0..rounds).map(|_| {
+                    fork();
+                    time(write)
+                }));
                 let mut target = vec![1u8; 4 << 20];
                 let source = vec![2u8; 4 << 20];
-                let copy = median((0..ROUNDS).map(|_| time(|| target.copy_from_slice(&source))).collect());
+                let copy = median((0..rounds).map(|_| time(|| target.copy_from_slice(&source))));
                 print!("   first write {first:>7.0} us   a second one {:>5.1} us", time(write));
                 print!("   memcpy of 4 MiB {copy:>6.0} us");
                 std::hint::black_box(&target);

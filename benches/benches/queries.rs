@@ -54,17 +54,20 @@ unsafe fn questions(list: &List) {
     let scan = measure(calls, || {
         black_box(list.holds(next()));
     });
-    let region = region_query(next());
-    println!(
+    print!(
         "{live:>6} regions: rt_is_executable {:.1} ns, rt_get_protection {:.1} ns (wanted <= 15 ns), \
-         list scan {:.1} ns, region::query {region:.0} ns",
+         list scan {:.1} ns",
         executable - choose,
         protection - choose,
         scan - choose,
     );
+    #[cfg(feature = "peers")]
+    print!(", region::query {:.0} ns", region_query(next()));
+    println!();
 }
 
 /// region 4.0.1 parses the whole of /proc/self/maps; a few times are enough.
+#[cfg(feature = "peers")]
 fn region_query(address: i64) -> f64 {
     let start = std::time::Instant::now();
     for _ in 0..5 {

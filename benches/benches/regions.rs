@@ -22,7 +22,8 @@ fn bare(code: &[u8; 64], flip: bool) {
     let protection = if flip { 3 } else { 7 };
     // SAFETY: a page of our own that holds a function without arguments.
     unsafe {
-        let page = libc::mmap(ptr::null_mut(), PAGE, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
+        let page =
+            libc::mmap(ptr::null_mut(), PAGE, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
         ptr::copy_nonoverlapping(code.as_ptr(), page.cast(), 64);
         if flip {
             libc::mprotect(page, PAGE, libc::PROT_READ | libc::PROT_EXEC);

@@ -4,10 +4,20 @@
 //! the two looks like a difference. Here the two take turns in short rounds, each round gives one ratio, and
 //! the median of the ratios is reported.
 
+#[cfg(asmjit)]
+pub mod asmjit;
+
 use std::time::Instant;
 
+/// Whether fewer rounds are wanted (`--quick`): enough to see that all works, too few to be quoted.
+pub fn is_quick() -> bool {
+    std::env::args().any(|argument| argument == "--quick")
+}
+
 /// Rounds of one comparison: an odd number, so that the median is one of them.
-const ROUNDS: usize = 301;
+fn rounds() -> usize {
+    if is_quick() { 31 } else { 301 }
+}
 
 /// What a comparison found.
 pub struct Comparison {
@@ -21,8 +31,9 @@ pub struct Comparison {
 
 /// Lets `ours` and `other` take turns; each round calls each of them `calls` times.
 pub fn compare(calls: usize, mut ours: impl FnMut(), mut other: impl FnMut()) -> Comparison {
-    let mut rounds = Vec::with_capacity(ROUNDS);
-    for round in 0..ROUNDS {
+    let count = rounds();
+    let mut rounds = Vec::with_capacity(count);
+    for round in 0..count {
         // Who goes first alternates too: the first finds caches as the other left them.
         let (a, b);
         if round % 2 == 0 {
@@ -43,7 +54,7 @@ pub fn compare(calls: usize, mut ours: impl FnMut(), mut other: impl FnMut()) ->
 
 /// Median nanoseconds of one call.
 pub fn measure(calls: usize, mut work: impl FnMut()) -> f64 {
-    median((0..ROUNDS).map(|_| time(calls, &mut work)))
+    median((0..rounds()).map(|_| time(calls, &mut work)))
 }
 
 fn time(calls: usize, work: &mut impl FnMut()) -> f64 {
@@ -54,7 +65,8 @@ fn time(calls: usize, work: &mut impl FnMut()) -> f64 {
     start.elapsed().as_nanos() as f64 / calls as f64
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// The value in the middle.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -5,19 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use execmem_tests_counter::Counter;
 use object::{Object, ObjectSection, SectionFlags};
 
-use crate::Result;
 use crate::cpio;
 use crate::process::capture;
 use crate::project::{Project, write};
+use crate::result::Result;
 use crate::setup;
-use crate::tally::Tally;
+use crate::tally::{Tally, counts};
+use crate::targets::BARE_MACHINE;
 use crate::toolchain::Toolchain;
 use crate::watchdog::{Limits, run};
-
-/// What the adapter is built for.
-pub const TARGET: &str = "aarch64-unknown-none";
 
 /// A kernel, a processor, how many cores, and what is different in this run.
 const RUNS: [(&str, u32, &str); 7] = [
@@ -84,7 +83,7 @@ struct Kernel {
 impl Kernel {
     fn build(project: &Project) -> Result<Kernel> {
         let toolchain = Toolchain::find()?;
-        toolchain.require_target(TARGET)?;
+        toolchain.require_target(BARE_MACHINE)?;
         let qemu = setup::qemu_system_aarch64()?;
         let program = build(project, &["--release", "--bin", "execmem-tests-baremetal"])?;
         // QEMU passes a device tree to raw images only.
@@ -113,10 +112,10 @@ impl Kernel {
 
     /// Counts what the kernel reports. Its last words and QEMU's exit status must agree.
     fn test(&self, processor: &str, cores: u32, words: &str, tally: &mut Tally) {
-        let mut reported = Tally::default();
+        let mut reported = Counter::default();
         let command = &mut self.qemu(processor, cores, words);
-        let end = run(command, LIMITS, |line| reported += Tally::of_closing_line(line).unwrap_or_default());
-        *tally += reported;
+        let end = run(command, LIMITS, |line| reported += counts(line).unwrap_or_default());
+        tally.add(reported);
         match end {
             Err(reason) => tally.fail(&reason),
             Ok(end) if end.status.success() != reported.is_success() => {
@@ -138,7 +137,7 @@ impl Kernel {
 
 /// Builds a program of the package `tests/baremetal`.
 fn build(project: &Project, arguments: &[&str]) -> Result<PathBuf> {
-    let mut cargo = project.cargo(&["build", "--quiet", "--target", TARGET]);
+    let mut cargo = project.cargo(&["build", "--quiet", "--target", BARE_MACHINE]);
     cargo.arg("--manifest-path").arg(project.file("tests/baremetal/Cargo.toml")).args(arguments);
     capture(&mut cargo)?;
     let (profile, name) = match arguments {
@@ -146,7 +145,7 @@ fn build(project: &Project, arguments: &[&str]) -> Result<PathBuf> {
         [.., name] => ("release", *name),
         [] => return Err("no program was named".into()),
     };
-    Ok(project.built(&format!("{TARGET}/{profile}/{name}")))
+    Ok(project.built(&format!("{BARE_MACHINE}/{profile}/{name}")))
 }
 
 /// Runs an example as its first lines tell a reader to, and looks for lines that it must print.

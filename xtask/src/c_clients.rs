@@ -5,10 +5,10 @@ use std::process::Command;
 
 use execmem_core::abi::SYMBOL_NAMES;
 
-use crate::Result;
 use crate::dist::Dist;
 use crate::process::{capture, watch};
 use crate::project::{Project, make_folder, write};
+use crate::result::Result;
 use crate::tally::Tally;
 use crate::toolchain::Toolchain;
 
@@ -79,7 +79,7 @@ fn run_under_each_policy(
     };
     for policy in POLICIES {
         println!("the C client with the {kind} library, policy {policy}:");
-        tally.client(Command::new(&program).env("EXECMEM_POLICY", policy));
+        tally.run(Command::new(&program).env("EXECMEM_POLICY", policy));
     }
 }
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::Result;
 use crate::apt_sources::{self, Source};
 use crate::process::capture;
+use crate::result::Result;
 use crate::version::Version;
 
 /// Where the backports suite is written down when the machine does not know it yet.

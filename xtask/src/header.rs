@@ -3,8 +3,8 @@
 use cbindgen::{Builder, Config, DocumentationStyle, Language, Layout, Style};
 use execmem_core::abi::DECLARATIONS;
 
-use crate::Result;
 use crate::project::{Project, read, write};
+use crate::result::Result;
 
 const HEADER: &str = "include/execmem.h";
 const TYPES: &str = "core/src/header.rs";

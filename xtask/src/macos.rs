@@ -1,116 +1,33 @@
-//! macOS: the libraries, and their tests on a modelled Mac (`tests/darwin`).
-//!
-//! Off a Mac they are linked against a list of symbols instead of Apple's SDK: `os-macos/sdk`. A symbol
-//! that isn't in the list doesn't link.
+//! macOS: what its libraries are made of, and their machine code on a modelled Mac (`tests/darwin`).
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::Command;
 
-use execmem_core::abi::SYMBOL_NAMES;
 use object::read::archive::ArchiveFile;
 use object::read::macho::MachOFile64;
 use object::{Endianness, NameOrOrdinal, Object, ObjectSymbol, macho};
 
-use crate::Result;
+use crate::dist::macos::{INSTALL_NAME, OLDEST_SYSTEM, linker, one_object};
 use crate::dist::{self, Dist};
 use crate::process::capture;
 use crate::project::{self, Project};
-use crate::setup::{self, AARCH64_LINUX};
+use crate::result::Result;
+use crate::setup;
 use crate::symbols;
 use crate::tally::Tally;
+use crate::targets::{AARCH64_LINUX, MACS};
 use crate::toolchain::Toolchain;
-
-/// Apple silicon and Intel.
-pub const TARGETS: [&str; 2] = ["aarch64-apple-darwin", "x86_64-apple-darwin"];
-
-/// The shared library's file.
-pub const SHARED_NAME: &str = "libexecmem.dylib";
-
-/// Programs find the library through their own list of paths.
-const INSTALL_NAME: &str = "@rpath/libexecmem.dylib";
-
-/// The first system of Apple silicon. Before 13 fixups are the kind that the loader of the tests knows.
-const OLDEST_SYSTEM: &str = "11.0";
 
 /// The list of what the library imports from libSystem.
 const STUB: &str = "os-macos/sdk/usr/lib/libSystem.tbd";
-
-/// Whether a target is a Mac.
-pub fn is_target(target: &str) -> bool {
-    target.ends_with("-apple-darwin")
-}
-
-/// Builds both libraries into a dist folder.
-pub fn build(project: &Project, toolchain: &Toolchain, target: &str, dist: &Dist) -> Result<()> {
-    let object = one_object(project, target, "execmem-os-macos", "c-library")?;
-    dist::archive(toolchain, &object, &dist.static_library())?;
-    let mut linker = linker(project, toolchain, target);
-    linker.args(linker_options(toolchain, &["-install_name", INSTALL_NAME]));
-    for name in SYMBOL_NAMES {
-        linker.args(linker_options(toolchain, &["-exported_symbol", &format!("_{name}")]));
-    }
-    capture(linker.arg("-o").arg(dist.shared_library()).arg(object)).map(drop)
-}
-
-/// Lets cargo build a package, and takes from its static library the one object that holds it, with all
-/// that it needs of other packages. What Rust puts beside it, libSystem has too.
-fn one_object(project: &Project, target: &str, package: &str, feature: &str) -> Result<PathBuf> {
-    let mut cargo = project.cargo(&["rustc", "--quiet", "--package", package, "--lib"]);
-    cargo.args(["--profile", "c-library", "--features", feature, "--crate-type", "staticlib"]);
-    cargo.args(["--target", target]).env("MACOSX_DEPLOYMENT_TARGET", OLDEST_SYSTEM);
-    capture(&mut cargo)?;
-    let name = package.replace('-', "_");
-    let library = project.built(&format!("{target}/c-library/lib{name}.a"));
-    let unreadable = |error: object::Error| format!("{}: {error}", library.display());
-    let data = symbols::contents(&library)?;
-    let archive = ArchiveFile::parse(&*data).map_err(unreadable)?;
-    let mut own = Vec::new();
-    for member in archive.members() {
-        let member = member.map_err(unreadable)?;
-        if member.name().starts_with(format!("{name}-").as_bytes()) {
-            own.push(member.data(&*data).map_err(unreadable)?);
-        }
-    }
-    let [object] = own[..] else {
-        return Err(format!("{} has {} objects of its own, not one", library.display(), own.len()));
-    };
-    let file = library.with_extension("o");
-    std::fs::write(&file, object).map_err(|error| format!("{} can't be written: {error}", file.display()))?;
-    Ok(file)
-}
-
-/// What links a shared library: Apple's own tools on a Mac, else the linker that comes with Rust.
-fn linker(project: &Project, toolchain: &Toolchain, target: &str) -> Command {
-    let architecture = if target.starts_with("aarch64") { "arm64" } else { "x86_64" };
-    if is_target(&toolchain.host) {
-        let mut compiler = Command::new("cc");
-        compiler.args(["-dynamiclib", "-arch", architecture]);
-        compiler.arg(format!("-mmacosx-version-min={OLDEST_SYSTEM}"));
-        return compiler;
-    }
-    let mut linker = toolchain.mach_o_linker();
-    linker.args(["-dylib", "-arch", architecture, "-lSystem", "-syslibroot"]);
-    linker.arg(project.file("os-macos/sdk"));
-    linker.args(["-platform_version", "macos", OLDEST_SYSTEM, OLDEST_SYSTEM]);
-    linker
-}
-
-/// Options for the linker itself, also where a compiler stands in front of it.
-fn linker_options(toolchain: &Toolchain, options: &[&str]) -> Vec<String> {
-    match is_target(&toolchain.host) {
-        true => vec![format!("-Wl,{}", options.join(","))],
-        false => options.iter().map(|option| String::from(*option)).collect(),
-    }
-}
 
 /// Both processors: what the libraries are made of, and their machine code run on a modelled Mac.
 pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
     let toolchain = Toolchain::find()?;
     let mut imported = BTreeSet::new();
-    for target in TARGETS {
+    for target in MACS {
         println!("{target}:");
-        let dist = Dist::build(project, &toolchain, target)?;
+        let dist = dist::build(project, &toolchain, target)?;
         let data = symbols::contents(&dist.shared_library())?;
         let file = MachOFile64::parse(&*data).map_err(|error| error.to_string())?;
         tally.check("the static library is one object of the listed symbols", || check_static(&dist));
@@ -143,7 +60,7 @@ fn run(project: &Project, toolchain: &Toolchain, target: &str, dist: &Dist, tall
     linker.arg(project.file("tests/darwin/suite/libSystem.tbd")).arg("-o").arg(&suite);
     capture(linker.arg(one_object(project, target, "execmem-tests-darwin-suite", "image")?))?;
     let mut program = modelled_mac(project, toolchain, target)?;
-    tally.client(program.arg(dist.shared_library()).arg(suite));
+    tally.run(program.arg(dist.shared_library()).arg(suite));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod apt_sources;
 mod baremetal;
+mod bench;
 mod c_clients;
 mod cpio;
 mod debian;
@@ -10,9 +11,11 @@ mod header;
 mod macos;
 mod process;
 mod project;
+mod result;
 mod setup;
 mod symbols;
 mod tally;
+mod targets;
 mod tests;
 mod toolchain;
 mod version;
@@ -20,18 +23,16 @@ mod watchdog;
 
 use std::process::ExitCode;
 
-use dist::Dist;
 use project::Project;
+use result::Result;
 use toolchain::Toolchain;
-
-/// Failures are sentences for the person in front of the terminal.
-pub type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
   test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos) or of all
   dist [--target TARGET]  lay out the C header and libraries in target/dist/TARGET
   header [--check]        write include/execmem.h, or tell whether it is up to date
+  bench [NAME] [--quick]  compare with peers, in one run (regions, queries, copies, forks, heap) or all of them
   bench baremetal         count the instructions of the bare-metal adapter
   setup                   install what the tests need";
 
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
         ["dist", "--target", target] => done(dist(Some(target))),
         ["header"] => done(Project::find().and_then(|project| header::update(&project))),
         ["header", "--check"] => done(Project::find().and_then(|project| header::check(&project))),
-        ["bench", "baremetal"] => done(Project::find().and_then(|project| baremetal::bench(&project))),
+        ["bench", ref rest @ ..] => done(Project::find().and_then(|project| bench::run(&project, rest))),
         ["setup"] => done(setup::everything()),
         _ => Err(USAGE.to_owned()),
     };
@@ -62,7 +63,7 @@ fn done(outcome: Result<()>) -> Result<ExitCode> {
 fn dist(target: Option<&str>) -> Result<()> {
     let toolchain = Toolchain::find()?;
     let target = target.unwrap_or(&toolchain.host);
-    let dist = Dist::build(&Project::find()?, &toolchain, target)?;
-    println!("wrote {}", dist.root().display());
+    let folder = dist::build(&Project::find()?, &toolchain, target)?;
+    println!("wrote {}", folder.root().display());
     Ok(())
 }

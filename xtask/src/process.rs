@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use crate::Result;
+use crate::result::Result;
 
 /// Runs a command whose output interests nobody unless it fails, and returns what it printed.
 pub fn capture(command: &mut Command) -> Result<String> {

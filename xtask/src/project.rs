@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Result;
+use crate::result::Result;
 
 /// The project's folder, and the one that builds write to.
 pub struct Project {

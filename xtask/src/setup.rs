@@ -4,14 +4,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::Result;
 use crate::debian;
 use crate::process::{capture, find_program};
+use crate::result::Result;
+use crate::targets::{AARCH64_LINUX, BARE_MACHINE};
 use crate::toolchain::Toolchain;
 use crate::version::Version;
-
-/// The target that stands for aarch64 Linux: it links without a cross compiler.
-pub const AARCH64_LINUX: &str = "aarch64-unknown-linux-musl";
 
 /// QEMU before this version runs stale code even where the cache maintenance is right: its user
 /// mode forgets `ic ivau` on one of two views of the same memory.
@@ -25,7 +23,7 @@ pub fn everything() -> Result<()> {
     toolchain.llvm_tool("llvm-objcopy")?;
     toolchain.require_target(AARCH64_LINUX)?;
     toolchain.require_target(&musl_target(&toolchain))?;
-    toolchain.require_target(crate::baremetal::TARGET)?;
+    toolchain.require_target(BARE_MACHINE)?;
     c_compilers()?;
     musl_compiler()?;
     qemu_system_aarch64()?;

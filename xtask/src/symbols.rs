@@ -7,7 +7,7 @@ use execmem_core::abi::SYMBOL_NAMES;
 use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSymbol, ObjectSymbolTable, RelocationTarget};
 
-use crate::Result;
+use crate::result::Result;
 
 /// A static library must define the listed symbols and no other global one, not even a weak or a
 /// hidden one, since all of those take part in somebody else's link.

@@ -3,17 +3,20 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::Result;
+use execmem_tests_counter::Counter;
+
 use crate::baremetal;
 use crate::c_clients;
-use crate::dist::Dist;
+use crate::dist::{self, Dist};
 use crate::header;
 use crate::macos;
 use crate::process::watch;
 use crate::project::Project;
-use crate::setup::{self, AARCH64_LINUX};
+use crate::result::Result;
+use crate::setup;
 use crate::symbols;
 use crate::tally::Tally;
+use crate::targets::AARCH64_LINUX;
 use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
@@ -37,7 +40,7 @@ pub fn run(name: Option<&str>) -> Result<ExitCode> {
         return Err(format!("there is no such part of the tests: the parts are {names}"));
     }
     let project = Project::find()?;
-    let mut sum = Tally::default();
+    let mut sum = Counter::default();
     let mut success = true;
     for (part, run) in &parts {
         println!("tests on {part}");
@@ -45,9 +48,9 @@ pub fn run(name: Option<&str>) -> Result<ExitCode> {
         if let Err(reason) = run(&project, &mut tally) {
             tally.fail(&reason);
         }
-        println!("{tally}");
-        success &= tally.is_success();
-        sum += tally;
+        println!("{}", tally.counter());
+        success &= tally.counter().is_success();
+        sum += tally.counter();
     }
     if parts.len() > 1 {
         println!("all parts:\n{sum}");
@@ -59,10 +62,10 @@ pub fn run(name: Option<&str>) -> Result<ExitCode> {
 fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     setup::c_compilers()?;
     let toolchain = Toolchain::find()?;
-    tally.cargo_test(&mut project.cargo(&["test", "--workspace", "--no-fail-fast"]));
+    tally.run(&mut project.cargo(&["test", "--workspace", "--no-fail-fast"]));
 
     tally.check("the header is up to date", || header::check(project));
-    let dist = Dist::build(project, &toolchain, &toolchain.host)?;
+    let dist = dist::build(project, &toolchain, &toolchain.host)?;
     check_libraries(&dist, tally);
     c_clients::check_header(project, &dist, tally);
     c_clients::run_c_client(project, &dist, tally);
@@ -100,7 +103,7 @@ fn aarch64(project: &Project, tally: &mut Tally) -> Result<()> {
     let runner = format!("timeout --kill-after=10 900 {}", setup::qemu_aarch64()?.display());
     // The core's tests beside its units drive it on plain memory: the host's run of them says it all.
     let mut units = cargo_with_musl(project, AARCH64_LINUX, Some(&runner), &["test", "--lib"]);
-    tally.cargo_test(units.args(["--package", "execmem-core"]));
+    tally.run(units.args(["--package", "execmem-core"]));
     linux_with_musl(project, &toolchain, AARCH64_LINUX, Some(&runner), tally).map(drop)
 }
 
@@ -119,9 +122,9 @@ fn linux_with_musl(
     {
         tests.args(["--package", package]);
     }
-    tally.cargo_test(&mut tests);
+    tally.run(&mut tests);
 
-    let dist = Dist::build(project, toolchain, target)?;
+    let dist = dist::build(project, toolchain, target)?;
     check_libraries(&dist, tally);
     tally.check("the static library links into a Rust program with its own std", || {
         c_clients::check_rust_client(project, toolchain, &dist, target, runner)

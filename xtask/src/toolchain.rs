@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Result;
 use crate::process::capture;
+use crate::result::Result;
 
 /// The toolchain that runs this program, with what it can build for.
 pub struct Toolchain {

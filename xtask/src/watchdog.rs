@@ -5,8 +5,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use crate::Result;
 use crate::process::shown;
+use crate::result::Result;
 
 /// How long a program may print nothing, and how long it may run.
 #[derive(Clone, Copy)]

@@ -3,13 +3,12 @@
 use core::fmt::{self, Write};
 use execmem_conformance::{Stop, Verdict};
 use execmem_os_baremetal::console;
+use execmem_tests_counter::Counter;
 
 /// The counts of a run.
 #[derive(Default)]
 pub struct Report {
-    passed: usize,
-    failed: usize,
-    not_applicable: usize,
+    counter: Counter,
 }
 
 impl Report {
@@ -17,19 +16,19 @@ impl Report {
     pub fn run(&mut self, name: fmt::Arguments<'_>, must_apply: bool, test: impl FnOnce() -> Verdict) {
         match test() {
             Ok(()) => {
-                self.passed += 1;
+                self.counter.passed += 1;
                 println!("test {name} ... ok");
             }
             Err(Stop::NotApplicable(reason)) if !must_apply => {
-                self.not_applicable += 1;
+                self.counter.not_applicable += 1;
                 println!("test {name} ... not applicable: {reason}");
             }
             Err(Stop::NotApplicable(reason)) => {
-                self.failed += 1;
+                self.counter.failed += 1;
                 println!("test {name} ... FAILED: it must apply here, but: {reason}");
             }
             Err(Stop::Failed(failure)) => {
-                self.failed += 1;
+                self.counter.failed += 1;
                 println!("test {name} ... FAILED: {failure}");
             }
         }
@@ -42,19 +41,18 @@ impl Report {
 
     /// How many tests passed, failed, or could not apply.
     pub fn total(&self) -> usize {
-        self.passed + self.failed + self.not_applicable
+        self.counter.total() as usize
     }
 
     /// How many passed.
     pub fn passed(&self) -> usize {
-        self.passed
+        self.counter.passed as usize
     }
 
     /// The closing line, and the end of QEMU, whose exit status tells whether all is well.
     pub fn close(self) -> ! {
-        println!("{} tests were not applicable", self.not_applicable);
-        println!("{} passed, {} failed", self.passed, self.failed);
-        semihosting::process::exit(i32::from(self.failed > 0 || self.passed == 0))
+        println!("{}", self.counter);
+        semihosting::process::exit(i32::from(!self.counter.is_success()))
     }
 }
 

@@ -3,36 +3,35 @@
 use crate::files_for_rules::Folder;
 use crate::scenarios::{self, Machine};
 use crate::suite::{self, Outcome, Setting};
+use execmem_tests_counter::Counter;
 use std::path::Path;
 use std::process::ExitCode;
 
 /// The counts of a run.
 pub struct Report<'a> {
     word: &'a str,
-    passed: usize,
-    failed: usize,
-    not_applicable: usize,
+    counter: Counter,
 }
 
 impl<'a> Report<'a> {
     /// Nothing was run yet. Only tests whose names contain the word will be.
     pub fn new(word: &'a str) -> Self {
-        Self { word, passed: 0, failed: 0, not_applicable: 0 }
+        Self { word, counter: Counter::default() }
     }
 
     fn tell(&mut self, name: &str, outcome: Outcome) {
         match outcome {
             Outcome::Passed => {
                 println!("test {name} ... ok");
-                self.passed += 1;
+                self.counter.passed += 1;
             }
             Outcome::NotApplicable(reason) => {
                 println!("test {name} ... not applicable: {reason}");
-                self.not_applicable += 1;
+                self.counter.not_applicable += 1;
             }
             Outcome::Failed(reason) => {
                 println!("test {name} ... FAILED\n{reason}");
-                self.failed += 1;
+                self.counter.failed += 1;
             }
         }
     }
@@ -74,9 +73,7 @@ impl<'a> Report<'a> {
 
     /// The closing lines. A run in which nothing passed is no success.
     pub fn close(self) -> ExitCode {
-        let Self { passed, failed, not_applicable, .. } = self;
-        println!("{not_applicable} not applicable");
-        println!("{passed} passed, {failed} failed");
-        if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        println!("{}", self.counter);
+        if self.counter.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

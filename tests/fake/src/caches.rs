@@ -4,6 +4,9 @@ use execmem_core::icache::TRAP;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+/// What was never fetched is passed over in pieces of this length.
+const LINE: usize = 64;
+
 /// A page as cores fetch it.
 struct Page {
     /// This core's bytes; zeros where nothing was ever flushed.
@@ -56,11 +59,9 @@ impl Caches {
         for page in std::mem::take(&mut self.changed) {
             if let Some(Page { here, elsewhere, known }) = self.pages.get_mut(&page) {
                 elsewhere.copy_from_slice(here);
-                let (instructions, _) = here.as_chunks::<{ TRAP.len() }>();
-                let (known, _) = known.as_chunks_mut::<{ TRAP.len() }>();
-                for (known, instruction) in known.iter_mut().zip(instructions) {
-                    if *instruction == TRAP {
-                        *known = [0; TRAP.len()];
+                for (known, here) in known.chunks_mut(LINE).zip(here.chunks(LINE)) {
+                    if *known != [0; LINE] {
+                        forget_traps(known, here);
                     }
                 }
             }
@@ -84,6 +85,17 @@ impl Caches {
             }
         }
         executed
+    }
+}
+
+/// Takes traps for not fetched.
+fn forget_traps(known: &mut [u8], here: &[u8]) {
+    let (instructions, _) = here.as_chunks::<{ TRAP.len() }>();
+    let (known, _) = known.as_chunks_mut::<{ TRAP.len() }>();
+    for (known, instruction) in known.iter_mut().zip(instructions) {
+        if *instruction == TRAP {
+            *known = [0; TRAP.len()];
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod calls;
 mod faults;
 mod files;
 mod memory;
+mod operations;
 mod platform;
 mod state;
 

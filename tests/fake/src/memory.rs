@@ -2,10 +2,14 @@
 //!
 //! As in a kernel, a mapping is a list of areas, and changing the protection of a part splits one.
 
+mod seals;
+mod views;
+
 use crate::bytes;
 use execmem_core::{Error, Protection};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
+use views::Memory;
 
 /// What unmapped memory is filled with. Memory that was never mapped is zero.
 pub const POISON: u8 = 0xdb;
@@ -80,14 +84,11 @@ impl Area {
     }
 }
 
-/// Memory with several views: the bytes as the last store left them.
-type Memory = Vec<u8>;
-
 pub(crate) struct Space {
     pub(crate) page_size: usize,
     pub(crate) arena: Range<usize>,
-    /// Pages that were mapped at some time. The others are zero.
-    used: BTreeSet<usize>,
+    /// For each page of the arena whether it was mapped at some time. The others are zero.
+    used: Vec<bool>,
     next_huge: usize,
     /// Below it there is no gap.
     pub(crate) full_to: usize,
@@ -109,7 +110,7 @@ impl Space {
         Self {
             page_size,
             arena: start..start + length,
-            used: BTreeSet::new(),
+            used: vec![false; length / page_size],
             next_huge: HUGE_START,
             full_to: start,
             areas: BTreeMap::new(),
@@ -130,13 +131,6 @@ impl Space {
         Live { mappings: self.pieces.len(), bytes: self.pieces.values().sum() }
     }
 
-    /// Memory for [`Kind::View`].
-    pub(crate) fn new_memory(&mut self, contents: Memory) -> usize {
-        self.next_memory += 1;
-        self.memories.insert(self.next_memory, contents);
-        self.next_memory
-    }
-
     /// Maps zeroed pages: at `at` if they are free, else at the lowest place that is large enough.
     pub(crate) fn map(
         &mut self,
@@ -154,7 +148,8 @@ impl Space {
             let start = at.filter(|at| self.is_free(*at, length)).or_else(|| self.lowest_gap(length))?;
             self.check_unmapped((start..start + length).step_by(self.page_size).collect());
             for page in (start..start + length).step_by(self.page_size) {
-                if !self.used.insert(page) {
+                let index = self.index(page);
+                if std::mem::replace(&mut self.used[index], true) {
                     bytes::fill(page, self.page_size, 0);
                 }
             }
@@ -246,133 +241,6 @@ impl Space {
         let range = area.start..area.end;
         self.areas.insert(area.start, area);
         self.seal(range);
-    }
-
-    /// Notes the bytes of pages that nobody may store to; lets the others go.
-    pub(crate) fn seal(&mut self, range: Range<usize>) {
-        let range = self.pages(range);
-        let first = self.areas.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
-        for area in self.areas.range_mut(first..range.end).map(|(_, area)| area) {
-            let is_far = (HUGE_START..HUGE_END).contains(&area.start);
-            if is_far || area.may_store() {
-                area.seal = None;
-                continue;
-            }
-            let part = area.start.max(range.start)..area.end.min(range.end);
-            match &mut area.seal {
-                Some(seal) if !part.is_empty() => {
-                    let inside = part.start - area.start..part.end - area.start;
-                    seal[inside].copy_from_slice(&bytes::read(part.start, part.len()));
-                }
-                Some(_) => {}
-                seal => *seal = Some(bytes::read(area.start, area.end - area.start).into()),
-            }
-        }
-    }
-
-    /// Looks for stores that were not allowed.
-    pub(crate) fn check_seals(&mut self, range: Range<usize>) {
-        let mut broken = Vec::new();
-        for (part, area) in self.areas_in(self.pages(range)) {
-            let Some(seal) = &area.seal else { continue };
-            let offset = part.start - area.start;
-            if !bytes::equal(part.start, &seal[offset..offset + part.len()]) {
-                broken.push((part, area.protection));
-            }
-        }
-        for (part, protection) in broken {
-            self.violation(format!("a store to {part:#x?}, which is {}", protection.letters()));
-            self.seal(part);
-        }
-    }
-
-    /// Looks at pages that are unmapped: each is as it was left.
-    fn check_unmapped(&mut self, pages: Vec<usize>) {
-        for page in pages {
-            let byte = if self.used.contains(&page) { POISON } else { 0 };
-            if !bytes::equal(page, &vec![byte; self.page_size]) {
-                self.violation(format!("a store to {page:#x}, which is not mapped"));
-                bytes::fill(page, self.page_size, byte);
-            }
-        }
-    }
-
-    /// Checks every page that is or was mapped.
-    pub(crate) fn check_all(&mut self) {
-        self.check_seals(0..usize::MAX);
-        let is_unmapped = |page: &&usize| self.areas_in(**page..**page + 1).next().is_none();
-        let unmapped = self.used.iter().filter(is_unmapped).copied().collect();
-        self.check_unmapped(unmapped);
-    }
-
-    /// Looks for forbidden stores in a range. Stores through writable views of the memory that it shows reach
-    /// that memory, and the other writable views.
-    pub(crate) fn settle(&mut self, range: Range<usize>) {
-        self.check_seals(range.clone());
-        for (_, memory, shown) in self.views_in(range) {
-            let writable = self.writable_views(memory, &shown);
-            let Some(contents) = self.memories.get_mut(&memory) else { continue };
-            let before = contents[shown.clone()].to_vec();
-            for (address, part) in &writable {
-                for (at, byte) in part.clone().zip(bytes::read(*address, part.len())) {
-                    if byte != before[at - shown.start] {
-                        contents[at] = byte;
-                    }
-                }
-            }
-            for (address, part) in writable {
-                bytes::write(address, &contents[part]);
-            }
-        }
-    }
-
-    /// Makes views in a range show what their memory holds.
-    pub(crate) fn show(&mut self, range: Range<usize>) {
-        for (address, memory, shown) in self.views_in(range.clone()) {
-            bytes::write(address, &self.memories[&memory][shown]);
-        }
-        self.seal(range);
-    }
-
-    /// What a part of a memory with several views holds.
-    pub(crate) fn contents(&self, memory: usize, part: Range<usize>) -> &[u8] {
-        &self.memories[&memory][part]
-    }
-
-    /// The parts of a range that show a memory with several views: address, memory, part of the memory.
-    pub(crate) fn views_in(&self, range: Range<usize>) -> Vec<(usize, usize, Range<usize>)> {
-        let mut views: Vec<(usize, usize, Range<usize>)> = Vec::new();
-        for (part, area) in self.areas_in(range) {
-            let Kind::View { memory, offset } = area.kind_at(part.start) else { continue };
-            match views.last_mut() {
-                // Areas that differ in protection only.
-                Some((start, other, shown))
-                    if *other == memory && shown.end == offset && *start + shown.len() == part.start =>
-                {
-                    shown.end += part.len();
-                }
-                _ => views.push((part.start, memory, offset..offset + part.len())),
-            }
-        }
-        views
-    }
-
-    /// Where a part of a memory can be written: address, part of the memory.
-    fn writable_views(&self, wanted: usize, shown: &Range<usize>) -> Vec<(usize, Range<usize>)> {
-        let view = |area: &Area| match area.kind {
-            Kind::View { memory, offset } if memory == wanted && area.may_store() => {
-                let part = offset.max(shown.start)..(offset + area.end - area.start).min(shown.end);
-                (!part.is_empty()).then(|| (area.start + part.start - offset, part))
-            }
-            _ => None,
-        };
-        self.areas.values().filter_map(view).collect()
-    }
-
-    /// The pages that a range touches.
-    fn pages(&self, range: Range<usize>) -> Range<usize> {
-        let in_page = self.page_size - 1;
-        range.start & !in_page..range.end.saturating_add(in_page) & !in_page
     }
 
     /// Calls `then` with the pages of each area behind a write switch.

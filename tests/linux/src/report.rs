@@ -1,13 +1,13 @@
-//! Counting and telling, in the form that `cargo test` users know.
+//! Running and telling, in the form that `cargo test` users know.
 
 use crate::children::{self, Outcome};
+use execmem_tests_counter::Counter;
 use std::process::ExitCode;
 
 /// The counts of a run, and which tests were asked for.
 pub struct Report {
-    passed: usize,
+    counter: Counter,
     failed: Vec<String>,
-    not_applicable: usize,
     left_out: usize,
     filters: Vec<String>,
 }
@@ -16,7 +16,7 @@ impl Report {
     /// Tests whose name contains one of the program's arguments are run; all of them without arguments.
     pub fn from_arguments() -> Self {
         let filters = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-        Self { passed: 0, failed: Vec::new(), not_applicable: 0, left_out: 0, filters }
+        Self { counter: Counter::default(), failed: Vec::new(), left_out: 0, filters }
     }
 
     /// Whether all tests are wanted.
@@ -26,7 +26,7 @@ impl Report {
 
     /// How many tests passed, failed, or could not apply.
     pub fn total(&self) -> usize {
-        self.passed + self.failed.len() + self.not_applicable
+        self.counter.total() as usize
     }
 
     /// Runs a test in a child, and tells. `may_not_apply` says whether the test may find that it doesn't
@@ -44,10 +44,15 @@ impl Report {
         };
         println!("test {name} ... {outcome}");
         match outcome {
-            Outcome::Passed => self.passed += 1,
-            Outcome::NotApplicable(_) => self.not_applicable += 1,
-            Outcome::Failed(_) => self.failed.push(name.to_owned()),
+            Outcome::Passed => self.counter.passed += 1,
+            Outcome::NotApplicable(_) => self.counter.not_applicable += 1,
+            Outcome::Failed(_) => self.fail(name),
         }
+    }
+
+    fn fail(&mut self, name: &str) {
+        self.counter.failed += 1;
+        self.failed.push(name.to_owned());
     }
 
     /// Tells that a whole group of tests can't be tried on this system.
@@ -59,7 +64,7 @@ impl Report {
     pub fn state(&mut self, name: &str, holds: bool) {
         if !holds {
             println!("test {name} ... FAILED");
-            self.failed.push(name.to_owned());
+            self.fail(name);
         }
     }
 
@@ -68,15 +73,11 @@ impl Report {
         for name in &self.failed {
             println!("failed: {name}");
         }
-        let is_success = self.failed.is_empty() && (self.passed > 0 || !self.is_complete());
-        println!(
-            "\ntest result: {}. {} passed; {} failed; {} not applicable; {} filtered out\n",
-            if is_success { "ok" } else { "FAILED" },
-            self.passed,
-            self.failed.len(),
-            self.not_applicable,
-            self.left_out,
-        );
+        if self.left_out > 0 {
+            println!("{} filtered out", self.left_out);
+        }
+        println!("{}", self.counter);
+        let is_success = self.counter.is_success() || self.failed.is_empty() && !self.is_complete();
         if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

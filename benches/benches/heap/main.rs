@@ -1,19 +1,28 @@
-//! `cargo run --release`: the code heap beside its peers. x86-64 Linux.
+//! The code heap beside its peers. x86-64 Linux.
 //!
 //! Each round is a process of its own, so that every first allocation is a first one; within a round the
 //! allocators take turns, and the median of the rounds' ratios is reported.
 
 mod allocators;
+#[cfg(asmjit)]
+mod asmjit;
 mod functions;
+#[cfg(feature = "peers")]
+mod peers;
 mod workload;
 
-use allocators::{Asmjit, Flip, Mappings, Ours};
+use allocators::{Flip, Mappings, Ours};
+#[cfg(asmjit)]
+use asmjit::Asmjit;
+use execmem_benches::{is_quick, median};
 #[cfg(feature = "peers")]
-use allocators::{Asmkit, Cranelift, Dynasm};
+use peers::{Asmkit, Cranelift, Dynasm};
 use std::process::Command;
-use workload::{BLOCKS, PHASES};
+use workload::{PHASES, blocks};
 
-const ROUNDS: usize = 9;
+fn rounds() -> usize {
+    if is_quick() { 3 } else { 9 }
+}
 
 /// What `make` gives.
 const FUNCTION: [&str; 3] = [
@@ -35,14 +44,17 @@ fn main() {
 /// One allocator's figures, for the parent to read.
 fn round(what: &str) -> Vec<f64> {
     match what {
-        "workload of ours" => workload::run::<Ours>(BLOCKS).into(),
-        "workload of asmjit" => workload::run::<Asmjit<false>>(BLOCKS).into(),
-        "workload of asmjit that fills" => workload::run::<Asmjit<true>>(BLOCKS).into(),
+        "workload of ours" => workload::run::<Ours>(blocks()).into(),
+        #[cfg(asmjit)]
+        "workload of asmjit" => workload::run::<Asmjit<false>>(blocks()).into(),
+        #[cfg(asmjit)]
+        "workload of asmjit that fills" => workload::run::<Asmjit<true>>(blocks()).into(),
         #[cfg(feature = "peers")]
-        "workload of asmkit" => workload::run::<Asmkit>(BLOCKS).into(),
+        "workload of asmkit" => workload::run::<Asmkit>(blocks()).into(),
         // Linux allows 65,530 mappings in all.
-        "workload of mmap" => workload::run::<Mappings>(BLOCKS / 4).into(),
+        "workload of mmap" => workload::run::<Mappings>(blocks() / 4).into(),
         "functions of ours" => functions::make::<Ours>().into(),
+        #[cfg(asmjit)]
         "functions of asmjit" => functions::make::<Asmjit<false>>().into(),
         #[cfg(feature = "peers")]
         "functions of asmkit" => functions::make::<Asmkit>().into(),
@@ -59,21 +71,19 @@ fn round(what: &str) -> Vec<f64> {
 
 fn measure(what: &str) -> Vec<f64> {
     let program = std::env::current_exe().expect("this program");
-    let output = Command::new(program).args(["round", what]).output().expect("a child");
+    let output = Command::new(program)
+        .args(["round", what])
+        .args(is_quick().then_some("--quick"))
+        .output()
+        .expect("a child");
     assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("numbers");
     text.split_whitespace().map(|word| word.parse().expect("a number")).collect()
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// Runs all rounds of one kind and prints a table for each peer. Ours, for what else is to be told of them.
 fn compare(kind: &str, figures: &[&str], peers: &[&str]) -> Vec<Vec<f64>> {
-    let rounds: Vec<(Vec<f64>, Vec<Vec<f64>>)> = (0..ROUNDS)
+    let rounds: Vec<(Vec<f64>, Vec<Vec<f64>>)> = (0..rounds())
         .map(|_| {
             let theirs = peers.iter().map(|peer| measure(&format!("{kind} of {peer}"))).collect();
             (measure(&format!("{kind} of ours")), theirs)
@@ -92,19 +102,25 @@ fn compare(kind: &str, figures: &[&str], peers: &[&str]) -> Vec<Vec<f64>> {
 }
 
 fn compare_all() {
-    let with_peers = |few: &[&'static str], more: &[&'static str]| match cfg!(feature = "peers") {
-        true => [few, more].concat(),
-        false => few.to_vec(),
-    };
+    if cfg!(all(feature = "peers", not(asmjit))) {
+        println!(
+            "asmjit is not installed: its rows are left out; install libasmjit-dev or set ASMJIT_PREFIX\n"
+        );
+    }
+    let groups: [(bool, &[&str]); 2] = [
+        (cfg!(asmjit), &["asmjit", "asmjit that fills"]),
+        (cfg!(feature = "peers"), &["asmkit", "cranelift-jit", "dynasmrt"]),
+    ];
+    let is_there = |name: &&str| !groups.iter().any(|(is_there, names)| !is_there && names.contains(name));
+    let beside = |names: &[&'static str]| -> Vec<_> { names.iter().copied().filter(is_there).collect() };
     println!("nanoseconds of processor time for each operation");
-    let ours =
-        compare("workload", &PHASES, &with_peers(&["asmjit", "asmjit that fills", "mmap"], &["asmkit"]));
+    let ours = compare("workload", &PHASES, &beside(&["asmjit", "asmjit that fills", "mmap", "asmkit"]));
     println!(
         "\nfragmented / cold allocation, ours: {:.2}",
         median(ours.iter().map(|times| times[4] / times[0]))
     );
-    let peers = with_peers(&["asmjit", "an mprotect pair", "mmap"], &["asmkit", "cranelift-jit", "dynasmrt"]);
+    let peers = beside(&["asmjit", "an mprotect pair", "mmap", "asmkit", "cranelift-jit", "dynasmrt"]);
     compare("functions", &FUNCTION, &peers);
-    let ratio = median((0..ROUNDS).map(|_| measure("threads")[0]));
+    let ratio = median((0..rounds()).map(|_| measure("threads")[0]));
     println!("\nallocate and free, two threads / one: {ratio:.2}");
 }

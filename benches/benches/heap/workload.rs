@@ -1,10 +1,14 @@
 //! The workload: a JIT's day in two seconds.
 
 use crate::allocators::{Allocator, Block};
+use execmem_benches::is_quick;
 use std::hint::black_box;
 
 /// How many functions are live.
-pub const BLOCKS: usize = 100_000;
+pub fn blocks() -> usize {
+    if is_quick() { 20_000 } else { 100_000 }
+}
+
 /// How many come and go in a heap that is 80 % full.
 pub const CYCLES: usize = 2_000;
 

@@ -1,0 +1,76 @@
+//! Finding stores that were not allowed: pages that nobody may store to have a copy, and unmapped pages a filling.
+
+use super::{HUGE_END, HUGE_START, POISON, Space};
+use crate::bytes;
+use std::ops::Range;
+
+impl Space {
+    /// Notes the bytes of pages that nobody may store to; lets the others go.
+    pub(crate) fn seal(&mut self, range: Range<usize>) {
+        let range = self.pages(range);
+        let first = self.areas.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
+        for area in self.areas.range_mut(first..range.end).map(|(_, area)| area) {
+            let is_far = (HUGE_START..HUGE_END).contains(&area.start);
+            if is_far || area.may_store() {
+                area.seal = None;
+                continue;
+            }
+            let part = area.start.max(range.start)..area.end.min(range.end);
+            match &mut area.seal {
+                Some(seal) if !part.is_empty() => {
+                    let inside = part.start - area.start..part.end - area.start;
+                    seal[inside].copy_from_slice(&bytes::read(part.start, part.len()));
+                }
+                Some(_) => {}
+                seal => *seal = Some(bytes::read(area.start, area.end - area.start).into()),
+            }
+        }
+    }
+
+    /// Looks for stores that were not allowed.
+    pub(crate) fn check_seals(&mut self, range: Range<usize>) {
+        let mut broken = Vec::new();
+        for (part, area) in self.areas_in(self.pages(range)) {
+            let Some(seal) = &area.seal else { continue };
+            let offset = part.start - area.start;
+            if !bytes::equal(part.start, &seal[offset..offset + part.len()]) {
+                broken.push((part, area.protection));
+            }
+        }
+        for (part, protection) in broken {
+            self.violation(format!("a store to {part:#x?}, which is {}", protection.letters()));
+            self.seal(part);
+        }
+    }
+
+    /// Looks at pages that are unmapped: each is as it was left.
+    pub(super) fn check_unmapped(&mut self, pages: Vec<usize>) {
+        for page in pages {
+            let byte = if self.used[self.index(page)] { POISON } else { 0 };
+            if !bytes::equal(page, &vec![byte; self.page_size]) {
+                self.violation(format!("a store to {page:#x}, which is not mapped"));
+                bytes::fill(page, self.page_size, byte);
+            }
+        }
+    }
+
+    /// A page's place among those of the arena.
+    pub(super) fn index(&self, page: usize) -> usize {
+        (page - self.arena.start) / self.page_size
+    }
+
+    /// Checks every page that is or was mapped.
+    pub(crate) fn check_all(&mut self) {
+        self.check_seals(0..usize::MAX);
+        let used = self.used.iter().zip(self.arena.clone().step_by(self.page_size));
+        let used = used.filter(|(is_used, _)| **is_used).map(|(_, page)| page);
+        let unmapped = used.filter(|page| self.areas_in(*page..*page + 1).next().is_none()).collect();
+        self.check_unmapped(unmapped);
+    }
+
+    /// The pages that a range touches.
+    fn pages(&self, range: Range<usize>) -> Range<usize> {
+        let in_page = self.page_size - 1;
+        range.start & !in_page..range.end.saturating_add(in_page) & !in_page
+    }
+}
