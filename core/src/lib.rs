@@ -41,6 +41,5 @@ pub use platform::Platform;
 pub use policy::Policy;
 pub use protection::{Advice, MapFlags, Protection};
 pub use runtime::Runtime;
-pub use runtime::atfork::AtFork;
 pub use runtime::files::MapRequest;
 pub use span::Span;

@@ -4,7 +4,6 @@
 //! around these methods ([`crate::abi`]); Rust callers use them directly and get a [`Result`].
 
 mod access;
-pub(crate) mod atfork;
 pub(crate) mod call;
 mod exec_memory;
 pub(crate) mod files;

@@ -9,9 +9,9 @@
 //! the library must not be unloaded (`dlclose`).
 
 use super::errno::{preserved, thread};
+use crate::Runtime;
 use crate::platform::{Platform, Turn};
-use crate::{AtFork, Runtime};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 /// A platform whose processes fork.
 pub trait Forking: Platform {
@@ -25,14 +25,22 @@ pub trait Forking: Platform {
 /// The forks of a process that has a runtime.
 pub struct Forks<P: Platform> {
     runtime: &'static Runtime<P>,
-    at_fork: AtFork,
     is_watched: AtomicBool,
+    /// The number of the thread that holds all locks for a fork, which its copy in the child has too; 0: none.
+    thread: AtomicUsize,
+    /// The process that it is in, before the fork.
+    process: AtomicI32,
 }
 
 impl<P: Forking> Forks<P> {
     /// Forks that are not watched yet.
     pub const fn new(runtime: &'static Runtime<P>) -> Self {
-        Self { runtime, at_fork: AtFork::new(), is_watched: AtomicBool::new(false) }
+        Self {
+            runtime,
+            is_watched: AtomicBool::new(false),
+            thread: AtomicUsize::new(0),
+            process: AtomicI32::new(0),
+        }
     }
 
     /// Asks the C library to call us around forks; once is enough. Whether this was the first time.
@@ -49,15 +57,30 @@ impl<P: Forking> Forks<P> {
     }
 
     /// As [`Process::wait`](crate::platform::Process::wait): `sleep` is what a thread does that may wait. The thread
-    /// that forks waits for nobody.
+    /// that forks must not: another handler of its fork is asking. In the parent it goes on under its own locks; in
+    /// the child it does first what our handler would do later.
     pub fn wait(&self, sleep: impl FnOnce()) -> Turn {
-        // SAFETY: the numbers are those that `prepare` gives: this thread's, which its copy in the child keeps, and
-        // this process's.
-        if let Some(turn) = unsafe { self.at_fork.turn(self.runtime, thread(), process) } {
-            return turn;
+        if self.thread.load(Ordering::Acquire) != thread() {
+            preserved(sleep);
+            return Turn::Again;
         }
-        preserved(sleep);
+        if process() == self.process.load(Ordering::Relaxed) {
+            return Turn::HeldForFork;
+        }
+        // SAFETY: this thread has the number of the one that ran `prepare`, in another process: it is its copy.
+        unsafe { self.in_child() };
         Turn::Again
+    }
+
+    /// Whoever finds out first that this is a child does this once.
+    ///
+    /// # Safety
+    /// This thread is the copy, in the child, of the one that ran `prepare`.
+    unsafe fn in_child(&self) {
+        if self.thread.swap(0, Ordering::AcqRel) != 0 {
+            // SAFETY: the caller's promise. A child has one thread, and whatever needs a lock leads here first.
+            unsafe { self.runtime.after_fork_in_child() };
+        }
     }
 }
 
@@ -67,21 +90,26 @@ fn process() -> i32 {
 }
 
 extern "C" fn prepare<P: Forking>() {
-    let Forks { runtime, at_fork, .. } = P::forks();
-    // SAFETY: no other thread has this thread's number, and its copy in the child keeps it; the C library, which alone
-    // calls this, forks next.
-    preserved(|| unsafe { at_fork.before(runtime, thread(), process()) });
+    let forks = P::forks();
+    preserved(|| {
+        forks.runtime.before_fork();
+        forks.process.store(process(), Ordering::Relaxed);
+        forks.thread.store(thread(), Ordering::Release);
+    });
 }
 
 extern "C" fn parent<P: Forking>() {
-    let Forks { runtime, at_fork, .. } = P::forks();
-    // SAFETY: the C library calls this in the thread that forked, after `prepare`.
-    preserved(|| unsafe { at_fork.in_parent(runtime) });
+    let forks = P::forks();
+    preserved(|| {
+        if forks.thread.swap(0, Ordering::AcqRel) != 0 {
+            // SAFETY: the C library calls this in the thread that forked, or could not, after `prepare`.
+            unsafe { forks.runtime.after_fork_in_parent() };
+        }
+    });
 }
 
 extern "C" fn child<P: Forking>() {
     P::forget_parent();
-    let Forks { runtime, at_fork, .. } = P::forks();
     // SAFETY: the C library calls this in the copy of the thread that forked, after `prepare`.
-    preserved(|| unsafe { at_fork.in_child(runtime) });
+    preserved(|| unsafe { P::forks().in_child() });
 }
