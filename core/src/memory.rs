@@ -15,8 +15,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 /// What the page map takes at a time.
 pub(crate) const UNIT: usize = 4096;
 
-/// What the pool hands out starts at multiples of two cache lines: nothing that needs to be alone in its lines needs
-/// more.
+/// What the pool hands out has multiples of two cache lines: nothing that needs to be alone in its lines needs more.
 const ALIGNMENT: usize = 128;
 
 /// How much the pool takes from the platform at a time, unless more is asked for or a page is more.
@@ -39,19 +38,25 @@ impl Pool {
         self.mapped
     }
 
-    /// At least `length` zeroed bytes, aligned to [`ALIGNMENT`], and ours for ever.
+    /// At least `length` zeroed bytes that are ours for ever: rounded up to a multiple of [`ALIGNMENT`], and aligned as
+    /// that length is, to a [`UNIT`] at most.
     pub(crate) fn take(&mut self, platform: impl Platform, length: usize) -> Result<NonNull<u8>, Error> {
         let length = length.next_multiple_of(ALIGNMENT);
-        if self.end - self.next < length {
+        let mut start = aligned_for(length, self.next);
+        if self.end < start + length {
             let step = length.next_multiple_of(STEP.max(platform.page_size()));
-            let start = platform.map(step, Memory::Private(Protection::RW), None)?.address;
-            (self.next, self.end) = (start, start + step);
+            start = platform.map(step, Memory::Private(Protection::RW), None)?.address;
+            self.end = start + step;
             self.mapped += step;
         }
-        let taken = NonNull::new(ptr::with_exposed_provenance_mut(self.next));
-        self.next += length;
-        taken.ok_or(Error::NoMemory)
+        self.next = start + length;
+        NonNull::new(ptr::with_exposed_provenance_mut(start)).ok_or(Error::NoMemory)
     }
+}
+
+/// The next address for `length` bytes.
+fn aligned_for(length: usize, next: usize) -> usize {
+    next.next_multiple_of(1 << length.trailing_zeros().min(UNIT.ilog2()))
 }
 
 /// Cuts memory into arrays; without any memory it only measures.
@@ -285,6 +290,19 @@ mod tests {
         assert_eq!(place(191, 64), (1, 127));
         assert_eq!(place(192, 64), (2, 0));
         assert!(place(Index::MAX - 64, 64).0 < PIECES);
+    }
+
+    #[test]
+    fn memory_is_aligned_as_its_length_whatever_came_before() {
+        for (next, length, start) in [
+            (0x1_0080, 4096, 0x1_1000),
+            (0x1_1000, 4096, 0x1_1000),
+            (0x1_0080, 8192, 0x1_1000),
+            (0x1_0080, 128, 0x1_0080),
+        ] {
+            assert_eq!(aligned_for(length, next), start, "{length}");
+        }
+        assert_eq!(aligned_for(2560, 0x1_0080), 0x1_0200);
     }
 
     #[test]
