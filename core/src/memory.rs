@@ -67,9 +67,14 @@ pub(crate) struct Arrays {
 }
 
 /// What zeroed memory may be taken for.
-pub(crate) trait Word {}
-impl Word for AtomicU16 {}
-impl Word for AtomicU64 {}
+///
+/// # Safety
+/// Zeros are a value of the type.
+pub(crate) unsafe trait Word {}
+// SAFETY: an atomic integer has the bytes of the integer.
+unsafe impl Word for AtomicU16 {}
+// SAFETY: an atomic integer has the bytes of the integer.
+unsafe impl Word for AtomicU64 {}
 
 impl Arrays {
     /// Every array is empty. [`used`](Self::used) says how many bytes they take.

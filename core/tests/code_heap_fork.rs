@@ -135,4 +135,14 @@ fn a_child_without_memory_for_what_can_not_wait_can_neither_run_nor_write_it() {
     assert_eq!(heap.write_view(address), Err(Error::WrongProtection));
     assert_eq!(heap.publish(address, 1000), Err(Error::WrongProtection));
     assert_eq!(heap.patch(address, 0), Err(Error::WrongProtection));
+    system.fake.clear_faults();
+    // Others are not allocated there, and it can be freed, and its chunk unmapped.
+    let other = heap.alloc(1000).unwrap() as i64;
+    write(&heap, other, &[3; 1000]).unwrap();
+    heap.publish(other, 1000).unwrap();
+    assert_eq!(system.fake.executed(other as usize, 1000), [3; 1000]);
+    let chunks = system.runtime.statistics().code_chunks;
+    heap.free(address).unwrap();
+    assert_eq!(system.runtime.statistics().code_chunks, chunks - 1);
+    system.fake.verify();
 }

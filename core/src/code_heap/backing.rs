@@ -26,6 +26,8 @@ pub(super) struct Backing {
     populated_to: AtomicUsize,
     /// Whether another process may have the memory too, since a fork.
     pub(super) is_in_common: AtomicBool,
+    /// Whether this is a child that could not get memory of its own for it: nothing can be read or written there.
+    pub(super) is_withdrawn: AtomicBool,
     /// Whether somebody was told where the view is, and may be storing there at any moment.
     pub(super) is_lent: AtomicBool,
 }
@@ -38,6 +40,7 @@ impl Backing {
             populated: Bits(arrays.next(PARTS / 64)),
             populated_to: AtomicUsize::new(0),
             is_in_common: AtomicBool::new(false),
+            is_withdrawn: AtomicBool::new(false),
             is_lent: AtomicBool::new(false),
         }
     }
@@ -50,6 +53,7 @@ impl Backing {
         self.populated.reset();
         self.populated_to.store(0, Ordering::Relaxed);
         self.is_in_common.store(is_in_common, Ordering::Relaxed);
+        self.is_withdrawn.store(false, Ordering::Relaxed);
         self.is_lent.store(false, Ordering::Relaxed);
     }
 

@@ -117,11 +117,6 @@ impl Blocks {
         self.starts
     }
 
-    /// Whether a live block starts at a granule.
-    pub(super) fn is_start(&self, granule: usize) -> bool {
-        self.starts.is_set(granule)
-    }
-
     /// The requested size of the live block that starts at a granule.
     #[inline]
     pub(super) fn size_at(&self, start: usize) -> usize {

@@ -25,7 +25,7 @@ const ALL_BITS: u32 = usize::BITS - 1;
 /// The record of a chunk, or of a place for one. What a lookup reads comes first.
 #[repr(C, align(64))]
 pub(super) struct Chunk {
-    /// Odd while the next three fields change, and another number for each chunk that lived here.
+    /// Odd while the record becomes another chunk's, and another number for each that lived here.
     life: AtomicU32,
     /// Bytes of a granule, as a power of two.
     granule_bits: AtomicU32,
@@ -85,20 +85,22 @@ impl Chunk {
 
     /// Makes a free record that of a new chunk without blocks and without free space.
     pub(super) fn begin(&self, place: Place) {
+        // It may be odd already: a thread that forked a child was in the middle of this, and is not here.
+        let life = self.life.load(Ordering::Relaxed) | 1;
+        self.life.store(life, Ordering::Relaxed);
+        fence(Ordering::Release);
         self.blocks.reset(place.single);
         self.space.clear();
         self.reuse_step.store(0, Ordering::Relaxed);
         self.mapped.store(place.length, Ordering::Relaxed);
         self.cluster.store(place.cluster, Ordering::Relaxed);
-        let life = self.life.load(Ordering::Relaxed);
-        self.life.store(life.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
         let granule_bits = if place.single == 0 { place.granule_bits } else { ALL_BITS };
         self.granule_bits.store(granule_bits, Ordering::Relaxed);
         self.base.store(place.base, Ordering::Relaxed);
         self.shard.store(place.shard, Ordering::Relaxed);
-        self.length.store(place.length, Ordering::Relaxed);
-        self.life.store(life.wrapping_add(2), Ordering::Release);
+        // Release: whoever sees that it is open sees whose it is.
+        self.length.store(place.length, Ordering::Release);
+        self.life.store(life.wrapping_add(1), Ordering::Release);
     }
 
     /// The live block that holds an address. Takes no lock.
@@ -120,13 +122,6 @@ impl Chunk {
         let (start, size) = found.filter(|_| is_same_life)?;
         let start = start << granule_bits;
         (offset - start < size).then_some(Block { address: base + start, size })
-    }
-
-    /// The granule of the live block that starts at an address.
-    pub(super) fn live_start(&self, address: usize) -> Option<usize> {
-        let offset = address.checked_sub(self.base()).filter(|offset| *offset < self.length())?;
-        let granule = offset >> self.granule_bits();
-        (granule << self.granule_bits() == offset && self.blocks.is_start(granule)).then_some(granule)
     }
 
     /// The region that it is, also while it waits to be unmapped.
@@ -180,10 +175,34 @@ impl Chunk {
         }
     }
 
-    /// Whether an address lies in its pages.
+    /// The record has no chunk any more.
+    pub(super) fn forget(&self) {
+        self.close();
+        self.mapped.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether it holds addresses, and belongs to the shard that it names.
+    pub(super) fn is_open(&self) -> bool {
+        self.length.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether an address lies in its pages. Takes no lock.
     #[inline]
     pub(super) fn holds(&self, address: usize) -> bool {
-        address.wrapping_sub(self.base()) < self.length()
+        let life = self.life.load(Ordering::Acquire);
+        let holds = address.wrapping_sub(self.base()) < self.length();
+        fence(Ordering::Acquire);
+        holds && life.is_multiple_of(2) && self.life.load(Ordering::Relaxed) == life
+    }
+
+    /// The live block that holds an address, if the chunk belongs to the shard of that number, whose lock is held: then
+    /// the block is live until the lock is released. Before the lock was taken the chunk may have been unmapped, and its
+    /// record become another one's.
+    pub(super) fn find_in(&self, shard: u32, address: usize) -> Option<Block> {
+        let life = self.life.load(Ordering::Acquire);
+        let block = self.find(address).filter(|_| self.shard() == shard);
+        fence(Ordering::Acquire);
+        block.filter(|_| self.life.load(Ordering::Relaxed) == life)
     }
 
     /// Whether every byte of it is within reach.
@@ -284,4 +303,33 @@ impl List {
 fn next_of(chunk: &Chunk) -> Option<&'static Chunk> {
     // SAFETY: `push` stored null or a record, and records live for ever.
     unsafe { chunk.next.load(Ordering::Relaxed).as_ref() }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::ptr::NonNull;
+    use std::boxed::Box;
+
+    #[test]
+    fn a_record_serves_another_chunk_even_after_a_fork_in_the_middle_of_that() {
+        let memory: &'static mut [u64; 1024] = Box::leak(Box::new([0; 1024]));
+        // SAFETY: zeroed, leaked, and as long.
+        let mut arrays = unsafe { Arrays::over(NonNull::from(memory).cast(), 8192) };
+        let chunk = Chunk::lay_out(0, &mut arrays, 64);
+        let place =
+            |base| Place { base, length: 4096, granule_bits: GRANULE_BITS, single: 0, shard: 9, cluster: 0 };
+        for (base, life) in [(4096, 0), (8192, 2), (12_288, 5)] {
+            chunk.life.store(life, Ordering::Relaxed);
+            chunk.begin(place(base));
+            chunk.blocks.start(1, 100);
+            assert_eq!(chunk.find_in(9, base + 163), Some(Block { address: base + 64, size: 100 }));
+            assert_eq!((chunk.find_in(8, base + 64), chunk.find(base + 164)), (None, None));
+            assert!(chunk.holds(base) && !chunk.holds(base - 1) && chunk.is_open());
+            chunk.forget();
+            assert!(!chunk.holds(base) && chunk.find(base + 64).is_none());
+        }
+    }
 }

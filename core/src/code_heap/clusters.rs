@@ -94,6 +94,17 @@ impl Clusters {
         Some(index as u32)
     }
 
+    /// In a forked child: no cluster has a chunk until each is [counted](Self::count_again).
+    pub(super) fn forget_chunks(&mut self) {
+        self.all.iter_mut().for_each(|cluster| cluster.chunks = 0);
+    }
+
+    pub(super) fn count_again(&mut self, index: u32) {
+        if let Some(cluster) = self.all.get_mut(index as usize) {
+            cluster.chunks += 1;
+        }
+    }
+
     /// A chunk is gone. A cluster ends with its last chunk.
     pub(super) fn leave(&mut self, index: u32) {
         if let Some(cluster) = self.all.get_mut(index as usize) {

@@ -1,7 +1,7 @@
 //! Chunks come from the system and go back to it.
 
 use super::blocks::{LONGEST_SHARED, granule_bits};
-use super::chunk::{Chunk, LONGEST_CHUNK, Place};
+use super::chunk::{Chunk, LONGEST_CHUNK, List, Place};
 use super::clusters::{ALIGNMENT, Clusters, HEADROOM, NO_CLUSTER};
 use super::heaps::{Heap, Heaps};
 use crate::error::Error;
@@ -163,10 +163,12 @@ impl Heaps {
     /// Unmaps what waits to be unmapped.
     pub(super) fn sweep<P: Platform>(&self, space: &AddressSpace<P>) {
         let shared = || self.shared.lock(space.platform);
-        loop {
-            let Some(chunk) = shared().retired.take(|_| true) else { return };
-            if unmap(chunk, space).is_err() {
-                return shared().retired.push(chunk);
+        let mut waiting = core::mem::replace(&mut shared().retired, List::new());
+        while let Some(chunk) = waiting.take(|_| true) {
+            // SAFETY: no block lies in a chunk that was retired, and its shard has forgotten it.
+            if unsafe { unmap(chunk, space) }.is_err() {
+                shared().retired.push(chunk);
+                continue;
             }
             self.heap_of(chunk).refund(chunk.mapped());
             shared().give_record(chunk);
@@ -187,12 +189,14 @@ impl Heaps {
     }
 }
 
-fn unmap<P: Platform>(chunk: &Chunk, space: &AddressSpace<P>) -> Result<(), Error> {
+/// # Safety
+/// Nothing uses the chunk's pages.
+unsafe fn unmap<P: Platform>(chunk: &Chunk, space: &AddressSpace<P>) -> Result<(), Error> {
     let platform = space.platform;
     let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform)?;
     let was_fetched = chunk.blocks.any_fetched() && platform.may_run_on_other_cores();
     let unmapped = space.freed_code.unmap(was_fetched, || {
-        // SAFETY: no block lies in the chunk any more, and its pages are hidden from lookups.
+        // SAFETY: the caller's promise.
         unsafe { claim.release() }
     })?;
     space.counters.unmapped(unmapped);

@@ -229,7 +229,7 @@ impl Heaps {
             let remove = || shard.lock(platform).remove_any();
             core::iter::from_fn(remove).for_each(retire);
         }
-        for chunk in self.records().filter(|chunk| chunk.length() > 0 && heap.owns(chunk)) {
+        for chunk in self.records().filter(|chunk| chunk.is_open() && heap.owns(chunk)) {
             chunk.blocks.end_all();
             chunk.close();
             retire(chunk);
@@ -283,20 +283,34 @@ impl Heaps {
     pub(crate) unsafe fn recover(&self, is_mapped: impl Fn(&Region) -> bool) {
         // SAFETY: the caller says that the lock is its own.
         let shared = unsafe { self.shared.held_for_fork() };
-        shared.retired = List::new();
+        (shared.free, shared.retired) = (List::new(), List::new());
+        shared.clusters.forget_chunks();
         self.all().for_each(|heap| heap.mapped.store(0, Ordering::Relaxed));
-        for chunk in self.records().filter(|chunk| chunk.mapped() > 0) {
+        for chunk in self.records() {
             let is_in_use = chunk.is_in_use();
-            if !is_in_use && !is_mapped(&chunk.region()) {
-                shared.give_record(chunk);
+            if !is_in_use && (chunk.mapped() == 0 || !is_mapped(&chunk.region())) {
+                chunk.forget();
+                shared.free.push(chunk);
                 continue;
             }
+            shared.clusters.count_again(chunk.cluster.load(Ordering::Relaxed));
             self.heap_of(chunk).mapped.fetch_add(chunk.mapped(), Ordering::Relaxed);
             if !is_in_use {
                 chunk.close();
                 shared.retired.push(chunk);
             }
         }
+    }
+
+    /// In a child: if a region is a chunk, its blocks can't be written any more, and it serves no others.
+    ///
+    /// # Safety
+    /// As for [`unlock_after_fork`](Self::unlock_after_fork).
+    pub(crate) unsafe fn withdraw(&self, region: &Region) {
+        let Some(chunk) = self.chunk_of(region) else { return };
+        let shard = &self.heap_of(chunk).shards[chunk.shard() as usize % SHARDS];
+        // SAFETY: the caller says that the lock is its own.
+        unsafe { shard.held_for_fork() }.withdraw(chunk);
     }
 
     /// In a child, which has none of the pages behind a write switch: heaps of such pages start anew, with no
@@ -335,8 +349,7 @@ impl Heaps {
 impl Shared {
     /// Takes back the record of a chunk that is gone.
     pub(super) fn give_record(&mut self, chunk: &'static Chunk) {
-        chunk.close();
-        chunk.mapped.store(0, Ordering::Relaxed);
+        chunk.forget();
         self.clusters.leave(chunk.cluster.load(Ordering::Relaxed));
         self.free.push(chunk);
     }

@@ -10,7 +10,7 @@
 //!  sizes      | 170     100         250                       |   | Blocks: find, free
 //!  dirty      | 1                   1                         |   | (dirty: written; fetched: cores may have it)
 //!  fetched    | 1 1 1       1 1     1 1 1 1                   |  /
-//!  deferred   |             1 1                               |  \ FreeSpace: alloc
+//!  deferred   |             1                                 |  \ FreeSpace: alloc
 //!  free       |       1         1 1                           |  / (what is free, by length of the run)
 //!  populated  | 1                 | 0               |          |    Backing: which pages of the write view have memory
 //! ```
@@ -177,12 +177,15 @@ impl<P: Platform> CodeHeap<'_, P> {
     pub fn free(&self, address: i64) -> Result<(), Error> {
         let (chunk, index) = self.chunk_of(address)?;
         let mut shard = self.shard(index).lock(self.space.platform);
-        let start = chunk.live_start(address as usize).ok_or(Error::NotOwned)?;
-        self.check_owner(chunk, index)?;
+        let block = self.block_in(chunk, index, address)?;
+        if block.address != address as usize {
+            return Err(Error::NotOwned);
+        }
+        let start = chunk.granule_of(block.address);
         if chunk.blocks.is_dirty(start) {
             let policy = self.policy()?;
-            // SAFETY: a live block starts there, in the shard whose lock is held.
-            unsafe { chunk.fill_with_traps(start, policy, self.space) }?;
+            // SAFETY: the block is live, and the lock of its shard is held.
+            unsafe { chunk.fill_with_traps(block, policy, self.space) }?;
         }
         let unused = shard.free(chunk, start);
         drop(shard);
@@ -245,12 +248,10 @@ impl<P: Platform> CodeHeap<'_, P> {
         if index < SHARDS { Ok((chunk, index)) } else { Err(Error::NotOwned) }
     }
 
-    /// Whether a chunk in which a live block was found belongs to the shard of that number, whose lock is held: then
-    /// the block is live until the lock is released. Before the lock was taken the chunk may have been unmapped, and
-    /// its record become another one's.
-    fn check_owner(&self, chunk: &Chunk, index: usize) -> Result<(), Error> {
-        let is_owner = chunk.shard() == self.heap.first_shard + index as u32;
-        if is_owner { Ok(()) } else { Err(Error::NotOwned) }
+    /// The live block that holds an address in a chunk, if it is in the shard of this number, whose lock is held.
+    fn block_in(&self, chunk: &Chunk, index: usize, address: i64) -> Result<Block, Error> {
+        let shard = self.heap.first_shard + index as u32;
+        chunk.find_in(shard, address as usize).ok_or(Error::NotOwned)
     }
 
     /// Does something with the live block that holds an address, under the lock of its shard: it can't be freed.
@@ -261,9 +262,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     ) -> Result<R, Error> {
         let (chunk, index) = self.chunk_of(address)?;
         let _shard = self.shard(index).lock(self.space.platform);
-        let block = chunk.find(address as usize).ok_or(Error::NotOwned)?;
-        self.check_owner(chunk, index)?;
-        work(chunk, block)
+        work(chunk, self.block_in(chunk, index, address)?)
     }
 }
 

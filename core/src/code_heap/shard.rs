@@ -206,6 +206,10 @@ impl Shard {
             chunk.close();
             return Some(chunk);
         }
+        if chunk.backing.is_withdrawn.load(Ordering::Relaxed) {
+            chunk.blocks.end(start);
+            return (chunk.blocks.live() == 0).then(|| self.remove(chunk));
+        }
         let is_bumped_back = self.bump_back(chunk, start);
         chunk.blocks.end(start);
         if !is_bumped_back {
@@ -242,6 +246,13 @@ impl Shard {
         chunk.is_listed.store(true, Ordering::Relaxed);
         self.classes |= chunk.space.classes();
         self.chunks.push(chunk);
+    }
+
+    /// The chunk's pages lost all access: nothing more is allocated there.
+    pub(super) fn withdraw(&mut self, chunk: &Chunk) {
+        chunk.backing.is_withdrawn.store(true, Ordering::Relaxed);
+        self.bump.take_if(|bump| ptr::eq(bump.chunk, chunk));
+        chunk.space.clear();
     }
 
     /// Takes out a chunk in which no block is live, to be unmapped.

@@ -39,6 +39,8 @@ impl Chunk {
             Policy::Toggle => {
                 // SAFETY: the caller's promise, passed on.
                 unsafe { self.restore_exec(span, policy, space) }?;
+                // Written it is also if the pages can't be made executable again.
+                self.blocks.set_dirty(self.granule_of(block.address));
                 // Who executes the block meanwhile has to reckon with that.
                 let pages = span.pages(space.page_size());
                 // SAFETY: no other block lies on the pages, and the lock keeps other writers of this one out.
@@ -60,10 +62,12 @@ impl Chunk {
         space: &AddressSpace<P>,
     ) -> Result<Option<usize>, Error> {
         let Some(view) = self.view_of(address) else { return Ok(None) };
-        space.check_view(view)?;
         let (backing, length) = (&self.backing, self.length());
+        if backing.is_withdrawn.load(Ordering::Relaxed) {
+            return Err(Error::WrongProtection);
+        }
         if P::CAN_FORK && backing.is_in_common.load(Ordering::Relaxed) {
-            // SAFETY: nobody writes to the chunk, by the lock; what has a view was copied before the fork.
+            // SAFETY: nobody writes to the chunk, by the lock. A view of it was not lent: that makes it this process's own.
             unsafe { space.separate(&self.region(), backing.populated_parts(length)) }?;
             backing.is_in_common.store(space.is_forking(), Ordering::Relaxed);
         }
@@ -109,17 +113,16 @@ impl Chunk {
         unsafe { space.platform.flush_icache(written, span.start(), span.length()) };
     }
 
-    /// Fills the block that starts at a granule, which is about to be freed, with traps: what a pointer to freed
-    /// code should meet. This core meets them from now on; others at the latest when the address is published anew.
+    /// Fills a block that is about to be freed with traps: what a pointer to freed code should meet. This core meets
+    /// them from now on; others at the latest when the address is published anew.
     pub(super) unsafe fn fill_with_traps<P: Platform>(
         &'static self,
-        start: usize,
+        block: Block,
         policy: Policy,
         space: &AddressSpace<P>,
     ) -> Result<(), Error> {
-        let block = Block { address: self.address_of(start), size: self.blocks.size_at(start) };
-        // A single block's pages go back to the system: what is left there is a fault.
-        if !self.blocks.is_single() {
+        // A single block's pages go back to the system, and withdrawn ones serve nobody: what is left there is a fault.
+        if !self.blocks.is_single() && !self.backing.is_withdrawn.load(Ordering::Relaxed) {
             let whole = self.whole_of(block);
             // SAFETY: the caller's promise, passed on. `store` gives an address where the whole block can be written; it is
             // as aligned as the block, since views differ by whole pages.
@@ -132,7 +135,7 @@ impl Chunk {
                 self.blocks.forget_fetched(self.granules_of(whole));
             }
         }
-        self.blocks.clear_dirty(start);
+        self.blocks.clear_dirty(self.granule_of(block.address));
         Ok(())
     }
 }

@@ -133,8 +133,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         if shards >> index & 1 == 0 {
             return Err(Error::NotOwned);
         }
-        let block = chunk.find(span.start()).ok_or(Error::NotOwned)?;
-        self.check_owner(chunk, index)?;
+        let block = self.block_in(chunk, index, span.start() as i64)?;
         check_inside(block, span)?;
         Ok((chunk, block))
     }

@@ -1,13 +1,14 @@
 //! Forking. An adapter on a system with `fork` calls the three methods around each one.
 //!
 //! The thread that forks takes the locks that guard records, and waits for nothing else: not for operations on
-//! regions, not for a copy. Their order is that of [`Runtime::before_fork`]; other threads hold several shards of a heap
+//! regions, not for copies of them: in a heap for the piece of a write or the copy of a chunk, at most, that a thread is
+//! in the middle of. Their order is that of [`Runtime::before_fork`]; other threads hold several shards of a heap
 //! at most, in the order of their numbers, and then the registry.
 //!
 //! Dual memory stays in common until somebody writes to it ([`separation`](crate::space)), but for what may
 //! be written at this very moment without asking: pages that callers can store to, views that were handed out, and
-//! regions that an operation is using. Of those the parent maps a copy before the fork, which the child puts
-//! behind its views. Where there was no memory for it the child's region loses all access: code that fails to run
+//! regions that an operation is using. Of those the parent makes a private copy before the fork, which the child moves
+//! to memory of its own. Where there was no memory for it the child's region loses all access: code that fails to run
 //! is better than code that another process can change.
 //!
 //! Pages behind a write switch may stay with the parent: that depends on the system and on the kind of
@@ -16,7 +17,7 @@
 //! were nothing else is ever mapped, so that no address of an old block comes to be a new one's.
 
 use super::Runtime;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::memory::Index;
 use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
@@ -49,10 +50,11 @@ impl<P: Platform> Runtime<P> {
             }
             // The child will have a copy, or no access: whose the memory is does not change.
             let length = region.pages(self.page_size()).length();
-            let views = self.copy_used(&region).ok();
-            if !frozen.note(index, views, length, self.space.platform) {
+            let source = region.shown(self.page_size());
+            let copy = self.copy_used(&region, source, Memory::Private(Protection::RW)).ok();
+            if !frozen.note(index, copy, length, self.space.platform) {
                 // SAFETY: mapped just now, and nobody has seen it.
-                views.into_iter().for_each(|views| unsafe { views.unmap(length, self.space.platform) });
+                copy.into_iter().for_each(|copy| unsafe { copy.unmap(length, self.space.platform) });
                 self.has_missing_notes.store(true, Ordering::Relaxed);
             }
         }
@@ -103,19 +105,13 @@ impl<P: Platform> Runtime<P> {
             }
         }
         frozen.take_notes(|frozen, note, index| {
-            match (index.and_then(|index| frozen.region(index)), note.views) {
-                (Some(region), Some(copy)) => {
-                    // SAFETY: the copy was made of this region before the fork, and no other thread runs.
-                    if unsafe { self.space.show(copy, &region) }.is_err() {
-                        self.withdraw_access(frozen, &region);
-                    }
-                }
-                (Some(region), None) => self.withdraw_access(frozen, &region),
-                // SAFETY: the copy was mapped by `before_fork`, and nobody uses it.
-                (None, views) => views
-                    .into_iter()
-                    .for_each(|views| unsafe { views.unmap(note.length, self.space.platform) }),
+            if let Some(region) = index.and_then(|index| frozen.region(index))
+                && self.take_over(&region, note.views).is_err()
+            {
+                self.withdraw_access(frozen, &region);
             }
+            // SAFETY: `before_fork` mapped the copy, and nobody uses it any more.
+            note.views.into_iter().for_each(|copy| unsafe { copy.unmap(note.length, self.space.platform) });
         });
         frozen.void_claims();
         self.space.freed_code.forget_threads();
@@ -155,15 +151,28 @@ impl<P: Platform> Runtime<P> {
         })
     }
 
-    /// A copy of what a region's memory holds.
-    fn copy_used(&self, region: &Region) -> Result<Views, Error> {
-        match self.heaps.written_parts(region) {
-            // SAFETY: the lock that this thread holds keeps the region. Others may be storing to it directly: each byte
-            // that they store at this moment is in the copy or not, as it would be in a private page.
-            Some(parts) => unsafe { self.space.copy(region, parts) },
-            // SAFETY: the same.
-            None => unsafe { self.space.copy(region, core::iter::once(region.shown(self.page_size()))) },
+    /// Copies what a region's memory holds from `source`, a view or a copy of all of it.
+    fn copy_used(&self, region: &Region, source: Span, memory: Memory) -> Result<Views> {
+        let shift = source.start().wrapping_sub(region.shown(self.page_size()).start());
+        let moved = |part: Span| Span::from_parts(part.start().wrapping_add(shift), part.length());
+        // SAFETY: this thread holds the locks, which keep the region. Others may be storing to a view of it directly: each
+        // byte that they store at this moment is in the copy or not, as it would be in a private page.
+        unsafe {
+            match self.heaps.written_parts(region) {
+                Some(parts) => self.space.copy(source, parts.map(moved), memory),
+                None => self.space.copy(source, core::iter::once(source), memory),
+            }
         }
+    }
+
+    /// Gives a child's region memory of its own, which holds what was copied before the fork.
+    fn take_over(&self, region: &Region, copied: Option<Views>) -> Result {
+        let length = region.pages(self.page_size()).length();
+        let copied = Span::from_parts(copied.ok_or(Error::NoMemory)?.address, length);
+        let copy = self.copy_used(region, copied, Memory::Dual)?;
+        // SAFETY: the region holds what it held when the copy was made, but for what handlers before the fork wrote to
+        // both; no other thread runs.
+        unsafe { self.space.show(copy, region) }
     }
 
     fn withdraw_access(&self, frozen: &mut Frozen<'_>, region: &Region) {
@@ -173,6 +182,8 @@ impl<P: Platform> Runtime<P> {
             let _ = unsafe { self.space.platform.protect(view, Protection::NONE) };
             frozen.record_no_access(view);
         }
+        // SAFETY: this thread is the copy of the one that took the locks.
+        unsafe { self.heaps.withdraw(region) };
     }
 
     /// Another thread was about to change the pages' protection, or had changed some: they get what is recorded.

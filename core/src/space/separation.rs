@@ -68,18 +68,9 @@ impl<P: Platform> AddressSpace<P> {
         if self.is_forking() { Err(Error::Refused) } else { Ok(()) }
     }
 
-    /// Refuses a write view that a child could not get memory of its own for.
-    pub(crate) fn check_view(&self, view: usize) -> Result<(), Error> {
-        let has_access =
-            || self.registry.page(view).is_some_and(|page| page.protection.contains(Protection::WRITE));
-        match self.has_withdrawn_views.load(Ordering::Relaxed) && !has_access() {
-            true => Err(Error::WrongProtection),
-            false => Ok(()),
-        }
-    }
-
     /// Writes to a region's copy for a child, if it has one, what is about to be written to the region at
-    /// `address`: a handler before the fork writes for both processes.
+    /// `address`: a handler before the fork writes for both processes. A handler after it, in the parent, does the same
+    /// without harm, since the copy is private.
     pub(crate) fn write_for_child(
         &self,
         address: usize,
@@ -89,14 +80,11 @@ impl<P: Platform> AddressSpace<P> {
         if !self.is_forking() {
             return Ok(());
         }
-        let copy = self.registry.copy_for_child(address, self.platform);
-        let Some((copy, offset)) = copy else { return Ok(()) };
-        let target = Span::from_parts(copy.writable + offset, length);
-        // SAFETY: both views of the copy stay until after the fork, which this thread is about to do.
-        unsafe {
-            self.populate(target.pages(self.page_size()), true)?;
+        if let Some((copy, offset)) = self.registry.copy_for_child(address, self.platform) {
+            let target = Span::from_parts(copy.address + offset, length);
+            // SAFETY: the copy stays until this thread's own handler after the fork.
+            unsafe { self.populate(target.pages(self.page_size()), true) }?;
             write(target.start());
-            self.platform.flush_icache(target.start(), copy.address + offset, length);
         }
         Ok(())
     }
@@ -118,31 +106,34 @@ impl<P: Platform> AddressSpace<P> {
     /// given a copy later.
     ///
     /// # Safety
-    /// As for [`copy`](Self::copy).
+    /// The region stays mapped, the parts are parts of its view [`shown`](Region::shown), and nobody writes to it.
     pub(crate) unsafe fn separate(
         &self,
         region: &Region,
         used: impl Iterator<Item = Span>,
     ) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on; the copy is the region's.
-        unsafe { self.show(self.copy(region, used)?, region) }
+        unsafe {
+            let copy = self.copy(region.shown(self.page_size()), used, Memory::Dual)?;
+            self.show(copy, region)
+        }
     }
 
-    /// Maps a copy of a region's memory: of the parts that are `used`, each where one view shows it. The others
-    /// hold zeros.
+    /// Maps a copy of `source`, of which only the parts that are `used` hold anything but zeros.
     ///
     /// # Safety
-    /// The region stays mapped, the parts are parts of one of its views that can be read, and nobody writes to them.
+    /// The source stays mapped, the parts of it can be read, and nobody writes to them.
     pub(crate) unsafe fn copy(
         &self,
-        region: &Region,
+        source: Span,
         used: impl Iterator<Item = Span>,
+        memory: Memory,
     ) -> Result<Views, Error> {
-        let source = region.shown(self.page_size());
-        let copy = self.platform.map(source.length(), Memory::Dual, None)?;
+        let copy = self.platform.map(source.length(), memory, None)?;
+        let start = if copy.writable != 0 { copy.writable } else { copy.address };
         for part in used {
             let offset = part.start() - source.start();
-            let target = Span::from_parts(copy.writable + offset, part.length());
+            let target = Span::from_parts(start + offset, part.length());
             // SAFETY: the part by the caller's promise; the copy was mapped above, and is nobody else's.
             unsafe {
                 let populated = self.populate(part, false).and_then(|()| self.populate(target, true));
@@ -150,12 +141,13 @@ impl<P: Platform> AddressSpace<P> {
                     copy.unmap(source.length(), self.platform);
                     return Err(error);
                 }
-                let (from, to) = (part.start(), target.start());
-                let to = ptr::with_exposed_provenance_mut::<u8>(to);
-                ptr::copy_nonoverlapping(ptr::with_exposed_provenance::<u8>(from), to, part.length());
-                // What cores execute at the old addresses comes from this memory soon. They may have fetched the same
-                // bytes there already: no other core has to be told.
-                self.platform.flush_icache(target.start(), copy.address + offset, part.length());
+                let to = ptr::with_exposed_provenance_mut::<u8>(target.start());
+                ptr::copy_nonoverlapping(ptr::with_exposed_provenance(part.start()), to, part.length());
+                if copy.writable != 0 {
+                    // What cores execute at the old addresses comes from this memory soon. They may have fetched the
+                    // same bytes there already: no other core has to be told.
+                    self.platform.flush_icache(target.start(), copy.address + offset, part.length());
+                }
             }
         }
         Ok(copy)
@@ -165,7 +157,7 @@ impl<P: Platform> AddressSpace<P> {
     /// own views are gone afterwards, also if it fails.
     ///
     /// # Safety
-    /// [`copy`](Self::copy) made it of this region, nobody has written to either since, and nobody does now.
+    /// It is a [`copy`](Self::copy) of this region in dual memory, nobody has written to either since, and nobody does now.
     pub(crate) unsafe fn show(&self, copy: Views, region: &Region) -> Result<(), Error> {
         let pages = region.pages(self.page_size());
         let mut writable_is_left = true;
