@@ -4,6 +4,7 @@
 mod support;
 
 use execmem_core::Limits;
+use execmem_core::icache::TRAP;
 use execmem_core::{Error, Policy, Protection};
 use execmem_fake::Call;
 use support::{Heap, POLICIES, System, write_block};
@@ -203,6 +204,18 @@ fn a_later_write_makes_up_for_a_flip_that_failed_too() {
     assert_eq!(write(&subject.heap, subject.published, &[8; 500]), Ok(()));
     assert_eq!(system.runtime.protection_at(subject.published), Ok(Some(Protection::RX)));
     assert_eq!(system.fake.protection(subject.published as usize), Some(Protection::RX));
+}
+
+#[test]
+fn what_a_write_left_whose_flip_failed_is_gone_once_the_block_is_freed() {
+    let system = System::new(Policy::Toggle, 4096);
+    let subject = Subject::new(&system);
+    system.fake.fail(Call::Protect, 1, Error::NoMemory);
+    system.fake.fail(Call::Protect, 1, Error::NoMemory);
+    assert_eq!(write(&subject.heap, subject.fresh, &[9; 500]), Err(Error::NoMemory));
+    subject.heap.free(subject.fresh).unwrap();
+    assert_eq!(system.fake.protection(subject.fresh as usize), Some(Protection::RX));
+    assert_eq!(system.fake.executed(subject.fresh as usize, 4), TRAP);
 }
 
 #[test]
