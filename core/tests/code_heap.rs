@@ -176,7 +176,8 @@ fn a_write_stays_inside_its_block() {
 fn a_long_write_arrives_whole() {
     System::each(|system| {
         let heap = heap(&system);
-        let bytes: Vec<u8> = (0..200_000u32).map(|index| ((index * 7) >> 3) as u8).collect();
+        let bytes: Vec<u8> =
+            (0..if cfg!(miri) { 10_000 } else { 200_000u32 }).map(|index| ((index * 7) >> 3) as u8).collect();
         let address = code(&heap, &bytes);
         assert_eq!(system.fake.executed(address as usize, bytes.len()), bytes);
     });
@@ -320,9 +321,10 @@ fn a_heap_at_its_limit_says_so_and_goes_on_when_there_is_room() {
     System::each(|system| {
         let limits = Limits { bytes: 4 * CHUNK, chunk_bytes: CHUNK };
         let heap = system.runtime.new_code_heap(limits).unwrap();
+        let size = if cfg!(miri) { 20_000 } else { 3000 };
         let mut blocks = Vec::new();
         let refusal = loop {
-            match heap.alloc(3000) {
+            match heap.alloc(size as i64) {
                 Ok(block) => blocks.push(block as i64),
                 Err(error) => break error,
             }
@@ -333,7 +335,7 @@ fn a_heap_at_its_limit_says_so_and_goes_on_when_there_is_room() {
         for round in 0..3 {
             let victim = blocks.swap_remove(round * 7 % blocks.len());
             heap.free(victim).unwrap();
-            blocks.push(alloc(&heap, 3000));
+            blocks.push(alloc(&heap, size));
         }
         // An empty chunk that is kept makes room for a block that needs a chunk of its own.
         blocks.drain(..).for_each(|block| heap.free(block).unwrap());
@@ -349,7 +351,7 @@ fn a_block_near_a_target_lies_within_reach() {
     System::each(|system| {
         let heap = heap(&system);
         let target = code(&heap, &[1; 100]);
-        for _ in 0..50 {
+        for _ in 0..if cfg!(miri) { 3 } else { 50 } {
             let near = heap.alloc_near(700, target, 1 << 20).unwrap() as i64;
             assert!(near >= target - (1 << 20) && near + 700 <= target + (1 << 20));
         }

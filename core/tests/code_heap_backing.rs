@@ -70,7 +70,7 @@ fn every_page_of_a_block_has_memory_before_it_is_written() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "the platform has a megabyte then")]
+#[cfg_attr(miri, ignore = "the platform has four megabytes then")]
 fn who_writes_here_and_there_gets_single_pages_and_who_writes_in_order_gets_more() {
     let system = System::new(Policy::Dual, PAGE);
     let mut subject = Subject::new(&system);

@@ -116,7 +116,7 @@ fn other_cores_are_told_of_a_batch_if_they_ran_any_of_it_before() {
 #[test]
 fn batches_of_the_same_blocks_in_any_order_and_frees_wait_for_each_other_and_end() {
     const THREADS: usize = 4;
-    let rounds = if cfg!(miri) { 5 } else { 300 };
+    let rounds = if cfg!(miri) { 1 } else { 300 };
     let system = System::new(Policy::Dual, 4096);
     let blocks = Mutex::new(Vec::new());
     let stop = AtomicBool::new(false);
@@ -125,7 +125,7 @@ fn batches_of_the_same_blocks_in_any_order_and_frees_wait_for_each_other_and_end
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let heap = system.runtime.code_heap();
-                (0..8)
+                (0..if cfg!(miri) { 3 } else { 8 })
                     .for_each(|byte| blocks.lock().unwrap().push(code_block(&heap, &[byte; SIZE as usize])));
             });
         }

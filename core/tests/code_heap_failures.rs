@@ -53,6 +53,7 @@ const OPERATIONS: &[Operation] = &[
 ];
 
 #[test]
+#[cfg_attr(miri, ignore = "a new system for each of a hundred calls")]
 fn each_call_may_fail_once_and_the_next_try_succeeds() {
     for policy in POLICIES {
         for (name, operation) in OPERATIONS {
@@ -92,6 +93,7 @@ fn each_call_may_fail_once_and_the_next_try_succeeds() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a new system for each call")]
 fn the_first_block_of_a_process_may_fail_at_every_call_too() {
     for policy in POLICIES {
         for nth in 0.. {
@@ -122,7 +124,7 @@ fn a_system_without_memory_is_told_apart_from_a_limit_and_the_heap_goes_on_after
         system.fake.fail_always(Call::Map, Error::NoMemory);
         let mut blocks = Vec::new();
         let refusal = loop {
-            match subject.heap.alloc(4000) {
+            match subject.heap.alloc(if cfg!(miri) { 16_000 } else { 4000 }) {
                 Ok(block) => blocks.push(block as i64),
                 Err(error) => break error,
             }
@@ -231,6 +233,7 @@ fn a_patch_that_other_cores_can_not_be_told_of_is_taken_back() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a new system and half a megabyte of writes for each call")]
 fn a_long_write_that_fails_has_written_nothing() {
     for policy in POLICIES {
         for nth in 0.. {

@@ -159,7 +159,7 @@ const SMALL: Limits = Limits { bytes: 1 << 20, chunk_bytes: 64 << 10 };
 
 #[test]
 fn a_million_random_operations_agree_with_a_plain_reference() {
-    let operations = if cfg!(miri) { 400 } else { 1_000_000 };
+    let operations = if cfg!(miri) { 50 } else { 1_000_000 };
     let system = System::new(Policy::Dual, 4096);
     let mut model = Model::new(&system, SMALL, 0x9e37_79b9_7f4a_7c15);
     model.run(operations);
@@ -168,13 +168,13 @@ fn a_million_random_operations_agree_with_a_plain_reference() {
 
 #[test]
 fn random_operations_agree_with_a_plain_reference_under_every_policy() {
-    let operations = if cfg!(miri) { 60 } else { 20_000 };
+    let operations = if cfg!(miri) { 20 } else { 20_000 };
     System::each(|system| Model::new(&system, SMALL, 0x2545_f491_4f6c_dd1d).run(operations));
 }
 
 #[test]
 fn chunks_of_every_length_agree_with_a_plain_reference() {
-    let operations = if cfg!(miri) { 60 } else { 20_000 };
+    let operations = if cfg!(miri) { 4 } else { 20_000 };
     for (seed, chunk_bytes) in
         [1, 4096, 12 << 10, 100 << 10, 1 << 20, 2 << 20, 1 << 30].into_iter().enumerate()
     {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use support::System;
 
-const ROUNDS: usize = if cfg!(miri) { 30 } else { 30_000 };
+const ROUNDS: usize = if cfg!(miri) { 10 } else { 30_000 };
 
 #[test]
 fn a_lookup_finds_what_stays_and_never_half_of_what_changes() {

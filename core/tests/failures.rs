@@ -114,6 +114,7 @@ fn fail_every_call(policy: Policy, page_size: usize, arrange: impl Fn(&System, u
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a new system for each of hundreds of calls")]
 fn a_call_that_fails_has_changed_nothing_and_can_be_tried_again() {
     let mut broken = Vec::new();
     for policy in support::POLICIES {
@@ -126,6 +127,7 @@ fn a_call_that_fails_has_changed_nothing_and_can_be_tried_again() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a new system for each of hundreds of calls")]
 fn a_protect_that_stops_half_way_is_undone() {
     let fail = |system: &System, nth| system.fake.fail_halfway(nth, Error::NoMemory);
     let broken: Vec<_> =

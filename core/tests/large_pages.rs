@@ -47,6 +47,7 @@ fn code_memory_is_written_executed_and_freed() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "blocks of half a megabyte are written byte by byte")]
 fn the_code_heap_has_blocks_of_every_size_in_few_pages() {
     each(|system| {
         let heap = system.runtime.new_code_heap(Limits { chunk_bytes: 1, ..Limits::DEFAULT }).unwrap();
@@ -95,6 +96,7 @@ fn a_forked_child_has_functions_of_its_own() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "files of several large pages are read byte by byte")]
 fn values_and_mapped_files_are_what_they_are_anywhere() {
     each(|system| {
         system.fake.switch(|switches| switches.allow_partial_unmap = true);

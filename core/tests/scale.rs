@@ -58,7 +58,7 @@ fn a_terabyte_costs_a_few_nodes() {
 
 #[test]
 fn a_region_costs_at_most_64_bytes_and_its_share_of_the_nodes() {
-    let regions = if cfg!(miri) { 200 } else { 50_000 };
+    let regions = if cfg!(miri) { 60 } else { 50_000 };
     let fake = Fake::with_arena(4096, regions * 4096 + (16 << 20));
     let pool = pool_bytes(&fake);
     let runtime = execmem_core::Runtime::new(fake.platform());

@@ -26,6 +26,7 @@ pub fn everything() -> Result<()> {
     toolchain.require_target(BARE_MACHINE)?;
     c_compilers()?;
     musl_compiler()?;
+    miri()?;
     qemu_system_aarch64()?;
     let qemu = qemu_aarch64()?;
     println!("set-up: complete, with {}", qemu.display());
@@ -58,6 +59,24 @@ fn installed_qemu(names: &[&str]) -> Option<PathBuf> {
         let printed = capture(Command::new(qemu).arg("--version"));
         printed.ok().and_then(|text| Version::of_qemu(&text)) >= Some(OLDEST_QEMU)
     })
+}
+
+/// Miri, with a nightly Rust: it is part of no other.
+pub fn miri() -> Result<()> {
+    let is_there =
+        || capture(Command::new("rustup").args(["run", "nightly", "cargo", "miri", "--version"])).is_ok();
+    if is_there() {
+        return Ok(());
+    }
+    let missing = "Miri is missing: please run `rustup toolchain install nightly --component miri,rust-src`";
+    // A nightly that is there already stays the one that it is.
+    let add = ["component", "add", "--toolchain", "nightly", "miri", "rust-src"];
+    let install = ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "miri,rust-src"];
+    capture(Command::new("rustup").args(add))
+        .or_else(|_| capture(Command::new("rustup").args(install)))
+        .map_err(|reason| format!("{missing} ({})", reason.lines().last().unwrap_or_default()))?;
+    println!("set-up: added Miri to a nightly Rust");
+    if is_there() { Ok(()) } else { Err(missing.to_owned()) }
 }
 
 /// A C and a C++ compiler, and the tool that reads the library's own build flags.

@@ -10,6 +10,7 @@ use crate::c_clients;
 use crate::dist::{self, Dist};
 use crate::header;
 use crate::macos;
+use crate::miri;
 use crate::process::watch;
 use crate::project::Project;
 use crate::result::Result;
@@ -21,8 +22,9 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("host", host),
+    ("miri", miri::test),
     ("musl", musl),
     ("aarch64", aarch64),
     ("baremetal", baremetal::test),

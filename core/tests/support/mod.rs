@@ -9,8 +9,11 @@ use execmem_core::platform::PageRequest;
 use execmem_core::{Error, Policy, Protection, Runtime};
 use execmem_fake::{Fake, FakePlatform, Request};
 
+#[cfg(not(miri))]
 pub const POLICIES: [Policy; 4] = [Policy::Rwx, Policy::Dual, Policy::Toggle, Policy::Jit];
-/// Miri takes seconds for a system, and sees nothing new in larger pages.
+/// Miri takes seconds for a system, and sees little new in larger pages, or in policies that need less.
+#[cfg(miri)]
+pub const POLICIES: [Policy; 1] = [Policy::Dual];
 pub const PAGE_SIZES: &[usize] = if cfg!(miri) { &[4096] } else { &[4096, 16384] };
 
 /// The registry and the value store take their own memory in multiples of this. No test asks for as much.
@@ -106,7 +109,10 @@ impl System {
     pub fn moment(&self) -> Moment {
         let regions = self.mapped();
         self.fake.take_text();
-        self.runtime.dump();
+        // The dump walks all of the page map: under Miri that takes most of the time.
+        if !cfg!(miri) {
+            self.runtime.dump();
+        }
         let known = regions.iter().map(|(start, ..)| self.runtime.protection_at(*start as i64).unwrap());
         Moment {
             statistics: Statistics { peak_mapped_bytes: 0, ..self.runtime.statistics() },

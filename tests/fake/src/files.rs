@@ -34,8 +34,9 @@ impl File {
     /// The bytes from an offset, zeros behind the last.
     pub(crate) fn read(&self, offset: usize, length: usize) -> Vec<u8> {
         let rest = self.contents.get(offset..).unwrap_or(&[]);
-        let mut bytes = rest[..rest.len().min(length)].to_vec();
-        bytes.resize(length, 0);
+        let present = rest.len().min(length);
+        let mut bytes = vec![0; length];
+        bytes[..present].copy_from_slice(&rest[..present]);
         bytes
     }
 

@@ -87,7 +87,7 @@ impl Area {
 pub(crate) struct Space {
     pub(crate) page_size: usize,
     pub(crate) arena: Range<usize>,
-    /// For each page of the arena whether it was mapped at some time. The others are zero.
+    /// For each page of the arena whether it was mapped at some time. The others, and those behind, are zero.
     used: Vec<bool>,
     next_huge: usize,
     /// Below it there is no gap.
@@ -110,7 +110,7 @@ impl Space {
         Self {
             page_size,
             arena: start..start + length,
-            used: vec![false; length / page_size],
+            used: Vec::new(),
             next_huge: HUGE_START,
             full_to: start,
             areas: BTreeMap::new(),
@@ -149,8 +149,11 @@ impl Space {
             self.check_unmapped((start..start + length).step_by(self.page_size).collect());
             for page in (start..start + length).step_by(self.page_size) {
                 let index = self.index(page);
-                if std::mem::replace(&mut self.used[index], true) {
+                if self.was_used(page) {
                     bytes::fill(page, self.page_size, 0);
+                } else {
+                    self.used.resize(self.used.len().max(index + 1), false);
+                    self.used[index] = true;
                 }
             }
             start

@@ -83,7 +83,7 @@ impl Fake {
     /// The same with pages of another size.
     pub fn with_page_size(page_size: usize) -> Self {
         // Natively the arena costs only the pages that are touched.
-        Self::with_arena(page_size, if cfg!(miri) { 1 << 20 } else { 256 << 20 })
+        Self::with_arena(page_size, if cfg!(miri) { 4 << 20 } else { 256 << 20 })
     }
 
     /// The same with room for so many bytes.

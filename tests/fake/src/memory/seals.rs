@@ -46,7 +46,7 @@ impl Space {
     /// Looks at pages that are unmapped: each is as it was left.
     pub(super) fn check_unmapped(&mut self, pages: Vec<usize>) {
         for page in pages {
-            let byte = if self.used[self.index(page)] { POISON } else { 0 };
+            let byte = if self.was_used(page) { POISON } else { 0 };
             if !bytes::equal(page, &vec![byte; self.page_size]) {
                 self.violation(format!("a store to {page:#x}, which is not mapped"));
                 bytes::fill(page, self.page_size, byte);
@@ -59,12 +59,22 @@ impl Space {
         (page - self.arena.start) / self.page_size
     }
 
+    /// Whether a page was mapped at some time.
+    pub(super) fn was_used(&self, page: usize) -> bool {
+        self.used.get(self.index(page)).copied().unwrap_or(false)
+    }
+
     /// Checks every page that is or was mapped.
     pub(crate) fn check_all(&mut self) {
         self.check_seals(0..usize::MAX);
-        let used = self.used.iter().zip(self.arena.clone().step_by(self.page_size));
-        let used = used.filter(|(is_used, _)| **is_used).map(|(_, page)| page);
-        let unmapped = used.filter(|page| self.areas_in(*page..*page + 1).next().is_none()).collect();
+        let mut unmapped = Vec::new();
+        let mut gap_start = self.arena.start;
+        let end = self.arena.start + self.used.len() * self.page_size;
+        for (start, next) in self.areas.values().map(|area| (area.start, area.end)).chain([(end, end)]) {
+            let gap = (gap_start..start.min(end)).step_by(self.page_size);
+            unmapped.extend(gap.filter(|page| self.was_used(*page)));
+            gap_start = gap_start.max(next);
+        }
         self.check_unmapped(unmapped);
     }
 

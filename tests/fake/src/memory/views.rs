@@ -28,6 +28,9 @@ impl Space {
             }
             let before = contents[shown.clone()].to_vec();
             for (address, part) in &writable {
+                if bytes::equal(*address, &before[part.start - shown.start..part.end - shown.start]) {
+                    continue;
+                }
                 for (at, byte) in part.clone().zip(bytes::read(*address, part.len())) {
                     if byte != before[at - shown.start] {
                         contents[at] = byte;
