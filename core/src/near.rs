@@ -44,10 +44,11 @@ impl Reach {
         if target <= 0 || max_distance <= 0 {
             return Err(Error::InvalidArgument);
         }
+        // The byte at the distance is within reach, on both sides.
         Ok(Self {
             target: target as usize,
             low: (target as usize).saturating_sub(max_distance as usize),
-            high: target.saturating_add(max_distance) as usize,
+            high: target.saturating_add(max_distance) as usize + 1,
         })
     }
 
@@ -150,7 +151,8 @@ mod tests {
         assert_eq!(best(65 * MIB..100 * MIB, 4096), Some(65 * MIB));
         assert_eq!(best(MIB..63 * MIB, 4096), Some(63 * MIB - 4096));
         assert_eq!(best(66 * MIB - 4096..100 * MIB, 4096), Some(66 * MIB - 4096));
-        assert_eq!(best(66 * MIB - 4096..100 * MIB, 4097), None);
+        assert_eq!(best(66 * MIB - 4096..100 * MIB, 4097), Some(66 * MIB - 4096));
+        assert_eq!(best(66 * MIB - 4096..100 * MIB, 4098), None);
         assert_eq!(best(0..62 * MIB + 4096, 4096), Some(62 * MIB));
         assert_eq!(best(0..62 * MIB, 4096), None);
         assert_eq!(best(64 * MIB..64 * MIB + 4096, 4097), None);

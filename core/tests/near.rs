@@ -2,7 +2,7 @@
 
 mod support;
 
-use execmem_core::{Error, Policy, Protection};
+use execmem_core::{Error, Limits, Policy, Protection};
 use execmem_fake::Call;
 use support::System;
 
@@ -172,4 +172,22 @@ fn a_reach_over_the_ends_of_the_address_space_is_no_overflow() {
             assert_eq!(system.runtime.alloc_exec_near(100, target, reach), Err(Error::InvalidArgument));
         }
     });
+}
+
+#[test]
+fn the_bytes_at_the_very_distance_are_within_reach() {
+    let system = System::new(Policy::Dual, 4096);
+    let heap = system.runtime.new_code_heap(Limits::DEFAULT).unwrap();
+    let free = system.runtime.alloc_exec(4096).unwrap() as i64;
+    system.runtime.free_exec(free, 4096).unwrap();
+    // From a page on: the distance is that of the last byte.
+    assert_eq!(system.runtime.alloc_exec_near(4096, free, 4095), Ok(free as usize));
+    assert_eq!(system.runtime.alloc_exec_near(4096, free + 4096, 4094), Err(Error::NoMemory));
+    system.runtime.free_exec(free, 4096).unwrap();
+    // A heap without any chunk there takes one for it, of which the block alone is within reach.
+    let block = heap.alloc_near(64, free, 63).unwrap() as i64;
+    assert_eq!(block, free);
+    assert_eq!(heap.alloc_near(64, free, 63), Err(Error::NoMemory));
+    assert_eq!(heap.alloc_near(64, free + 64, 63), Ok(free as usize + 64));
+    system.fake.verify();
 }

@@ -6,7 +6,7 @@ use super::clusters::{ALIGNMENT, Clusters, HEADROOM, NO_CLUSTER};
 use super::heaps::{Heap, Heaps};
 use crate::error::Error;
 use crate::near::{self, Reach};
-use crate::platform::{Memory, Platform, Views};
+use crate::platform::{Platform, Views};
 use crate::policy::Policy;
 use crate::registry::{Access, Wanted};
 use crate::space::AddressSpace;
@@ -64,7 +64,7 @@ impl Heaps {
         space: &AddressSpace<P>,
     ) -> Result<&'static Chunk, Error> {
         heap.charge(length)?;
-        let made = self.place(length, wish.policy.code_memory(), wish.reach, space);
+        let made = self.place(length, wish, space);
         made.and_then(|(views, cluster)| self.enter(views, length, cluster, heap, wish, space))
             .inspect_err(|_| heap.refund(length))
     }
@@ -106,14 +106,17 @@ impl Heaps {
     fn place<P: Platform>(
         &self,
         length: usize,
-        memory: Memory,
-        reach: Reach,
+        wish: Wish,
         space: &AddressSpace<P>,
     ) -> Result<(Views, u32), Error> {
+        let Wish { policy, size, reach, .. } = wish;
+        let memory = policy.code_memory();
         let platform = space.platform;
         let clusters = || self.shared.lock(platform);
         if reach != Reach::ANYWHERE {
-            let views = reach.map(platform, length, memory)?;
+            // The shortest chunk need not be within reach beyond its block.
+            let is_shortest = length == round_up(size, space.page_size());
+            let views = reach.map(platform, if is_shortest { size } else { length }, memory)?;
             let cluster = clusters().clusters.admit(views.address, length);
             return Ok((views, cluster.unwrap_or(NO_CLUSTER)));
         }
