@@ -78,6 +78,7 @@ fn a_shortage_is_told_after_a_few_calls() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the platform has four megabytes then")]
 fn chunks_near_targets_far_from_all_others_belong_to_no_reservation() {
     let system = System::new(Policy::Dual, 4096);
     let heap = system.runtime.code_heap();

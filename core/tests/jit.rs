@@ -116,6 +116,7 @@ fn heap_figures(system: &System) -> [i64; 5] {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the platform has four megabytes then")]
 fn a_forked_childs_code_heap_starts_anew() {
     for &page_size in PAGE_SIZES {
         let system = System::new(Policy::Jit, page_size);
