@@ -151,7 +151,9 @@ impl<'r> Model<'r> {
         while !self.starts.is_empty() {
             self.free();
         }
-        assert_eq!(self.system.runtime.statistics().code_chunks, 1);
+        // A shard keeps one. Under Miri a thread's stack is not in one place, and its calls prefer different shards.
+        let kept = if cfg!(miri) { 0..=8 } else { 1..=1 };
+        assert!(kept.contains(&self.system.runtime.statistics().code_chunks));
     }
 }
 

@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn runs_are_found_taken_and_joined_as_a_list_would_have_it() {
-        let rounds = if cfg!(miri) { 100 } else { 4_000 };
+        let rounds = if cfg!(miri) { 30 } else { 4_000 };
         for (granules, longest) in [(64, 9), (130, 70), (1024, 12), (1024, 300)] {
             compare(granules, rounds, longest);
         }

@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(class(LARGEST), Some(CLASSES - 1));
         assert_eq!(class(LARGEST + 1), None);
         assert_eq!(SMALLEST << (CLASSES - 1), LARGEST);
-        for length in SMALLEST..=LARGEST {
+        for length in (SMALLEST..=LARGEST).step_by(if cfg!(miri) { 101 } else { 1 }) {
             let size = SMALLEST << class(length).unwrap();
             assert!(length <= size && size < 2 * length, "{length}");
         }
