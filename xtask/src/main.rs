@@ -30,7 +30,7 @@ use toolchain::Toolchain;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  test [PART]             run the tests of one part (host, miri, musl, aarch64, baremetal, macos) or of all
+  test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos, miri) or of all but miri
   dist [--target TARGET]  lay out the C header and libraries in target/dist/TARGET
   header [--check]        write include/execmem.h, or tell whether it is up to date
   bench [NAME] [--quick]  compare with peers, in one run (regions, queries, copies, forks, heap) or all of them
