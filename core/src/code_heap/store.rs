@@ -17,8 +17,9 @@ use core::ptr;
 use core::sync::atomic::Ordering;
 
 impl Chunk {
-    /// Calls `write` once with an address where the bytes of `span`, which lie in `block`, can be written. If it
-    /// fails, `write` was not called, or the pages could not be made executable again.
+    /// Calls `write` with an address where the bytes of `span`, which lie in `block`, can be written; in the middle of a
+    /// fork also with that of a copy for the child. If it fails, `write` was not called, or the pages could not be made
+    /// executable again.
     pub(super) unsafe fn store<P: Platform>(
         &'static self,
         block: Block,
@@ -81,24 +82,24 @@ impl Chunk {
         Ok(Some(view))
     }
 
-    /// Sees to it that pages of a block can be read and executed: an earlier flip may have stopped half-way, or a
-    /// fork have taken them.
+    /// Sees to it that pages of a block can be read and executed: an earlier flip may have stopped half-way. Those that
+    /// a fork has taken can't.
     pub(super) unsafe fn restore_exec<P: Platform>(
         &self,
         span: Span,
         policy: Policy,
         space: &AddressSpace<P>,
     ) -> Result<(), Error> {
-        if policy != Policy::Toggle && !space.has_withdrawn_views.load(Ordering::Relaxed) {
+        if self.backing.is_withdrawn.load(Ordering::Relaxed) {
+            return Err(Error::WrongProtection);
+        }
+        if policy != Policy::Toggle {
             return Ok(());
         }
         let pages = span.pages(space.page_size());
         let is_code = |protection: Protection| protection.contains(Protection::RX);
         if space.registry.runs(pages.range()).all(|(_, page)| is_code(page.protection)) {
             return Ok(());
-        }
-        if policy != Policy::Toggle {
-            return Err(Error::WrongProtection);
         }
         // SAFETY: under policy `toggle` the pages are this block's alone.
         unsafe { space.platform.protect(pages, Protection::RX) }?;

@@ -1,9 +1,9 @@
 //! Forking. An adapter on a system with `fork` calls the three methods around each one.
 //!
-//! The thread that forks takes the locks that guard records, and waits for nothing else: not for operations on
-//! regions, not for copies of them: in a heap for the piece of a write or the copy of a chunk, at most, that a thread is
-//! in the middle of. Their order is that of [`Runtime::before_fork`]; other threads hold several shards of a heap
-//! at most, in the order of their numbers, and then the registry.
+//! The thread that forks takes the locks that guard records, and waits for nothing else: not for operations on regions,
+//! and in a heap at most for the piece of a write, or the copy of a chunk, that another thread is in the middle of. The
+//! locks' order is that of [`Runtime::before_fork`]; other threads hold several shards of a heap at most, in the order of
+//! their numbers, and then the registry.
 //!
 //! Dual memory stays in common until somebody writes to it ([`separation`](crate::space)), but for what may
 //! be written at this very moment without asking: pages that callers can store to, views that were handed out, and
