@@ -1,8 +1,8 @@
 //! A lock whose waiters sleep, and which a fork leaves in good order.
 //!
 //! A waiter looks a few more times, then sleeps in [`Process::wait`] until the holder wakes it: so a thread of
-//! high priority lets the holder run, on one core too. The three states are those of U. Drepper, "Futexes Are
-//! Tricky" (2011), section 6.
+//! high priority lets the holder run, on one core too. The three states, free, held and contended, are those of
+//! U. Drepper, "Futexes Are Tricky" (2011), section 6; the word also says who holds the lock.
 //!
 //! Around a fork one thread holds every lock ([`Lock::lock_for_fork`]). Handlers of the program's own that the C
 //! library runs in that thread meanwhile may call this library: the thread goes through its own locks.
@@ -10,19 +10,20 @@
 use crate::platform::{Platform, Turn};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
-const FREE: u32 = 0;
-const HELD: u32 = 1;
-/// Somebody may be sleeping.
-const CONTENDED: u32 = 2;
+const FREE: usize = 0;
+/// Beside the number of the thread that holds the lock.
+const HELD: usize = 1;
+/// Beside that: somebody may be sleeping.
+const CONTENDED: usize = 2;
 
 /// So many times a waiter looks before it sleeps: about as long as records are usually held.
 pub(crate) const SPINS: usize = 100;
 
 /// What it guards is used by one thread at a time.
 pub(crate) struct Lock<T> {
-    state: AtomicU32,
+    state: AtomicUsize,
     contents: UnsafeCell<T>,
 }
 
@@ -31,7 +32,7 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
     pub(crate) const fn new(contents: T) -> Self {
-        Self { state: AtomicU32::new(FREE), contents: UnsafeCell::new(contents) }
+        Self { state: AtomicUsize::new(FREE), contents: UnsafeCell::new(contents) }
     }
 
     // A kernel pays for each place where it stands; nobody else notices a call.
@@ -46,8 +47,18 @@ impl<T> Lock<T> {
 
     #[inline]
     pub(crate) fn try_lock<P: Platform>(&self, platform: P) -> Option<Guard<'_, T, P>> {
-        let taken = self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
-        taken.is_ok().then(|| Guard { lock: self, platform, is_for_fork: false })
+        let is_taken = self.replace(FREE, platform.thread() | HELD);
+        is_taken.then(|| Guard { lock: self, platform, is_for_fork: false })
+    }
+
+    #[inline]
+    fn replace(&self, seen: usize, state: usize) -> bool {
+        self.state.compare_exchange(seen, state, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether this thread holds the lock.
+    pub(crate) fn is_own(&self, platform: impl Platform) -> bool {
+        self.state.load(Ordering::Relaxed) & !CONTENDED == platform.thread() | HELD
     }
 
     #[cold]
@@ -61,12 +72,20 @@ impl<T> Lock<T> {
             }
             core::hint::spin_loop();
         }
-        while self.state.swap(CONTENDED, Ordering::Acquire) != FREE {
-            if platform.wait(&self.state, CONTENDED) == Turn::HeldForFork {
+        loop {
+            let seen = self.state.load(Ordering::Relaxed);
+            // Others may be sleeping still when this thread gets the lock.
+            let state = if seen == FREE { platform.thread() | HELD } else { seen } | CONTENDED;
+            if seen != state && !self.replace(seen, state) {
+                continue;
+            }
+            if seen == FREE {
+                return Guard { lock: self, platform, is_for_fork: false };
+            }
+            if platform.wait(&self.state, state) == Turn::HeldForFork {
                 return Guard { lock: self, platform, is_for_fork: true };
             }
         }
-        Guard { lock: self, platform, is_for_fork: false }
     }
 
     /// Takes the lock until [`unlock_after_fork`](Self::unlock_after_fork).
@@ -93,7 +112,7 @@ impl<T> Lock<T> {
 
     #[cfg_attr(target_os = "none", inline(never))]
     fn unlock(&self, platform: impl Platform) {
-        if self.state.swap(FREE, Ordering::Release) == CONTENDED {
+        if self.state.swap(FREE, Ordering::Release) & CONTENDED != 0 {
             platform.wake(&self.state, false);
         }
     }

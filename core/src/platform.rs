@@ -11,7 +11,7 @@ use crate::span::Span;
 use core::ffi::CStr;
 use core::ops::ControlFlow;
 use core::ptr;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::AtomicUsize;
 
 /// What kind of memory [`Pages::map`] is asked for. All of it is zeroed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,7 +249,7 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
 ///
 /// # Safety
 /// [`wait`](Process::wait) says [`Turn::HeldForFork`] only in a thread that has called
-/// [`Runtime::before_fork`](crate::Runtime) and not yet the method that follows it.
+/// [`Runtime::before_fork`](crate::Runtime), which said yes, and not yet the method that follows it.
 pub unsafe trait Process: Copy + Send + Sync + 'static {
     /// Whether processes of the system can fork. Where they can't, nothing of what that takes is linked.
     const CAN_FORK: bool = true;
@@ -260,20 +260,26 @@ pub unsafe trait Process: Copy + Send + Sync + 'static {
         None
     }
 
+    /// A number of the calling thread: a multiple of 4 that no other thread of the process has, and that its copy in a
+    /// forked child keeps. The default is for systems that can't fork.
+    fn thread(self) -> usize {
+        0
+    }
+
     /// Sleeps while `word` has `value`, until [`wake`](Self::wake) is called for it. May return at any time: the
-    /// caller looks again. The default only passes a moment.
+    /// caller looks again. Of the word, its low half may be all that is compared. The default only passes a moment.
     ///
     /// A thread that holds all locks for a fork, or its copy in the child, never sleeps here. In the child, an
     /// adapter first lets the core know of the fork ([`Runtime::after_fork_in_child`](crate::Runtime)), if that was
     /// not done yet: who waits may be another handler of the fork's.
-    fn wait(self, word: &AtomicU32, value: u32) -> Turn {
+    fn wait(self, word: &AtomicUsize, value: usize) -> Turn {
         let _ = (word, value);
         core::hint::spin_loop();
         Turn::Again
     }
 
     /// Wakes one thread that sleeps for `word`, or everybody who does.
-    fn wake(self, word: &AtomicU32, everybody: bool) {
+    fn wake(self, word: &AtomicUsize, everybody: bool) {
         let _ = (word, everybody);
     }
 

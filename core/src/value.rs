@@ -119,6 +119,10 @@ impl<P: Platform> Values<P> {
         Ok(())
     }
 
+    pub(crate) fn is_own_lock(&self) -> bool {
+        self.contents.is_own(self.platform)
+    }
+
     /// Takes the lock until [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) fn lock_for_fork(&self) {
         self.contents.lock_for_fork(self.platform);

@@ -133,7 +133,7 @@ fn a_fork_waits_for_the_heap_and_the_heap_for_the_fork() {
     let heap = system.runtime.code_heap();
     let other = system.runtime.new_code_heap(Limits::DEFAULT).unwrap();
     let kept = heap.alloc(100).unwrap() as i64;
-    system.runtime.before_fork();
+    assert!(system.runtime.before_fork());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -44,7 +44,7 @@ fn memory_that_was_allocated_to_be_written_by_the_caller_is_plain() {
 /// Goes on in a forked child. What `then` maps is there before the runtime hears of the fork: as if another
 /// library had been told first.
 fn fork(system: &System, then: impl FnOnce()) {
-    system.runtime.before_fork();
+    assert!(system.runtime.before_fork());
     system.fake.lose_jit_pages();
     then();
     // SAFETY: this thread called `before_fork`.
@@ -219,7 +219,7 @@ fn a_child_that_has_the_pages_goes_on_with_them() {
     let heap = system.runtime.code_heap();
     let blocks = [100, LARGE].map(|size| block(&heap, size));
     let moment = system.moment();
-    system.runtime.before_fork();
+    assert!(system.runtime.before_fork());
     // SAFETY: this thread called `before_fork`.
     unsafe { system.runtime.after_fork_in_child() };
     assert_eq!(moment.differences(&system.moment()).collect::<Vec<_>>(), [""; 0]);
@@ -243,7 +243,7 @@ fn a_heap_with_two_views_keeps_its_blocks_beside_jit_memory() {
     let address = block(&heap, 100);
     assert_eq!((system.runtime.policy(), heap.policy()), (Ok(Policy::Jit), Ok(Policy::Dual)));
     let (figures, mapped) = (heap_figures(&system), system.runtime.statistics().mapped_bytes);
-    system.runtime.before_fork();
+    assert!(system.runtime.before_fork());
     system.fake.lose_jit_pages();
     // SAFETY: this thread called `before_fork`.
     unsafe { system.runtime.after_fork_in_child() };

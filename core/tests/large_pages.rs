@@ -85,7 +85,7 @@ fn a_forked_child_has_functions_of_its_own() {
         let block = code_block(&heap, &[7; 1000]);
         let region = system.runtime.alloc_exec(1000).unwrap();
         system.publish(region, &[8; 1000]);
-        system.runtime.before_fork();
+        assert!(system.runtime.before_fork());
         // SAFETY: `before_fork` was called above; this thread plays the child's only one.
         unsafe { system.runtime.after_fork_in_child() };
         write_block(&heap, block, &[9; 1000]).unwrap();

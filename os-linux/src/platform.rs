@@ -3,7 +3,7 @@
 use crate::{copy, cores, files, mappings, pages, process};
 use core::ffi::CStr;
 use core::ops::ControlFlow;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::AtomicUsize;
 use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Turn, Views};
 use execmem_core::unix::fork::{Forking, Forks};
 use execmem_core::{Error, Protection, Runtime, Span, unix};
@@ -111,11 +111,15 @@ unsafe impl Process for Linux {
         unix::process::environment(name)
     }
 
-    fn wait(self, word: &AtomicU32, value: u32) -> Turn {
+    fn thread(self) -> usize {
+        unix::errno::thread()
+    }
+
+    fn wait(self, word: &AtomicUsize, value: usize) -> Turn {
         FORKS.wait(|| process::sleep(word, value))
     }
 
-    fn wake(self, word: &AtomicU32, everybody: bool) {
+    fn wake(self, word: &AtomicUsize, everybody: bool) {
         process::wake(word, everybody);
     }
 

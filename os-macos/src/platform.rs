@@ -3,7 +3,7 @@
 use crate::{copy, cores, files, jit, mappings, pages, process};
 use core::ffi::CStr;
 use core::ops::ControlFlow;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::AtomicUsize;
 use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Turn, Views};
 use execmem_core::unix::fork::{Forking, Forks};
 use execmem_core::{Error, Protection, Runtime, Span, unix};
@@ -109,7 +109,11 @@ unsafe impl Process for MacOs {
         unix::process::environment(name)
     }
 
-    fn wait(self, word: &AtomicU32, value: u32) -> Turn {
+    fn thread(self) -> usize {
+        unix::errno::thread()
+    }
+
+    fn wait(self, word: &AtomicUsize, value: usize) -> Turn {
         FORKS.wait(|| process::sleep(word, value))
     }
 

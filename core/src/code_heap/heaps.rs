@@ -254,6 +254,12 @@ impl Heaps {
         figures
     }
 
+    /// Whether this thread holds a lock of a heap's.
+    pub(crate) fn has_own_lock(&self, platform: impl Platform) -> bool {
+        let mut shards = self.all().flat_map(|heap| &heap.shards);
+        self.shared.is_own(platform) || shards.any(|shard| shard.is_own(platform))
+    }
+
     /// Takes all locks, until [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) fn lock_for_fork(&self, platform: impl Platform) {
         // First the one under which heaps are added. Nobody waits for it while holding a shard's.

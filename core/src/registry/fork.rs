@@ -11,6 +11,10 @@ use crate::span::Span;
 use core::ops::Range;
 
 impl Registry {
+    pub(crate) fn is_own_lock(&self, platform: impl Platform) -> bool {
+        self.records.is_own(platform)
+    }
+
     /// Takes the lock until [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) fn lock_for_fork(&self, platform: impl Platform) {
         self.records.lock_for_fork(platform);

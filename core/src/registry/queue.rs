@@ -5,7 +5,7 @@
 
 use crate::lock::SPINS;
 use crate::platform::Platform;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Whether others may use the region at the same time.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,15 +67,15 @@ impl Use {
 }
 
 /// How those who wait hear that a use has ended, or that a queue has moved on.
-pub(super) struct Wakeups(AtomicU32);
+pub(super) struct Wakeups(AtomicUsize);
 
 impl Wakeups {
     pub(super) const fn new() -> Self {
-        Self(AtomicU32::new(0))
+        Self(AtomicUsize::new(0))
     }
 
     /// How many there were so far.
-    pub(super) fn count(&self) -> u32 {
+    pub(super) fn count(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
 
@@ -85,7 +85,7 @@ impl Wakeups {
     }
 
     /// Waits until there are others than `seen`.
-    pub(super) fn wait(&self, seen: u32, platform: impl Platform) {
+    pub(super) fn wait(&self, seen: usize, platform: impl Platform) {
         for _ in 0..SPINS {
             if self.count() != seen {
                 return;

@@ -32,7 +32,18 @@ impl<P: Platform> Runtime<P> {
     ///
     /// Handlers of the program's own may write in this thread until the process has forked, and on both sides
     /// before ours run. What they write then is copied each time, and again after the fork.
-    pub fn before_fork(&self) {
+    ///
+    /// False, with nothing done: this is a signal handler, and the thread had one of the locks when the signal came. It
+    /// would wait for itself.
+    #[must_use]
+    pub fn before_fork(&self) -> bool {
+        let platform = self.space.platform;
+        if self.values.is_own_lock()
+            || self.heaps.has_own_lock(platform)
+            || self.space.registry.is_own_lock(platform)
+        {
+            return false;
+        }
         self.values.lock_for_fork();
         self.heaps.lock_for_fork(self.space.platform);
         self.space.registry.lock_for_fork(self.space.platform);
@@ -58,12 +69,13 @@ impl<P: Platform> Runtime<P> {
                 self.has_missing_notes.store(true, Ordering::Relaxed);
             }
         }
+        true
     }
 
     /// Lets other threads go on.
     ///
     /// # Safety
-    /// This thread called [`before_fork`](Self::before_fork), and did not fork or is the parent.
+    /// This thread called [`before_fork`](Self::before_fork), which said yes, and did not fork or is the parent.
     pub unsafe fn after_fork_in_parent(&self) {
         self.space.fork_is_under_way.store(false, Ordering::Release);
         // SAFETY: the locks are held since `before_fork`; what they guard is not in use any more.
@@ -79,8 +91,8 @@ impl<P: Platform> Runtime<P> {
     /// Makes a child's records say what it has, and gives it memory of its own where that can't wait.
     ///
     /// # Safety
-    /// This thread is the copy, in a forked child, of one that called [`before_fork`](Self::before_fork). No other
-    /// thread of the child uses this runtime yet.
+    /// This thread is the copy, in a forked child, of one that called [`before_fork`](Self::before_fork), which said yes.
+    /// No other thread of the child uses this runtime yet.
     pub unsafe fn after_fork_in_child(&self) {
         self.space.fork_is_under_way.store(false, Ordering::Release);
         // SAFETY: the locks are held since `before_fork`.

@@ -4,6 +4,7 @@ use crate::Error;
 
 /// Where the calling thread's number is: every thread has a place of its own.
 #[cfg(target_os = "linux")]
+#[inline]
 fn location() -> *mut i32 {
     // SAFETY: has no preconditions (errno(3)).
     unsafe { libc::__errno_location() }
@@ -11,6 +12,7 @@ fn location() -> *mut i32 {
 
 /// Where the calling thread's number is: every thread has a place of its own.
 #[cfg(not(target_os = "linux"))]
+#[inline]
 fn location() -> *mut i32 {
     // SAFETY: has no preconditions (sys/errno.h).
     unsafe { libc::__error() }
@@ -22,8 +24,9 @@ pub fn number() -> i32 {
     unsafe { *location() }
 }
 
-/// A number that no other thread has, and that a thread's copy in a forked child keeps.
-pub(super) fn thread() -> usize {
+/// As [`Process::thread`](crate::platform::Process::thread).
+#[inline]
+pub fn thread() -> usize {
     location().addr()
 }
 

@@ -4,9 +4,10 @@
 //! fork and first after it. Others may have asked still earlier, and call the library in between, in the thread that
 //! forks and holds all locks: see [`Forks::wait`].
 //!
-//! `vfork`, `posix_spawn` and a raw `clone` run none of this: their child shares dual memory with its parent, so it
-//! must not write to any before it executes another program. What is registered here Darwin never forgets, so there
-//! the library must not be unloaded (`dlclose`).
+//! `vfork`, `posix_spawn` and a raw `clone` run none of this, and in a signal handler that interrupted a call of the
+//! library which had a lock it does nothing: their child shares dual memory with its parent, and locks may never come
+//! free, so it must not write or call the library before it executes another program. What is registered here Darwin
+//! never forgets, so there the library must not be unloaded (`dlclose`).
 
 use super::errno::{preserved, thread};
 use crate::Runtime;
@@ -60,7 +61,7 @@ impl<P: Forking> Forks<P> {
     /// that forks must not: another handler of its fork is asking. In the parent it goes on under its own locks; in
     /// the child it does first what our handler would do later.
     pub fn wait(&self, sleep: impl FnOnce()) -> Turn {
-        if self.thread.load(Ordering::Acquire) != thread() {
+        if !self.is_in_this_thread() {
             preserved(sleep);
             return Turn::Again;
         }
@@ -72,13 +73,37 @@ impl<P: Forking> Forks<P> {
         Turn::Again
     }
 
+    /// Whether this thread, or the one that it is the copy of, holds all locks for a fork.
+    fn is_in_this_thread(&self) -> bool {
+        self.thread.load(Ordering::Acquire) == thread()
+    }
+
+    fn before(&self) {
+        if self.runtime.before_fork() {
+            self.process.store(process(), Ordering::Relaxed);
+            self.thread.store(thread(), Ordering::Release);
+        }
+    }
+
+    /// # Safety
+    /// This thread has run [`before`](Self::before), and has forked or could not.
+    unsafe fn in_parent(&self) {
+        if self.is_in_this_thread() {
+            self.thread.store(0, Ordering::Release);
+            // SAFETY: the caller's promise, and `before` took the locks.
+            unsafe { self.runtime.after_fork_in_parent() };
+        }
+    }
+
     /// Whoever finds out first that this is a child does this once.
     ///
     /// # Safety
-    /// This thread is the copy, in the child, of the one that ran `prepare`.
+    /// This thread is the copy, in the child, of one that ran [`before`](Self::before).
     unsafe fn in_child(&self) {
-        if self.thread.swap(0, Ordering::AcqRel) != 0 {
-            // SAFETY: the caller's promise. A child has one thread, and whatever needs a lock leads here first.
+        if self.is_in_this_thread() {
+            self.thread.store(0, Ordering::Release);
+            // SAFETY: the caller's promise, and `before` took the locks. A child has one thread, and whatever needs a
+            // lock leads here first.
             unsafe { self.runtime.after_fork_in_child() };
         }
     }
@@ -90,22 +115,12 @@ fn process() -> i32 {
 }
 
 extern "C" fn prepare<P: Forking>() {
-    let forks = P::forks();
-    preserved(|| {
-        forks.runtime.before_fork();
-        forks.process.store(process(), Ordering::Relaxed);
-        forks.thread.store(thread(), Ordering::Release);
-    });
+    preserved(|| P::forks().before());
 }
 
 extern "C" fn parent<P: Forking>() {
-    let forks = P::forks();
-    preserved(|| {
-        if forks.thread.swap(0, Ordering::AcqRel) != 0 {
-            // SAFETY: the C library calls this in the thread that forked, or could not, after `prepare`.
-            unsafe { forks.runtime.after_fork_in_parent() };
-        }
-    });
+    // SAFETY: the C library calls this in the thread that forked, or could not, after `prepare`.
+    preserved(|| unsafe { P::forks().in_parent() });
 }
 
 extern "C" fn child<P: Forking>() {

@@ -194,14 +194,14 @@ impl Moment {
 
 /// Goes on as a forked child.
 pub fn fork_as_child(system: &System) {
-    system.runtime.before_fork();
+    assert!(system.runtime.before_fork());
     // SAFETY: `before_fork` was called above; this thread plays the child's only one.
     unsafe { system.runtime.after_fork_in_child() };
 }
 
 /// Goes on as the parent of one.
 pub fn fork_as_parent(system: &System) {
-    system.runtime.before_fork();
+    assert!(system.runtime.before_fork());
     // SAFETY: `before_fork` was called above.
     unsafe { system.runtime.after_fork_in_parent() };
 }

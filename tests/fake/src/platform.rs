@@ -9,7 +9,7 @@ use execmem_core::{Error, Protection, Span};
 use std::ffi::CStr;
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a call answers that has to fail.
 fn failed(verdict: Option<Verdict>) -> Result<(), Error> {
@@ -159,7 +159,12 @@ unsafe impl Process for FakePlatform {
         if name == c"EXECMEM_POLICY" { self.lock().environment } else { None }
     }
 
-    fn wait(self, word: &AtomicU32, value: u32) -> Turn {
+    fn thread(self) -> usize {
+        std::thread_local!(static OWN: u32 = const { 0 });
+        OWN.with(|own| std::ptr::from_ref(own).addr())
+    }
+
+    fn wait(self, word: &AtomicUsize, value: usize) -> Turn {
         self.lock().waited.insert(std::thread::current().id());
         // A moment is enough: nobody is left asleep, whoever forgets to wake him.
         if word.load(Ordering::SeqCst) == value {

@@ -13,6 +13,7 @@ mod policies;
 mod queries;
 mod report;
 mod service;
+mod spawning;
 mod threads;
 
 use execmem_tests_linux::children::Outcome;
@@ -39,7 +40,7 @@ pub enum Needs {
     NewKernel,
 }
 
-const TESTS: [&[Test]; 12] = [
+const TESTS: [&[Test]; 13] = [
     policies::TESTS,
     copies::TESTS,
     cores::TESTS,
@@ -49,13 +50,14 @@ const TESTS: [&[Test]; 12] = [
     handlers::TESTS,
     places::TESTS,
     queries::TESTS,
+    spawning::TESTS,
     threads::TESTS,
     exhaustion::TESTS,
     report::TESTS,
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 70;
+const TEST_COUNT: usize = 73;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();
