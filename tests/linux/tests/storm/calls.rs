@@ -4,6 +4,7 @@
 //! thread may have held the lock when the child was forked.
 
 use execmem_conformance::symbols::rt_last_error;
+use std::ops::Range;
 use std::panic::Location;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU64, Ordering};
@@ -119,6 +120,11 @@ pub fn same(seen: i64, wanted: i64, what: &'static &'static str) -> Checked {
 #[track_caller]
 pub fn holds(is_so: bool, what: &'static &'static str) -> Checked {
     same(is_so.into(), 1, what)
+}
+
+#[track_caller]
+pub fn within(seen: i64, wanted: Range<i64>, what: &'static &'static str) -> Checked {
+    if wanted.contains(&seen) { Ok(()) } else { same(seen, wanted.start, what) }
 }
 
 /// An address that was given.

@@ -1,6 +1,6 @@
 //! What a child does. It has one thread, and all that its parent had: at rest, or in the middle of a change.
 
-use crate::calls::{Checked, Report, did, holds, same};
+use crate::calls::{Checked, Report, did, holds, same, within};
 use crate::everything::{self, Shared};
 use crate::storm::Random;
 use crate::things::{self, CHILD, CHILDREN_FROM, KINDS, Kind, OWNERS, Thing, World};
@@ -108,8 +108,8 @@ fn free_all(world: &World, shared: &Shared) -> Checked {
     shared.free()?;
     let mut figures = EMPTY_STATISTICS;
     holds(did!(rt_exec_memory_stats: fill_statistics(Some(&mut figures))), &"rt_exec_memory_stats")?;
-    holds((0..=REGIONS).contains(&figures.regions), &"regions that nobody knows of")?;
-    holds((0..=BLOCKS).contains(&figures.code_blocks), &"blocks that nobody knows of")?;
+    within(figures.regions, 0..REGIONS, &"regions that nobody knows of")?;
+    within(figures.code_blocks, 0..BLOCKS, &"blocks that nobody knows of")?;
     // The memory can be used again.
     for kind in KINDS {
         if let Some((_, thing)) = things::of(CHILD).find(|(other, thing)| *other == kind && thing.is_absent())

@@ -1,6 +1,6 @@
 //! All that can be done beside the things: files, values, questions, calls, and what all threads do to the same memory.
 
-use crate::calls::{Checked, did, given, holds, same};
+use crate::calls::{Checked, did, given, holds, same, within};
 use crate::things::{self, CHILDREN_FROM, World, anchor};
 use crate::values;
 use execmem_conformance::code::{argument, returning};
@@ -69,7 +69,7 @@ impl Shared {
         // Under `toggle` who executes there while another thread writes would fault.
         for function in [self.block, self.code].into_iter().filter(|_| world.policy != RT_POLICY_TOGGLE) {
             let number = did!(rt_call_function_0: call(function, &[]));
-            holds((FIRST.into()..CHILDREN_FROM.into()).contains(&number), &"shared memory is no child's")?;
+            within(number, FIRST.into()..CHILDREN_FROM.into(), &"shared memory is no child's")?;
         }
         let mut code = [0; 8];
         same(did!(rt_mmap_read_into: read_into(self.code, 0, &mut code)), 8, &"shared memory is read")
@@ -82,7 +82,7 @@ impl Shared {
         let all = [self.block, self.code, self.data];
         for function in all {
             let found = did!(rt_call_function_0: call(function, &[]));
-            holds(range.contains(&found), &"a child has a number of its parent's in shared memory")?;
+            within(found, range.clone(), &"a child has a number of its parent's in shared memory")?;
         }
         self.write(number, world)?;
         for function in all {

@@ -260,13 +260,14 @@ fn watch(run: &Run) {
             }
             // SAFETY: a child of this process that was not waited for yet.
             unsafe { libc::kill(child, libc::SIGKILL) };
-            report.since.store(run.start.elapsed().as_millis() as u64, Relaxed);
+            report.since.store(0, Relaxed);
+            run.is_over.store(true, Relaxed);
         }
         for ((steps, since), worker) in last.iter_mut().zip(&run.steps) {
             let now = worker.load(Relaxed);
-            if now != *steps || run.is_over.load(Relaxed) && now == u64::MAX {
+            if now != *steps {
                 (*steps, *since) = (now, Instant::now());
-            } else if since.elapsed() > patience() && !run.has_ended.load(Relaxed) {
+            } else if since.elapsed() > patience() {
                 run.fail(&format!("a thread hangs after {now} steps"));
                 tell_threads(0);
                 end_all();
