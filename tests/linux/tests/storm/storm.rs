@@ -245,8 +245,13 @@ fn patience() -> Duration {
 /// Ends what hangs, and says what that was at: a child, or else the whole process.
 fn watch(run: &Run) {
     let mut last = [(0, Instant::now()); WORKERS];
+    let mut told = Instant::now();
     while !run.has_ended.load(Relaxed) {
         thread::sleep(Duration::from_millis(100));
+        if told.elapsed() > Duration::from_secs(60) {
+            told = Instant::now();
+            println!("    {} forks so far", run.forks.load(Relaxed));
+        }
         for (number, report) in board().reports.iter().enumerate() {
             let since = report.since.load(Relaxed);
             if since == 0 || run.start.elapsed() < Duration::from_millis(since) + patience() {
