@@ -22,24 +22,29 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("host", host),
     ("miri", miri::test),
+    ("stress", stress),
     ("musl", musl),
     ("aarch64", aarch64),
     ("baremetal", baremetal::test),
     ("macos", macos::test),
 ];
 
-/// Interpreting the core's tests takes as long as all other parts together: it has a run of its own, in CI too.
-const BY_NAME_ONLY: &str = "miri";
+/// Each takes as long as all other parts together, and has a run of its own: interpreting the core's tests, and forking
+/// a hundred thousand times.
+const BY_NAME_ONLY: [&str; 2] = ["miri", "stress"];
+
+/// Forks under each of four policies: 100,000 in all.
+const FORKS: &str = "25000";
 
 /// What the bundled object of run_object computes.
 const SAMPLE_RESULT: &str = "sample(10) = 2848";
 
-/// Runs the part of that name, or all of them but the one that is run by its name only.
+/// Runs the part of that name, or all of them but those that are run by their names only.
 pub fn run(name: Option<&str>) -> Result<ExitCode> {
-    let is_wanted = |part: &str| name.map_or(part != BY_NAME_ONLY, |name| name == part);
+    let is_wanted = |part: &str| name.map_or(!BY_NAME_ONLY.contains(&part), |name| name == part);
     let parts: Vec<_> = PARTS.into_iter().filter(|(part, _)| is_wanted(part)).collect();
     if parts.is_empty() {
         let names = PARTS.map(|(name, _)| name).join(", ");
@@ -85,6 +90,13 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     tally.check("the example run_object runs its sample", || {
         prints(&mut example("run_object"), SAMPLE_RESULT)
     });
+    Ok(())
+}
+
+/// This machine, in the storm of forks of which all other parts have a short form.
+fn stress(project: &Project, tally: &mut Tally) -> Result<()> {
+    let package = ["test", "--release", "--package", "execmem-tests-linux", "--test", "storm"];
+    tally.run(project.cargo(&package).env("EXECMEM_STORM_FORKS", FORKS));
     Ok(())
 }
 
