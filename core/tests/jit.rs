@@ -230,6 +230,7 @@ fn a_child_that_has_the_pages_goes_on_with_them() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the platform has four megabytes then")]
 fn a_heap_with_two_views_keeps_its_blocks_beside_jit_memory() {
     let system = System::new(Policy::Jit, 4096);
     // Where both are granted and nobody wishes, heaps prefer two views.

@@ -6,7 +6,7 @@ use execmem_core::MapRequest;
 use execmem_core::{Error, MapFlags, Policy, Protection};
 use execmem_fake::Call;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use support::{POOL, System};
 
@@ -192,13 +192,16 @@ fn lookups_are_right_while_the_nodes_that_they_are_in_are_used_for_other_places(
     });
 }
 
+/// Those that live to the end of the process.
+static SYSTEMS: Mutex<Vec<&'static System>> = Mutex::new(Vec::new());
+
 #[test]
 fn no_system_call_is_made_under_the_registrys_lock() {
     // From inside of each call, another region is used, which takes the lock: a test that hangs here has
     // found a call under it. Maps for the registry's own records are the exception.
     for policy in support::POLICIES {
-        let system = Box::leak(Box::new(System::new(policy, 4096)));
-        let system: &'static System = system;
+        let system: &'static System = Box::leak(Box::new(System::new(policy, 4096)));
+        SYSTEMS.lock().unwrap().push(system);
         system.fake.add_file(c"file", b"text");
         let other = system.runtime.alloc_rw(1).unwrap() as i64;
         let is_nested = AtomicBool::new(false);
