@@ -8,11 +8,14 @@ mod faults;
 mod files;
 mod forks;
 mod handlers;
+mod lookups;
+mod operations;
 mod places;
 mod policies;
 mod queries;
 mod report;
 mod service;
+mod stepping;
 mod threads;
 
 use execmem_tests_linux::children::Outcome;
@@ -37,9 +40,11 @@ pub enum Needs {
     Kernel,
     /// A kernel of its own, perhaps a newer one.
     NewKernel,
+    /// A kernel of its own, and a processor whose trap flag a process can set itself.
+    TrapFlag,
 }
 
-const TESTS: [&[Test]; 12] = [
+const TESTS: [&[Test]; 13] = [
     policies::TESTS,
     copies::TESTS,
     cores::TESTS,
@@ -52,6 +57,7 @@ const TESTS: [&[Test]; 12] = [
     threads::TESTS,
     exhaustion::TESTS,
     report::TESTS,
+    stepping::TESTS,
 ];
 
 /// A test that is lost from its list must be struck out here too.
