@@ -72,15 +72,9 @@ fn all_operations(policy: i32, sight: Sight) -> Outcome {
             outcome => outcome,
         };
         steps += board.steps.load(Ordering::Relaxed);
-        if std::env::var_os("STEPS").is_some() && operation.is_alike {
-            println!("{} {}", operation.name, board.steps.load(Ordering::Relaxed));
-        }
         if outcome != Outcome::Passed {
             complaints.push(format!("{}: {outcome}, {}", operation.name, board.whereabouts()));
         }
-    }
-    if std::env::var_os("STEPS").is_some() {
-        println!("{sight:?} {policy} {steps}");
     }
     // Fewer would mean that the operations were not stepped through.
     assert!(steps > 50_000 || !complaints.is_empty(), "only {steps} instructions");
