@@ -37,6 +37,11 @@ pub fn resume() -> Steps {
     Steps(())
 }
 
+/// As at the end of [`resume`]'s result, by hand: before what blocks all signals.
+pub fn pause() {
+    set_trap_flag(false);
+}
+
 /// Ends the steps, also where the work panics.
 pub struct Steps(());
 

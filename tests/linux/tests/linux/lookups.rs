@@ -181,6 +181,13 @@ impl Watch {
         self.in_sight(|| self.places.iter().map(ask_all).collect())
     }
 
+    /// What is right after the work is what lookups say now.
+    pub fn tell_after(&self) {
+        for (answers, slots) in self.answers().iter().zip(&self.board.after) {
+            answers.iter().zip(slots).for_each(|(answer, slot)| slot.store(*answer, Ordering::Relaxed));
+        }
+    }
+
     /// The work comes next. It is about the first two places, and those whose answers it changes.
     pub fn begin(&mut self) {
         let before = self.answers();

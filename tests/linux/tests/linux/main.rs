@@ -61,7 +61,7 @@ const TESTS: [&[Test]; 13] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 76;
+const TEST_COUNT: usize = 78;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();

@@ -3,13 +3,15 @@
 //! The right answers of an operation are those before it, and those after it, which a child that does it undisturbed
 //! has told before. A lookup that waits for a lock that was interrupted waits for ever.
 
+use crate::handlers::with_handlers;
 use crate::lookups::{self, Board, Sight, Watch};
 use crate::operations::{GIVEN, Ground, OPERATIONS, Operation};
 use crate::{Needs, Test};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
-use execmem_tests_linux::children::{self, Outcome};
-use execmem_tests_linux::stepping::{can_step, step};
+use execmem_tests_linux::children::{self, Outcome, Status};
+use execmem_tests_linux::confinement::{self, NO_PROCMAP_QUERY};
+use execmem_tests_linux::stepping::{can_step, pause, resume, step};
 use std::sync::atomic::Ordering;
 
 pub const TESTS: &[Test] = &[
@@ -43,6 +45,16 @@ pub const TESTS: &[Test] = &[
         needs: Needs::TrapFlag,
         run: || all_operations(RT_POLICY_AUTO, Sight::Sighted),
     },
+    Test {
+        name: "stepping: a lookup that interrupts another one which reads /proc/self/maps is right, and so is that",
+        needs: Needs::TrapFlag,
+        run: without_query,
+    },
+    Test {
+        name: "stepping: lookups are right at each instruction of what the library does around a fork",
+        needs: Needs::TrapFlag,
+        run: around_a_fork,
+    },
 ];
 
 /// The policy under which operations that don't depend on any are stepped through.
@@ -56,13 +68,27 @@ fn every_symbol() -> Outcome {
 }
 
 fn all_operations(policy: i32, sight: Sight) -> Outcome {
+    step_through(policy, sight, &|operation| !operation.is_alike || policy == ANY_POLICY, 50_000)
+}
+
+/// Where `PROCMAP_QUERY` is refused, the text of the list is read, and each question opens it anew.
+fn without_query() -> Outcome {
+    if let Err(reason) = can_step() {
+        return Outcome::NotApplicable(reason.to_owned());
+    }
+    confinement::refuse(&[NO_PROCMAP_QUERY]).expect("a filter");
+    let asks = |operation: &Operation| operation.is_lookup() || operation.calls("rt_call_function_0");
+    step_through(ANY_POLICY, Sight::Sighted, &asks, 1000)
+}
+
+fn step_through(policy: i32, sight: Sight, is_wanted: &dyn Fn(&Operation) -> bool, least: i64) -> Outcome {
     if let Err(reason) = can_step() {
         return Outcome::NotApplicable(reason.to_owned());
     }
     let board = Board::shared();
     let mut complaints = Vec::new();
     let mut steps = 0;
-    for operation in OPERATIONS.iter().filter(|operation| !operation.is_alike || policy == ANY_POLICY) {
+    for operation in OPERATIONS.iter().filter(|operation| is_wanted(operation)) {
         // It opens the kernel's list itself, and lookups use it too, whatever the limit is.
         let sight = if operation.asks_the_kernel() { Sight::Sighted } else { sight };
         let run = |is_stepped| children::run(|| one_operation(policy, operation, sight, board, is_stepped));
@@ -77,7 +103,7 @@ fn all_operations(policy: i32, sight: Sight) -> Outcome {
         }
     }
     // Fewer would mean that the operations were not stepped through.
-    assert!(steps > 50_000 || !complaints.is_empty(), "only {steps} instructions");
+    assert!(steps > least || !complaints.is_empty(), "only {steps} instructions");
     match complaints.is_empty() {
         true => Outcome::Passed,
         false => Outcome::Failed(complaints.join("\n    ")),
@@ -117,9 +143,7 @@ fn one_operation(
         let given = GIVEN.load(Ordering::Relaxed);
         board.given.store(given, Ordering::Relaxed);
         watch.places[1].address = given;
-        for (answers, slots) in watch.answers().iter().zip(&board.after) {
-            answers.iter().zip(slots).for_each(|(answer, slot)| slot.store(*answer, Ordering::Relaxed));
-        }
+        watch.tell_after();
         return Outcome::Passed;
     }
     watch.begin();
@@ -130,4 +154,38 @@ fn one_operation(
         Ok(()) => Outcome::Passed,
         Err(what) => Outcome::Failed(what),
     }
+}
+
+/// The fork itself is not among the steps: the C library blocks all signals for that.
+fn around_a_fork() -> Outcome {
+    if let Err(reason) = can_step() {
+        return Outcome::NotApplicable(reason.to_owned());
+    }
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    let ground = Ground::lay();
+    // What is lent has to be copied for the child.
+    assert!(rt_code_write_view(ground.function) > 0);
+    let board = Board::shared();
+    let mut watch = Watch::new(Sight::Sighted, board);
+    let (freed, freed_block) = lookups::freed();
+    watch.ground(&ground, freed, freed_block);
+    watch.foreign();
+    assert!(!rt_make_executable(1, 1));
+    watch.tell_after();
+    watch.begin();
+    with_handlers(|moment| match moment {
+        0 => pause(),
+        _ => std::mem::forget(resume()),
+    });
+    // SAFETY: one thread; the child ends by `_exit`.
+    let child = step(lookups::look, || unsafe { libc::fork() });
+    with_handlers(|_| {});
+    let verdict = watch.end();
+    if child == 0 {
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(verdict.is_err().into()) };
+    }
+    assert_eq!(children::wait(child), Status::Exit(0), "the child's lookups");
+    assert!(board.steps.load(Ordering::Relaxed) > 1000);
+    verdict.map_or_else(Outcome::Failed, |()| Outcome::Passed)
 }
