@@ -161,6 +161,8 @@ fn around_a_fork() -> Outcome {
     if let Err(reason) = can_step() {
         return Outcome::NotApplicable(reason.to_owned());
     }
+    // SAFETY: asks for a SIGALRM, which ends the child.
+    unsafe { libc::alarm(MOST_SECONDS) };
     assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
     let ground = Ground::lay();
     // What is lent has to be copied for the child.
