@@ -11,5 +11,6 @@ pub mod faults;
 pub mod files;
 pub mod maps;
 pub mod report;
+pub mod stepping;
 pub mod system;
 pub mod threads;

@@ -45,7 +45,8 @@ fn handle(moment: i32) {
     }
 }
 
-fn with_handlers(handler: fn(i32)) {
+/// From now on `handler` runs between the library's own handlers and the fork.
+pub fn with_handlers(handler: fn(i32)) {
     HANDLER.store(handler as usize, Ordering::Relaxed);
 }
 

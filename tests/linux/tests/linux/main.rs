@@ -8,12 +8,15 @@ mod faults;
 mod files;
 mod forks;
 mod handlers;
+mod lookups;
+mod operations;
 mod places;
 mod policies;
 mod queries;
 mod report;
 mod service;
 mod spawning;
+mod stepping;
 mod threads;
 
 use execmem_tests_linux::children::Outcome;
@@ -38,9 +41,11 @@ pub enum Needs {
     Kernel,
     /// A kernel of its own, perhaps a newer one.
     NewKernel,
+    /// A kernel of its own, and a processor whose trap flag a process can set itself.
+    TrapFlag,
 }
 
-const TESTS: [&[Test]; 13] = [
+const TESTS: [&[Test]; 14] = [
     policies::TESTS,
     copies::TESTS,
     cores::TESTS,
@@ -54,17 +59,20 @@ const TESTS: [&[Test]; 13] = [
     threads::TESTS,
     exhaustion::TESTS,
     report::TESTS,
+    stepping::TESTS,
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 73;
+const TEST_COUNT: usize = 81;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();
     let mut report = Report::from_arguments();
     for test in TESTS.into_iter().flatten() {
         let needs_more = test.needs != Needs::Nothing && is_emulated();
-        report.run(test.name, needs_more || test.needs == Needs::NewKernel, || match needs_more {
+        let lacks_flag = test.needs == Needs::TrapFlag && cfg!(not(target_arch = "x86_64"));
+        let may_not_apply = needs_more || lacks_flag || test.needs == Needs::NewKernel;
+        report.run(test.name, may_not_apply, || match needs_more {
             true => Outcome::NotApplicable("qemu's user mode has no kernel of its own".to_owned()),
             false => (test.run)(),
         });
