@@ -125,7 +125,36 @@ impl Work for Regions {
     fn end(self) {}
 }
 
-/// Lookups among a thousand regions and ten thousand blocks, which all threads ask about.
+/// The system calls that a region can't do without, and no library: what of the rows above is the kernel's.
+struct SystemCalls;
+
+impl Work for SystemCalls {
+    const NAME: &'static str = "beside it: mmap, copy, mprotect, call, munmap";
+
+    fn begin(_: usize) -> Self {
+        Self
+    }
+
+    fn step(&mut self) -> u64 {
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, which is used and unmapped here; the code returns.
+        unsafe {
+            let region = libc::mmap(std::ptr::null_mut(), 8192, access, flags, -1, 0);
+            assert_ne!(region, libc::MAP_FAILED);
+            region.cast::<u8>().add(100).copy_from_nonoverlapping(CODE.as_ptr(), 1024);
+            assert_eq!(libc::mprotect(region, 8192, libc::PROT_READ | libc::PROT_EXEC), 0);
+            if cfg!(target_arch = "x86_64") {
+                std::mem::transmute::<*mut u8, extern "C" fn()>(region.cast::<u8>().add(100))();
+            }
+            assert_eq!(libc::munmap(region, 8192), 0);
+        }
+        1
+    }
+
+    fn end(self) {}
+}
+
+/// Lookups among a hundred regions and a thousand blocks.
 struct Lookups {
     regions: Vec<i64>,
     blocks: Vec<i64>,
@@ -232,6 +261,7 @@ fn run(policy: i32, name: &str) {
     for with_forks in [false, true] {
         row::<Heap>(name, with_forks);
         row::<Regions>(name, with_forks);
+        row::<SystemCalls>(name, with_forks);
         row::<Lookups>(name, with_forks);
     }
 }

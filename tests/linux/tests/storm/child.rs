@@ -3,10 +3,11 @@
 use crate::calls::{Checked, Report, did, holds, same, within};
 use crate::everything::{self, Shared};
 use crate::storm::Random;
-use crate::things::{self, CHILD, CHILDREN_FROM, KINDS, Kind, OWNERS, Thing, World};
+use crate::things::{self, CHILD, CHILDREN_FROM, KINDS, Kind, OWNERS, Thing, WORKERS, World};
 use crate::values;
 use execmem_conformance::memory::EMPTY_STATISTICS;
 use execmem_conformance::symbols::*;
+use execmem_core::abi::RtExecMemoryStats;
 use execmem_tests_linux::children::{Status, wait};
 
 /// A grandchild that takes longer hangs.
@@ -20,6 +21,23 @@ fn resting() -> impl Iterator<Item = (usize, Kind, &'static Thing)> {
     all().filter(|(_, _, thing)| thing.is_resting())
 }
 
+/// Every record has its pages; what is neither code memory nor a chunk is a mapping, of which a thread has one at most.
+fn expect_records() -> Checked {
+    let figures = figures()?;
+    let mappings = figures.regions_by_protection.iter().sum::<i64>() - figures.regions - figures.code_chunks;
+    within(
+        mappings,
+        0..WORKERS as i64 + 1,
+        &"records of regions that have no pages, or pages without a record",
+    )
+}
+
+fn figures() -> Checked<RtExecMemoryStats> {
+    let mut figures = EMPTY_STATISTICS;
+    holds(did!(rt_exec_memory_stats: fill_statistics(Some(&mut figures))), &"rt_exec_memory_stats")?;
+    Ok(figures)
+}
+
 fn expect_all() -> Checked {
     resting().try_for_each(|(_, kind, thing)| thing.expect(kind))
 }
@@ -27,6 +45,8 @@ fn expect_all() -> Checked {
 /// The work of the child of this number.
 pub fn run(number: u64, world: &World, shared: &Shared, report: &Report, has_values: bool) -> Checked {
     let mut random = Random::new(number);
+    report.enter(&"a child counts what it has");
+    expect_records()?;
     report.enter(&"a child looks at what rested");
     expect_all()?;
     report.enter(&"a child settles what was changing");
@@ -106,8 +126,7 @@ fn free_all(world: &World, shared: &Shared) -> Checked {
         thing.leave(owner, kind, world)?;
     }
     shared.free()?;
-    let mut figures = EMPTY_STATISTICS;
-    holds(did!(rt_exec_memory_stats: fill_statistics(Some(&mut figures))), &"rt_exec_memory_stats")?;
+    let figures = figures()?;
     within(figures.regions, 0..REGIONS, &"regions that nobody knows of")?;
     within(figures.code_blocks, 0..BLOCKS, &"blocks that nobody knows of")?;
     // The memory can be used again.
