@@ -8,6 +8,8 @@ mod faults;
 mod files;
 mod forks;
 mod handlers;
+mod limits;
+mod operations;
 mod places;
 mod policies;
 mod queries;
@@ -39,7 +41,7 @@ pub enum Needs {
     NewKernel,
 }
 
-const TESTS: [&[Test]; 12] = [
+const TESTS: [&[Test]; 16] = [
     policies::TESTS,
     copies::TESTS,
     cores::TESTS,
@@ -51,11 +53,15 @@ const TESTS: [&[Test]; 12] = [
     queries::TESTS,
     threads::TESTS,
     exhaustion::TESTS,
+    limits::each::TESTS,
+    limits::mappings::TESTS,
+    limits::addresses::TESTS,
+    limits::space::TESTS,
     report::TESTS,
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 70;
+const TEST_COUNT: usize = 76;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();
