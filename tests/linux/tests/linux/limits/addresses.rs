@@ -99,7 +99,7 @@ fn near_the_ends(policy: i32) -> Outcome {
     // away.
     let places = [
         (high, 2),
-        (high + PAGE - 1, 1),
+        (high + PAGE - 1, 2),
         (high + PAGE, 3),
         (high + 5 * PAGE, 9),
         (high + 300 * PAGE, 303),
