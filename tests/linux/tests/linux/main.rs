@@ -41,7 +41,7 @@ pub enum Needs {
     NewKernel,
 }
 
-const TESTS: [&[Test]; 16] = [
+const TESTS: [&[Test]; 18] = [
     policies::TESTS,
     copies::TESTS,
     cores::TESTS,
@@ -57,6 +57,8 @@ const TESTS: [&[Test]; 16] = [
     limits::mappings::TESTS,
     limits::addresses::TESTS,
     limits::space::TESTS,
+    limits::amounts::TESTS,
+    limits::forks::TESTS,
     report::TESTS,
 ];
 
