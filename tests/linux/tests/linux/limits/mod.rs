@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod amounts;
 pub mod each;
+pub mod exhaustion;
 pub mod forks;
 pub mod mappings;
 pub mod space;
