@@ -140,7 +140,7 @@ impl Reach {
         let last_in_gap = gap.end.checked_sub(length)?;
         let last_in_reach = self.high.checked_sub(size)?;
         let last = last_in_gap.min(last_in_reach) & !(granularity - 1);
-        (first <= last).then(|| first..=last)
+        (first <= last).then_some(first..=last)
     }
 }
 
@@ -153,7 +153,7 @@ fn without(
     let (first, last) = places.into_inner();
     let below = others.start().checked_sub(1).map(|end| last.min(end & !(granularity - 1)));
     let above = first.max(round_up(*others.end() + 1, granularity));
-    [below.filter(|end| first <= *end).map(|end| first..=end), (above <= last).then(|| above..=last)]
+    [below.filter(|end| first <= *end).map(|end| first..=end), (above <= last).then_some(above..=last)]
 }
 
 /// Places that could not be had, around the target: whatever is nearer to it was not free.

@@ -55,9 +55,9 @@ impl<P: Platform> Runtime<P> {
     /// Memory of the policy, which is in force as soon as the first is there: a shortage chooses nothing.
     fn alloc_by_policy(&self, size: usize, alloc: impl Fn(Policy) -> Result<usize>) -> Result<usize> {
         loop {
-            let policy = self.space.policy.tried_out(self.space.platform)?;
+            let (wish, policy) = self.space.policy.tried_out(self.space.platform)?;
             let address = alloc(policy)?;
-            if self.space.policy.put_in_force(policy)? == policy {
+            if self.space.policy.put_in_force(wish, policy)? == policy {
                 return Ok(address);
             }
             // Another thread's first memory came with another policy, meanwhile.
