@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform, Views};
 use crate::span::round_up;
-use core::ops::{ControlFlow, Range};
+use core::ops::{ControlFlow, Range, RangeInclusive};
 
 /// Nothing is placed below: null pointers with an offset should fault, and Linux refuses addresses
 /// below `vm.mmap_min_addr`, which distributions set to 64 KiB.
@@ -14,13 +14,13 @@ const LOWEST: usize = 64 * 1024;
 const HIGHEST: usize = 1 << 48;
 
 /// A place that looks free may not be had: another thread is faster, the system hides what is there, or its
-/// addresses have ended. So many times we look again.
-const ATTEMPTS: usize = 32;
+/// addresses have ended. So many times we look again: enough to double the detour until it is as long as all
+/// addresses, and to halve it again until it is a page.
+const ATTEMPTS: usize = 96;
+const _: () = assert!(ATTEMPTS >= 2 * (HIGHEST.ilog2() - LEAST_PAGE.ilog2()) as usize + 16);
 
-/// After the first miss so many bytes around the place are passed over; after each further one twice as many, and
-/// so in the end all that there are.
-const FIRST_DETOUR: usize = 64 * 1024;
-const _: () = assert!(FIRST_DETOUR << (ATTEMPTS - 1) >= HIGHEST / 2);
+/// No system has smaller pages.
+const LEAST_PAGE: usize = 4096;
 
 /// Maps pages at a place, or where the system puts them instead: the caller looks. Whatever a system says of a
 /// place, it may mean that place alone. Only when it may choose itself an error is one.
@@ -70,21 +70,22 @@ impl Reach {
     /// Maps pages for `size` bytes within reach, as close to the target as there is room.
     pub(crate) fn map(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views> {
         let length = round_up(size, platform.page_size());
-        // Around the target, where nothing can be had.
-        let mut missed = None;
-        for attempt in 0..ATTEMPTS {
-            let place = self.find_room(platform, size, length, &missed)?.ok_or(Error::NoMemory)?;
+        let mut missed = Missed::nothing();
+        for _ in 0..ATTEMPTS {
+            let place = loop {
+                match self.find_room(platform, size, length, missed.passed_over())? {
+                    Some(place) => break place,
+                    None if missed.detour == 0 => return Err(Error::NoMemory),
+                    None => missed.turn_back(),
+                }
+            };
             let views = map_at(platform, length, memory, place)?;
             if self.holds(views.address, size) {
                 return Ok(views);
             }
             // SAFETY: mapped just now, and nobody has seen it.
             unsafe { views.unmap(length, platform) };
-            // Whatever is nearer to the target than this place was not free.
-            let detour = FIRST_DETOUR << attempt;
-            let Range { start, end } = missed.unwrap_or(self.target..self.target);
-            let (low, high) = (place.saturating_sub(detour), place + length + detour);
-            missed = Some(start.min(low)..end.max(high));
+            missed.record(place, self.target, platform.placement_granularity());
         }
         Err(Error::NoMemory)
     }
@@ -95,16 +96,19 @@ impl Reach {
         platform: impl Platform,
         size: usize,
         length: usize,
-        missed: &Option<Range<usize>>,
+        passed_over: Option<RangeInclusive<usize>>,
     ) -> Result<Option<usize>> {
         let granularity = platform.placement_granularity();
         let mut best: Option<usize> = None;
         let mut consider = |gap: Range<usize>| {
-            let parts = match missed {
-                Some(missed) => [gap.start..gap.end.min(missed.start), gap.start.max(missed.end)..gap.end],
-                None => [gap, 0..0],
+            let Some(starts) = self.starts_in(gap, size, length, granularity) else { return };
+            let parts = match &passed_over {
+                Some(passed_over) => without(starts, passed_over, granularity),
+                None => [Some(starts), None],
             };
-            let places = parts.into_iter().filter_map(|part| self.best_in(part, size, length, granularity));
+            let target = self.target & !(granularity - 1);
+            let places =
+                parts.into_iter().flatten().map(|starts| target.clamp(*starts.start(), *starts.end()));
             best = best.into_iter().chain(places).min_by_key(|place| place.abs_diff(self.target));
         };
         let mut free_from = self.low.max(LOWEST);
@@ -124,13 +128,66 @@ impl Reach {
         Ok(best)
     }
 
-    /// The start in a free gap that is nearest to the target.
-    fn best_in(self, gap: Range<usize>, size: usize, length: usize, granularity: usize) -> Option<usize> {
+    /// Where in a free gap pages can start.
+    fn starts_in(
+        self,
+        gap: Range<usize>,
+        size: usize,
+        length: usize,
+        granularity: usize,
+    ) -> Option<RangeInclusive<usize>> {
         let first = round_up(gap.start.max(self.low), granularity);
         let last_in_gap = gap.end.checked_sub(length)?;
         let last_in_reach = self.high.checked_sub(size)?;
         let last = last_in_gap.min(last_in_reach) & !(granularity - 1);
-        (first <= last).then(|| (self.target & !(granularity - 1)).clamp(first, last))
+        (first <= last).then_some(first..=last)
+    }
+}
+
+/// The parts of a range of places below and above others.
+fn without(
+    places: RangeInclusive<usize>,
+    others: &RangeInclusive<usize>,
+    granularity: usize,
+) -> [Option<RangeInclusive<usize>>; 2] {
+    let (first, last) = places.into_inner();
+    let below = others.start().checked_sub(1).map(|end| last.min(end & !(granularity - 1)));
+    let above = first.max(round_up(*others.end() + 1, granularity));
+    [below.filter(|end| first <= *end).map(|end| first..=end), (above <= last).then_some(above..=last)]
+}
+
+/// Places that could not be had, around the target: whatever is nearer to it was not free.
+struct Missed {
+    places: Option<RangeInclusive<usize>>,
+    /// So many bytes on both sides are passed over, too: after each miss twice as many. If there is no place beyond,
+    /// those nearer are looked at again, after each miss half as many: room may end where it can't be seen, as the
+    /// addresses do.
+    detour: usize,
+    turns_back: bool,
+}
+
+impl Missed {
+    fn nothing() -> Self {
+        Self { places: None, detour: 0, turns_back: false }
+    }
+
+    fn passed_over(&self) -> Option<RangeInclusive<usize>> {
+        let places = self.places.as_ref()?;
+        Some(
+            places.start().saturating_sub(self.detour)
+                ..=places.end().saturating_add(self.detour).min(HIGHEST),
+        )
+    }
+
+    fn record(&mut self, place: usize, target: usize, granularity: usize) {
+        let (first, last) = self.places.take().map_or((target, target), RangeInclusive::into_inner);
+        self.places = Some(first.min(place)..=last.max(place));
+        self.detour = if self.turns_back { self.detour / 2 } else { granularity.max(2 * self.detour) };
+    }
+
+    fn turn_back(&mut self) {
+        self.turns_back = true;
+        self.detour /= 2;
     }
 }
 
@@ -142,7 +199,8 @@ mod tests {
 
     fn best(gap: Range<usize>, size: usize) -> Option<usize> {
         let reach = Reach::new(64 * MIB as i64, 2 * MIB as i64).unwrap();
-        reach.best_in(gap, size, round_up(size, 4096), 4096)
+        let starts = reach.starts_in(gap, size, round_up(size, 4096), 4096)?;
+        Some((64 * MIB).clamp(*starts.start(), *starts.end()))
     }
 
     #[test]

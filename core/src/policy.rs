@@ -158,14 +158,23 @@ impl Choice {
 
     /// The policy in force, decided now if it was open. A refused wish leaves it open.
     pub(crate) fn fix(&self, platform: impl Platform) -> Result<Policy> {
+        self.tried_out(platform).and_then(|(wish, policy)| self.put_in_force(wish, policy))
+    }
+
+    /// The wish, and what it becomes, which the system grants: it stays open. Once a policy is in force, that one.
+    pub(crate) fn tried_out(&self, platform: impl Platform) -> Result<(Policy, Policy)> {
         if let Some(policy) = self.fixed() {
-            return Ok(policy);
+            return Ok((policy, policy));
         }
         let wish = self.wish(platform)?;
-        let policy = match wish {
-            Policy::Auto => self.first_granted(platform)?,
-            wish => self.try_out(wish, platform).map(|()| wish)?,
-        };
+        match wish {
+            Policy::Auto => self.first_granted(platform).map(|policy| (wish, policy)),
+            _ => self.try_out(wish, platform).map(|()| (wish, wish)),
+        }
+    }
+
+    /// Puts in force what was tried out. The policy that is: another thread may have been faster.
+    pub(crate) fn put_in_force(&self, wish: Policy, policy: Policy) -> Result<Policy> {
         self.keep(wish);
         match self.fixed.compare_exchange(UNSET, policy as i32, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(policy),

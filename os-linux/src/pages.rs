@@ -2,12 +2,16 @@
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, Views};
 use execmem_core::unix::errno::{check, number, retried, translate};
 use execmem_core::unix::pages::{native, pointer, protect, span, unmap, with_second_view};
 use execmem_core::{Error, Protection, Span};
 
 pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
+    if at.is_some_and(|start| is_kept_for_stack(start, length)) {
+        return Err(Error::NoMemory);
+    }
     let anonymous = |protection, flags| {
         let address = mmap(length, protection, flags | libc::MAP_ANONYMOUS, -1, at)?;
         Ok(Views { address, writable: 0 })
@@ -18,6 +22,35 @@ pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Vi
         Memory::Dual => map_dual(length, at),
         Memory::Jit => Err(Error::Unsupported),
     }
+}
+
+/// Where the main thread's stack ends, at most, and how many bytes below it may grow to; 0: not known.
+static STACK: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// The kernel leaves as much room below the stack as its limit is when the program starts (`mmap_base`), and grows it
+/// into that as long as nothing else is there. When the library is loaded the limit is still the same.
+pub(crate) fn find_stack() {
+    // SAFETY: has no preconditions (getauxval(3)). The bytes lie in the stack, above the program's own (binfmt_elf.c).
+    let address = unsafe { libc::getauxval(libc::AT_RANDOM) } as usize;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is borrowed, and of the type that getrlimit(2) fills in. If it fails the limit is 0.
+    unsafe { libc::getrlimit(libc::RLIMIT_STACK, &mut limit) };
+    let room = usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX).min(MOST_STACK) + STACK_GAP;
+    for (place, number) in STACK.iter().zip([address, room]) {
+        place.store(number, Ordering::Relaxed);
+    }
+}
+
+/// More than any stack takes: without a limit programs lie at the lower end of the addresses.
+const MOST_STACK: usize = 64 << 30;
+/// What the kernel keeps free below a stack (`stack_guard_gap`), where its pages have 4 KiB.
+const STACK_GAP: usize = 1 << 20;
+
+/// Whether the stack could not grow to its limit any more if something were here. The kernel would not say so: it ends
+/// the process when the stack has to grow.
+fn is_kept_for_stack(start: usize, length: usize) -> bool {
+    let [end, room] = STACK.each_ref().map(|number| number.load(Ordering::Relaxed));
+    start < end && end.saturating_sub(room) < start.saturating_add(length)
 }
 
 fn mmap(

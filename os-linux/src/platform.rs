@@ -25,6 +25,7 @@ static ON_LOAD: extern "C" fn() = watch_forks;
 extern "C" fn watch_forks() {
     if FORKS.watch() {
         cores::find_variable();
+        pages::find_stack();
     }
 }
 
@@ -124,7 +125,7 @@ unsafe impl Process for Linux {
     }
 
     fn print(self, line: &[u8]) {
-        unix::process::print(line);
+        process::print(line);
     }
 
     fn set_last_error(self, code: i32) {

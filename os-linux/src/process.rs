@@ -1,7 +1,9 @@
-//! How a thread waits for another one: by `futex(2)`.
+//! How a thread waits for another one: by `futex(2)`; and how it writes without being ended for it.
 
+use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::AtomicUsize;
+use execmem_core::unix;
 use execmem_core::unix::errno::preserved;
 
 /// Sleeps while a word has a value.
@@ -18,4 +20,40 @@ pub(crate) fn wake(word: &AtomicUsize, everybody: bool) {
     let most = if everybody { i32::MAX } else { 1 };
     // SAFETY: the kernel only compares the word's address with those that threads sleep for (futex(2)).
     preserved(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, most) });
+}
+
+/// Writes a line to stderr. Where that is a file at the limit of its size, or a pipe that nobody reads any more, the
+/// kernel sends this thread a signal, which by default ends the process: none of those is left that came of this.
+pub(crate) fn print(line: &[u8]) {
+    preserved(|| {
+        let [mut ours, mut before, mut waiting] = [MaybeUninit::<libc::sigset_t>::uninit(); 3];
+        // SAFETY: the first set is made by the first call; the system fills in the others before they are read. Signals
+        // are held back from this thread alone, as long as it writes (pthread_sigmask(3), sigpending(2)).
+        let (ours, before, waiting) = unsafe {
+            libc::sigemptyset(ours.as_mut_ptr());
+            libc::sigemptyset(waiting.as_mut_ptr());
+            for signal in [libc::SIGXFSZ, libc::SIGPIPE] {
+                libc::sigaddset(ours.as_mut_ptr(), signal);
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, ours.as_ptr(), before.as_mut_ptr());
+            libc::sigpending(waiting.as_mut_ptr());
+            (ours.assume_init(), before.assume_init(), waiting.assume_init())
+        };
+        unix::process::print(line);
+        for signal in [libc::SIGXFSZ, libc::SIGPIPE] {
+            // SAFETY: sets that were made above. One that waited before was not sent for this; of one that was, this
+            // thread is the receiver (signal(7)).
+            unsafe {
+                let mut one = ours;
+                libc::sigemptyset(&mut one);
+                libc::sigaddset(&mut one, signal);
+                let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+                if libc::sigismember(&waiting, signal) == 0 {
+                    libc::sigtimedwait(&one, ptr::null_mut(), &at_once);
+                }
+            }
+        }
+        // SAFETY: the mask that this thread had.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
+    });
 }

@@ -22,32 +22,47 @@ impl<P: Platform> Runtime<P> {
         self.alloc_code(size, |size, memory| reach.map(self.space.platform, size, memory))
     }
 
-    fn alloc_code(&self, size: i64, map: impl FnOnce(usize, Memory) -> Result<Views>) -> Result<usize> {
+    fn alloc_code(&self, size: i64, map: impl Fn(usize, Memory) -> Result<Views>) -> Result<usize> {
         let size = self.space.allocation_size(size)?;
-        let policy = self.space.policy.fix(self.space.platform)?;
-        let views = map(size, policy.code_memory())?;
-        let region = Region {
-            writable_view: views.writable,
-            is_in_common: views.writable != 0 && self.space.is_forking(),
-            ..Region::new(Kind::Code, views.address, size)
-        };
-        self.space.register(region, policy.code_protection())
+        self.alloc_by_policy(size, |policy| {
+            let views = map(size, policy.code_memory())?;
+            let region = Region {
+                writable_view: views.writable,
+                is_in_common: views.writable != 0 && self.space.is_forking(),
+                ..Region::new(Kind::Code, views.address, size)
+            };
+            self.space.register(region, policy.code_protection())
+        })
     }
 
     /// Read-write memory of `size` bytes, to be made executable later. Returns its address.
     pub fn alloc_rw(&self, size: i64) -> Result<usize> {
         let size = self.space.allocation_size(size)?;
-        let policy = self.space.policy.fix(self.space.platform)?;
-        let region = if policy == Policy::Dual && !self.space.policy.can_add_exec(self.space.platform)? {
-            self.space.check_not_forking()?;
-            // The caller gets the writable view; the executable one is kept for later.
-            let views = self.space.map(size, Memory::Dual)?;
-            Region { executable_view: views.address, ..Region::new(Kind::Data, views.writable, size) }
-        } else {
-            let views = self.space.map(size, Memory::Private(Protection::RW))?;
-            Region::new(Kind::Data, views.address, size)
-        };
-        self.space.register(region, Protection::RW)
+        self.alloc_by_policy(size, |policy| {
+            let region = if policy == Policy::Dual && !self.space.policy.can_add_exec(self.space.platform)? {
+                self.space.check_not_forking()?;
+                // The caller gets the writable view; the executable one is kept for later.
+                let views = self.space.map(size, Memory::Dual)?;
+                Region { executable_view: views.address, ..Region::new(Kind::Data, views.writable, size) }
+            } else {
+                let views = self.space.map(size, Memory::Private(Protection::RW))?;
+                Region::new(Kind::Data, views.address, size)
+            };
+            self.space.register(region, Protection::RW)
+        })
+    }
+
+    /// Memory of the policy, which is in force as soon as the first is there: a shortage chooses nothing.
+    fn alloc_by_policy(&self, size: usize, alloc: impl Fn(Policy) -> Result<usize>) -> Result<usize> {
+        loop {
+            let (wish, policy) = self.space.policy.tried_out(self.space.platform)?;
+            let address = alloc(policy)?;
+            if self.space.policy.put_in_force(wish, policy)? == policy {
+                return Ok(address);
+            }
+            // Another thread's first memory came with another policy, meanwhile.
+            self.release(Wanted::ExecMemory(Span::from_parts(address, size)))?;
+        }
     }
 
     /// Frees memory of [`alloc_exec`](Self::alloc_exec) or [`alloc_rw`](Self::alloc_rw): its base, and

@@ -9,6 +9,7 @@ pub mod children;
 pub mod confinement;
 pub mod faults;
 pub mod files;
+pub mod limits;
 pub mod maps;
 pub mod report;
 pub mod stepping;

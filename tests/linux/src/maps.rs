@@ -22,6 +22,22 @@ pub fn lines() -> Vec<Line> {
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect()
 }
 
+/// All lines, with what the kernel could have merged: after a change that failed it leaves mappings split.
+pub fn merged_lines() -> Vec<Line> {
+    let mut all: Vec<Line> = Vec::new();
+    for line in lines() {
+        match all.last_mut() {
+            Some(last)
+                if (last.end, last.protection, &last.name) == (line.start, line.protection, &line.name) =>
+            {
+                last.end = line.end;
+            }
+            _ => all.push(line),
+        }
+    }
+    all
+}
+
 /// The whole text, read into memory that is there already: an allocation might be mapped just where somebody
 /// asks about, since the library has unmapped its pages there.
 fn text() -> Vec<u8> {

@@ -1,16 +1,14 @@
 //! Every system call of every operation fails once, and from there on: the call fails with a good reason, has
 //! changed nothing, leaks nothing, and succeeds when it is tried again.
 
-use crate::operations::{Ground, LARGE, OPERATIONS, Operation, SIZE};
+use crate::observed::*;
+use crate::operations::{Ground, LARGE, OPERATIONS, Operation};
 use crate::{Needs, Test};
-use execmem_conformance::snapshot::{Snapshot, Watched};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::{self, Outcome};
 use execmem_tests_linux::faults::{Fault, arm, lift, prepare};
-use execmem_tests_linux::maps;
 use execmem_tests_linux::system::{foreign_function, policy_name};
-use std::fmt::Debug;
 
 pub const TESTS: &[Test] = &[
     Test {
@@ -138,43 +136,7 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
     }
 }
 
-fn watched(on: &Ground) -> [Watched; 5] {
-    [on.code, on.data, on.mixed, on.mapping.address, on.function & -4096].map(|address| (address, SIZE))
-}
-
 /// A chunk of the code heap that could not be unmapped is tried again with the next one.
 fn sweep() {
     assert!(rt_code_free(rt_code_alloc(LARGE)), "error {}", rt_last_error());
-}
-
-fn snapshot(watched: &[Watched]) -> Snapshot {
-    Snapshot::of(watched).unwrap_or_else(|stop| panic!("{stop:?}"))
-}
-
-pub fn statistics() -> RtExecMemoryStats {
-    execmem_conformance::memory::statistics().unwrap_or_else(|stop| panic!("{stop:?}"))
-}
-
-/// A page of which the library says something else than the kernel.
-fn untrue_pages(watched: &[Watched]) -> Option<String> {
-    let addresses = watched.iter().flat_map(|(address, size)| (*address..address + size).step_by(4096));
-    for address in addresses {
-        let (told, real) = (rt_get_protection(address), maps::protection_at(address));
-        if told != real {
-            return Some(format!("the library says {told} of a page, the kernel {real}"));
-        }
-    }
-    None
-}
-
-/// The mappings that can be executed or are shared (which the kernel names as files): code memory, whoever holds
-/// it. Other memory may grow: the library's own records.
-fn code_memory() -> Vec<impl Debug + PartialEq> {
-    let is_shared = |name: &[u8]| name.starts_with(b"/dev/zero") || name.starts_with(b"/memfd");
-    let is_code = |line: &maps::Line| is_shared(&line.name) || line.protection & 4 != 0;
-    maps::lines().into_iter().filter(is_code).collect()
-}
-
-pub fn open_files() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("the kernel tells the open files").count()
 }

@@ -2,7 +2,7 @@
 //!
 //! Whoever waits for ever here is ended by the watchdog of the test's process; that is how a deadlock shows.
 
-use crate::faults::{open_files, statistics};
+use crate::observed::{open_files, statistics};
 use crate::service::rewrite;
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;

@@ -3,12 +3,13 @@
 
 mod copies;
 mod cores;
-mod exhaustion;
 mod faults;
 mod files;
 mod forks;
 mod handlers;
+mod limits;
 mod lookups;
+mod observed;
 mod operations;
 mod places;
 mod policies;
@@ -45,7 +46,7 @@ pub enum Needs {
     TrapFlag,
 }
 
-const TESTS: [&[Test]; 14] = [
+const TESTS: [&[Test]; 20] = [
     policies::TESTS,
     copies::TESTS,
     cores::TESTS,
@@ -57,13 +58,19 @@ const TESTS: [&[Test]; 14] = [
     queries::TESTS,
     spawning::TESTS,
     threads::TESTS,
-    exhaustion::TESTS,
+    limits::exhaustion::TESTS,
+    limits::each::TESTS,
+    limits::mappings::TESTS,
+    limits::addresses::TESTS,
+    limits::space::TESTS,
+    limits::amounts::TESTS,
+    limits::forks::TESTS,
     report::TESTS,
     stepping::TESTS,
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 81;
+const TEST_COUNT: usize = 101;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();

@@ -1,7 +1,7 @@
 //! Children that the library hears nothing of: they may look, call code and execute another program.
 
-use crate::faults::statistics;
 use crate::forks::{expect_success, function, region, rewrite_region, rounds};
+use crate::observed::statistics;
 use crate::service::rewrite;
 use crate::{Needs, Test};
 use execmem_conformance::symbols::*;

@@ -1,4 +1,4 @@
-//! Running out: of mappings, addresses, descriptors, lockable memory, thread keys.
+//! As much as there can be: regions, blocks, open files, locked pages, thread keys; then a little less.
 
 use crate::service::{expect_function, expect_service};
 use crate::{Needs, Test};
@@ -6,65 +6,41 @@ use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::files;
+use execmem_tests_linux::limits::*;
 use execmem_tests_linux::system::foreign_function;
 
 pub const TESTS: &[Test] = &[
     Test {
-        name: "exhaustion: without mappings left an allocation is no memory; it works again after a free",
+        name: "limits: without mappings left an allocation is no memory; it works again after a free",
         needs: Needs::Kernel,
         run: mappings,
     },
     Test {
-        name: "exhaustion: without addresses left every allocation is no memory; it works again after a free",
+        name: "limits: without addresses left every allocation is no memory; it works again after a free",
         needs: Needs::Kernel,
         run: addresses,
     },
     Test {
-        name: "exhaustion: a code heap without addresses or mappings left says no memory, and goes on with more",
+        name: "limits: a code heap without addresses or mappings left says no memory, and goes on with more",
         needs: Needs::Kernel,
         run: code_heap,
     },
     Test {
-        name: "exhaustion: without descriptors left files are no memory, and come back; code needs none",
+        name: "limits: without descriptors left files are no memory, and come back; code needs none",
         needs: Needs::Kernel,
         run: descriptors,
     },
     Test {
-        name: "exhaustion: locking more than the limit is no memory or refused, and changes nothing",
+        name: "limits: locking more than the limit is no memory or refused, and changes nothing",
         needs: Needs::Kernel,
         run: locked_memory,
     },
     Test {
-        name: "exhaustion: without a thread key left the last error is still told",
+        name: "limits: without a thread key left the last error is still told",
         needs: Needs::Nothing,
         run: thread_keys,
     },
 ];
-
-#[cfg(target_env = "musl")]
-type Resource = libc::c_int;
-#[cfg(not(target_env = "musl"))]
-type Resource = libc::__rlimit_resource_t;
-
-fn limit(resource: Resource, soft: u64) {
-    // SAFETY: changes this child's limit only.
-    unsafe {
-        let mut limits: libc::rlimit = std::mem::zeroed();
-        assert_eq!(libc::getrlimit(resource, &mut limits), 0);
-        limits.rlim_cur = soft.min(limits.rlim_max);
-        assert_eq!(libc::setrlimit(resource, &limits), 0);
-    }
-}
-
-/// How many mappings the kernel allows a process, if it doesn't take too long to make them.
-fn most_mappings() -> Result<usize, Outcome> {
-    let most = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("the kernel tells its limit");
-    let most = most.trim().parse().expect("a number");
-    match most {
-        0..=200_000 => Ok(most),
-        _ => Err(Outcome::NotApplicable(format!("vm.max_map_count is {most}: filling it takes too long"))),
-    }
-}
 
 /// Allocates until there is no memory for more. The list needs none: it has room for all that there can be.
 fn exhaust(all: &mut Vec<i64>, allocate: impl Fn() -> i64) {
@@ -83,7 +59,7 @@ fn mappings() -> Outcome {
     assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
     let most = match most_mappings() {
         Ok(most) => most,
-        Err(outcome) => return outcome,
+        Err(reason) => return Outcome::NotApplicable(reason),
     };
     let mut all = Vec::with_capacity(most);
     exhaust(&mut all, || rt_alloc_exec_memory(1));
@@ -140,12 +116,12 @@ fn code_heap() -> Outcome {
         assert!(rt_code_free(*block));
     }
     assert!(rt_code_alloc(50_000) > 0 && rt_code_alloc(200) > 0);
-    limit(libc::RLIMIT_AS, libc::RLIM_INFINITY);
+    lift(libc::RLIMIT_AS);
     assert!(rt_code_alloc(200_000) > 0);
 
     let most = match most_mappings() {
         Ok(most) => most,
-        Err(outcome) => return outcome,
+        Err(reason) => return Outcome::NotApplicable(reason),
     };
     let (mut regions, mut large) = (Vec::with_capacity(most), Vec::with_capacity(10));
     exhaust(&mut regions, || rt_alloc_exec_memory(1));
@@ -163,19 +139,13 @@ fn descriptors() -> Outcome {
     assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
     expect_service();
     let path = files::file(b"content");
-    // SAFETY: asks for a free number, and gives it back.
-    let next = unsafe {
-        let next = libc::dup(0);
-        libc::close(next);
-        next as u64
-    };
-    limit(libc::RLIMIT_NOFILE, next);
+    leave_no_descriptor();
     expect_service();
     assert!(rt_code_free(rt_code_alloc(100)));
     assert_eq!(map_file(Some(path), RT_PROT_READ, RT_MAP_PRIVATE, 0, 0), RtMapping::NONE);
     assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
     assert_eq!(file_size(Some(path)), 7, "a size needs no descriptor");
-    limit(libc::RLIMIT_NOFILE, next + 100);
+    lift(libc::RLIMIT_NOFILE);
     let mapping = map_file(Some(path), RT_PROT_READ, RT_MAP_PRIVATE, 0, 0);
     assert_eq!(mapping.size, 7);
     assert!(rt_is_executable(foreign_function()));
@@ -184,13 +154,7 @@ fn descriptors() -> Outcome {
 }
 
 fn locked_memory() -> Outcome {
-    // The capability to lock without limit goes with the superuser's number.
-    // SAFETY: gives up rights of this child.
-    unsafe {
-        if libc::geteuid() == 0 {
-            assert_eq!(libc::setresuid(65534, 65534, 65534), 0, "{}", std::io::Error::last_os_error());
-        }
-    }
+    give_up_locking();
     limit(libc::RLIMIT_MEMLOCK, 8192);
     let size = 1 << 20;
     let address = rt_alloc_rw_memory(size);

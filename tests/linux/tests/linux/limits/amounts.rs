@@ -1,0 +1,128 @@
+//! Very many: each is found, used and freed like a few.
+
+use crate::service::{expect_function, rewrite};
+use crate::{Needs, Test};
+use execmem_conformance::code::returning;
+use execmem_conformance::memory::{RW, RX, statistics};
+use execmem_conformance::symbols::*;
+use execmem_core::abi::*;
+use execmem_tests_linux::children::{self, Outcome};
+use execmem_tests_linux::files;
+use execmem_tests_linux::system::{is_emulated, policy_name};
+
+pub const TESTS: &[Test] = &[
+    Test {
+        name: "limits: among 10,000 regions of each kind the first, middle and last do what one alone does",
+        needs: Needs::Nothing,
+        run: regions,
+    },
+    Test {
+        name: "limits: of a million blocks each is found, and freed, and the first, middle and last run",
+        needs: Needs::Nothing,
+        run: blocks,
+    },
+];
+
+const PAGE: i64 = 4096;
+
+fn regions() -> Outcome {
+    for policy in [RT_POLICY_DUAL, RT_POLICY_TOGGLE] {
+        let work = || {
+            assert!(rt_exec_memory_set_policy(policy));
+            many_regions();
+            Outcome::Passed
+        };
+        match children::run(work) {
+            Outcome::Passed => {}
+            other => return Outcome::Failed(format!("{}: {other}", policy_name(policy))),
+        }
+    }
+    Outcome::Passed
+}
+
+fn many_regions() {
+    let count = if is_emulated() { 500 } else { 10_000 };
+    let path = files::file(&[b'x'; 100]);
+    let anonymous = RT_MAP_PRIVATE | RT_MAP_ANONYMOUS;
+    let some = |make: &dyn Fn() -> i64| {
+        let all: Vec<i64> = (0..count).map(|_| make()).collect();
+        assert!(all.iter().all(|address| *address > 0), "error {}", rt_last_error());
+        all
+    };
+    let code = some(&|| rt_alloc_exec_memory(100));
+    let data = some(&|| rt_alloc_rw_memory(100));
+    let mapped = some(&|| map_file(Some(path), RW, RT_MAP_PRIVATE, 0, 0).address);
+    let fresh = some(&|| map_file(None, RW, anonymous, 0, 100).address);
+    let figures = statistics().expect("figures");
+    let count = count as i64;
+    assert_eq!((figures.regions, figures.requested_bytes), (2 * count, 200 * count));
+    assert_eq!(figures.regions_by_protection.iter().sum::<i64>(), 4 * count);
+    for index in [0, code.len() / 2, code.len() - 1] {
+        let value = index as u8 % 100 + 1;
+        for address in [code[index], data[index], mapped[index], fresh[index]] {
+            assert_eq!(write_bytes(address, &returning(value), 0), 8);
+            let mut bytes = [0; 8];
+            assert_eq!(read_into(address, 0, &mut bytes), 8);
+            assert_eq!(bytes[..], returning(value)[..]);
+            assert!(rt_make_executable(address, 100));
+            assert_eq!(call(address, &[]), value.into());
+            assert_eq!((rt_get_protection(address), rt_is_executable(address)), (RX, true));
+            assert!(rt_make_writable(address, 100) && rt_get_protection(address) == RW);
+            assert!(rt_set_protection(address, 100, RT_PROT_READ));
+            assert_eq!((write_bytes(address, b"x", 0), rt_last_error()), (-1, RT_ERROR_WRONG_PROTECTION));
+            assert!(rt_madvise(address, 100, RT_ADVICE_WILLNEED) && rt_munlock(address, 100));
+            let near = rt_alloc_exec_memory_near(100, address, 1 << 40);
+            assert!(near > 0 && rt_free_exec_memory(near, 100));
+            // The page behind is another region's, or nobody's.
+            assert_eq!((write_bytes(address, b"x", 100), rt_last_error()), (-1, RT_ERROR_NOT_OWNED));
+            assert!(!rt_free_exec_memory(address, 101) && !rt_free_exec_memory(address + 1, 100));
+        }
+    }
+    // From both ends to the middle, so that neighbours go at different times.
+    for index in (0..code.len() / 2).flat_map(|index| [index, code.len() - 1 - index]) {
+        assert!(rt_free_exec_memory(code[index], 100) && rt_free_exec_memory(data[index], PAGE));
+        assert!(rt_munmap(mapped[index], 100) && rt_munmap(fresh[index], 100));
+    }
+    let figures = statistics().expect("figures");
+    assert_eq!((figures.regions, figures.requested_bytes, figures.mapped_bytes), (0, 0, 0));
+}
+
+fn blocks() -> Outcome {
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    let count: i64 = if is_emulated() { 20_000 } else { 1_000_000 };
+    let size = |index: i64| 8 + index % 40;
+    let mut all = Vec::with_capacity(count as usize);
+    for index in 0..count {
+        let block = rt_code_alloc(size(index));
+        assert!(block > 0, "block {index}: error {}", rt_last_error());
+        all.push(block);
+    }
+    let figures = statistics().expect("figures");
+    let bytes = (0..count).map(size).sum::<i64>();
+    assert_eq!((figures.code_blocks, figures.code_bytes), (count, bytes));
+    let marked = [0, count / 2, count - 1];
+    for (index, value) in marked.into_iter().zip(1..) {
+        expect_function(all[index as usize], value);
+    }
+    for (index, block) in all.iter().enumerate() {
+        let size = size(index as i64);
+        assert_eq!(find_block(block + size - 1), Some((*block, size)));
+        assert!(find_block(block + size).is_none_or(|(other, _)| other != *block));
+    }
+    for (index, value) in marked.into_iter().zip(1..) {
+        assert_eq!(call(all[index as usize], &[]), value);
+        rewrite(all[index as usize], value as u8 + 10);
+        assert_eq!(call(all[index as usize], &[]), value + 10);
+    }
+    // Every second one first: each run of free space is one block long.
+    for start in 0..2 {
+        for block in all.iter().skip(start).step_by(2) {
+            assert!(rt_code_free(*block) && !rt_is_executable(*block));
+        }
+        assert!(!rt_code_free(all[start]) && rt_last_error() == RT_ERROR_NOT_OWNED);
+        let left = statistics().expect("figures").code_blocks;
+        assert_eq!(left, if start == 0 { count / 2 } else { 0 });
+    }
+    assert_eq!(statistics().expect("figures").code_bytes, 0);
+    Outcome::Passed
+}

@@ -1,0 +1,45 @@
+//! What a test looks at before and after an operation: what must not have changed, and what may be left.
+
+use crate::operations::{Ground, PAGE, SIZE};
+use execmem_conformance::snapshot::{Snapshot, Watched};
+use execmem_conformance::symbols::*;
+use execmem_core::abi::*;
+use execmem_tests_linux::maps;
+use std::fmt::Debug;
+
+/// The memory that a ground consists of.
+pub fn watched(on: &Ground) -> [Watched; 5] {
+    [on.code, on.data, on.mixed, on.mapping.address, on.function & -PAGE].map(|address| (address, SIZE))
+}
+
+pub fn snapshot(watched: &[Watched]) -> Snapshot {
+    Snapshot::of(watched).unwrap_or_else(|stop| panic!("{stop:?}"))
+}
+
+pub fn statistics() -> RtExecMemoryStats {
+    execmem_conformance::memory::statistics().unwrap_or_else(|stop| panic!("{stop:?}"))
+}
+
+/// A page of which the library says something else than the kernel.
+pub fn untrue_pages(watched: &[Watched]) -> Option<String> {
+    let addresses = watched.iter().flat_map(|(address, size)| (*address..address + size).step_by(4096));
+    for address in addresses {
+        let (told, real) = (rt_get_protection(address), maps::protection_at(address));
+        if told != real {
+            return Some(format!("the library says {told} of a page, the kernel {real}"));
+        }
+    }
+    None
+}
+
+/// The mappings that can be executed or are shared (which the kernel names as files): code memory, whoever holds
+/// it. Other memory may grow: the library's own records.
+pub fn code_memory() -> Vec<impl Debug + PartialEq> {
+    let is_shared = |name: &[u8]| name.starts_with(b"/dev/zero") || name.starts_with(b"/memfd");
+    let is_code = |line: &maps::Line| is_shared(&line.name) || line.protection & 4 != 0;
+    maps::merged_lines().into_iter().filter(is_code).collect()
+}
+
+pub fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("the kernel tells the open files").count()
+}
