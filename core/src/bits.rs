@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bits in memory that lives for ever. An index behind the end names a bit that is never set.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Bits(pub(crate) &'static [AtomicU64]);
 
 /// The bits from `first` to `last` of a word; what is above 63 counts as 63.

@@ -46,7 +46,7 @@ const fn class_of(length: usize) -> usize {
 }
 
 /// The classes all of whose runs have at least `length` granules, as bits.
-pub(super) fn classes_above(length: usize) -> u64 {
+fn classes_above(length: usize) -> u64 {
     let longest_below = match length {
         0..8 => length,
         _ => length + (1 << (length.ilog2() - 2)) - 1,
@@ -54,12 +54,8 @@ pub(super) fn classes_above(length: usize) -> u64 {
     u64::MAX.checked_shl(class_of(longest_below) as u32).unwrap_or(0)
 }
 
-/// The class of a length as a bit: some of its runs may be too short for it.
-pub(super) fn class_bit(length: usize) -> u64 {
-    1 << class_of(length)
-}
-
 /// The free granules. One thread at a time uses it.
+#[derive(Default)]
 pub(super) struct FreeSpace {
     free: Bits,
     /// Starts of what was given back and is not coalesced yet.
@@ -88,14 +84,12 @@ impl FreeSpace {
             lengths: arrays.next(words),
             origins: arrays.next(words),
             line,
-            classes: AtomicU64::new(0),
-            deferrals: AtomicU32::new(0),
+            ..Self::default()
         }
     }
 
-    /// The classes that may have runs.
     #[inline]
-    pub(super) fn classes(&self) -> u64 {
+    fn classes(&self) -> u64 {
         self.classes.load(Ordering::Relaxed)
     }
 
@@ -190,6 +184,9 @@ impl FreeSpace {
     /// A free run of at least `length` granules of the class of that length, some of whose runs are too short.
     pub(super) fn find_in_class(&self, length: usize) -> Option<Range<usize>> {
         let class = class_of(length);
+        if self.classes() >> class & 1 == 0 {
+            return None;
+        }
         let line = class * self.line..(class + 1) * self.line;
         let mut from = line.start;
         for _ in 0..TRIES {

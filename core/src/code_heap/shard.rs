@@ -7,9 +7,11 @@
 //! Code that is freed may still be in another core's pipeline. A cross-core step that starts later drops it there, so
 //! whatever became free space before such a step is as good as new memory after it.
 
+use super::blocks::LONGEST_SHARED;
 use super::chunk::{Chunk, List};
-use super::free_space::{class_bit, classes_above};
+use super::free_space::FreeSpace;
 use crate::near::Reach;
+use crate::policy::Policy;
 use crate::space::FreedCode;
 use core::ops::Range;
 use core::ptr;
@@ -21,13 +23,21 @@ pub(super) const SHARDS: usize = 8;
 /// After so many blocks near the bump have been freed they are coalesced before more memory is used.
 const MANY: u32 = 1024;
 
-/// What is asked of a shard.
+/// What is asked for a block.
 #[derive(Clone, Copy)]
 pub(super) struct Request {
     /// Bytes.
     pub(super) size: usize,
     pub(super) granules: usize,
     pub(super) reach: Reach,
+    pub(super) policy: Policy,
+}
+
+impl Request {
+    /// Whether the block is too large to share a chunk: it gets one to itself.
+    pub(super) fn is_single(&self) -> bool {
+        self.size > LONGEST_SHARED
+    }
 }
 
 /// The run that blocks are bumped off. No bit says that it is free.
@@ -46,15 +56,13 @@ pub(super) struct Shard {
     /// Where the last search ended.
     current: Option<&'static Chunk>,
     bump: Option<Bump>,
-    /// Classes that some chunk has runs of, and maybe others.
-    classes: u64,
     /// The chunk that became empty last. It need not be empty any more.
     empty: Option<&'static Chunk>,
 }
 
 impl Shard {
     pub(super) const fn new() -> Self {
-        Self { chunks: List::new(), current: None, bump: None, classes: 0, empty: None }
+        Self { chunks: List::new(), current: None, bump: None, empty: None }
     }
 
     /// A block within reach out of the free space. Its address.
@@ -113,7 +121,6 @@ impl Shard {
                 chunk.space.release(rest);
             }
         }
-        self.classes |= chunk.space.classes();
         begin_block(chunk, start, request, freed)
     }
 
@@ -134,7 +141,6 @@ impl Shard {
         let Bump { chunk, run, freed } = self.bump.take()?;
         if !run.is_empty() {
             chunk.space.release(run);
-            self.classes |= chunk.space.classes();
         }
         (freed >= MANY).then_some(chunk)
     }
@@ -157,35 +163,19 @@ impl Shard {
     }
 
     fn find(&mut self, request: Request) -> Option<(&'static Chunk, Range<usize>)> {
-        // A chunk's classes may promise runs that are gone; a search that finds none corrects them.
-        while let Some(chunk) = self.chunk_with(classes_above(request.granules), request.reach) {
+        let Request { granules, reach, .. } = request;
+        let run_in = |chunk: &'static Chunk, find: fn(&FreeSpace, usize) -> Option<Range<usize>>| {
+            let run = if chunk.is_within(reach) { find(&chunk.space, granules) } else { None };
+            run.map(|run| (chunk, run))
+        };
+        let mut chunks = self.current.into_iter().chain(self.chunks.iter());
+        let found = chunks.find_map(|chunk| run_in(chunk, FreeSpace::find));
+        if let Some((chunk, _)) = found {
             self.current = Some(chunk);
-            if let Some(run) = chunk.space.find(request.granules) {
-                return Some((chunk, run));
-            }
+            return found;
         }
         // A run of the class that the length itself belongs to, before more memory is asked for.
-        let bit = class_bit(request.granules);
-        let may_have = |chunk: &&Chunk| chunk.space.classes() & bit != 0 && chunk.is_within(request.reach);
-        self.chunks
-            .iter()
-            .filter(may_have)
-            .find_map(|chunk| chunk.space.find_in_class(request.granules).map(|run| (chunk, run)))
-    }
-
-    fn chunk_with(&mut self, classes: u64, reach: Reach) -> Option<&'static Chunk> {
-        let may_have = |chunk: &&Chunk| chunk.space.classes() & classes != 0 && chunk.is_within(reach);
-        if let Some(current) = self.current.filter(may_have) {
-            return Some(current);
-        }
-        if self.classes & classes == 0 {
-            return None;
-        }
-        let found = self.chunks.iter().find(may_have);
-        if found.is_none() && reach == Reach::ANYWHERE {
-            self.classes &= !classes;
-        }
-        found
+        self.chunks.iter().find_map(|chunk| run_in(chunk, FreeSpace::find_in_class))
     }
 
     /// Makes what was freed in a chunk free space. The bump is elsewhere.
@@ -193,29 +183,23 @@ impl Shard {
         if chunk.space.deferrals() > 0 {
             chunk.coalesce();
             chunk.reuse_step.store(freed.next_step(), Ordering::Relaxed);
-            self.classes |= chunk.space.classes();
         }
     }
 
-    /// Ends the live block that starts at a granule. A chunk that has to be unmapped now, if there is one: the
-    /// block's own, or one that is empty beside another.
+    /// Ends the live block that starts at a granule. Whether a chunk is retired now: the block's own, or one that is
+    /// empty beside another.
     #[inline]
-    pub(super) fn free(&mut self, chunk: &'static Chunk, start: usize) -> Option<&'static Chunk> {
-        if chunk.blocks.is_single() {
+    pub(super) fn free(&mut self, chunk: &'static Chunk, start: usize) -> bool {
+        if chunk.blocks.is_single() || chunk.backing.is_withdrawn.load(Ordering::Relaxed) {
             chunk.blocks.end(start);
-            chunk.close();
-            return Some(chunk);
-        }
-        if chunk.backing.is_withdrawn.load(Ordering::Relaxed) {
-            chunk.blocks.end(start);
-            return (chunk.blocks.live() == 0).then(|| self.remove(chunk));
+            return chunk.blocks.live() == 0 && self.remove(chunk);
         }
         let is_bumped_back = self.bump_back(chunk, start);
         chunk.blocks.end(start);
         if !is_bumped_back {
             chunk.space.defer(start);
         }
-        if chunk.blocks.live() == 0 { self.emptied(chunk) } else { None }
+        chunk.blocks.live() == 0 && self.emptied(chunk)
     }
 
     /// If the block was bumped off last, its granules join the run again: what comes and goes like a stack stays where
@@ -232,19 +216,19 @@ impl Shard {
     }
 
     /// One empty chunk is kept, so that a block that comes and goes costs no system call. If there are two now, the
-    /// other one.
+    /// other one is retired.
     #[cold]
-    fn emptied(&mut self, chunk: &'static Chunk) -> Option<&'static Chunk> {
+    fn emptied(&mut self, chunk: &'static Chunk) -> bool {
         chunk.backing.is_lent.store(false, Ordering::Relaxed);
-        let other = self.empty.replace(chunk)?;
-        (!ptr::eq(other, chunk) && other.blocks.live() == 0).then(|| self.remove(other))
+        let other = self.empty.replace(chunk);
+        let other = other.filter(|other| !ptr::eq(*other, chunk) && other.blocks.live() == 0);
+        other.is_some_and(|other| self.remove(other))
     }
 
-    /// Adds a new chunk.
+    /// Adds a new chunk for many blocks.
     pub(super) fn add(&mut self, chunk: &'static Chunk) {
         chunk.space.reset(chunk.granules());
-        chunk.is_listed.store(true, Ordering::Relaxed);
-        self.classes |= chunk.space.classes();
+        chunk.put_to_use();
         self.chunks.push(chunk);
     }
 
@@ -255,28 +239,21 @@ impl Shard {
         chunk.space.clear();
     }
 
-    /// Takes out a chunk in which no block is live, to be unmapped.
-    pub(super) fn remove_empty(&mut self) -> Option<&'static Chunk> {
-        let chunk = self.chunks.iter().find(|chunk| chunk.blocks.live() == 0)?;
-        Some(self.remove(chunk))
+    /// Retires the chunks in which no block is live, or all. Whether there were any.
+    pub(super) fn remove_all(&mut self, only_empty: bool) -> bool {
+        let chunks = self.chunks.iter().filter(|chunk| !only_empty || chunk.blocks.live() == 0);
+        chunks.fold(false, |_, chunk| self.remove(chunk))
     }
 
-    /// Takes out a chunk whatever lives in it, to be unmapped.
-    pub(super) fn remove_any(&mut self) -> Option<&'static Chunk> {
-        let chunk = self.chunks.iter().next()?;
-        chunk.blocks.end_all();
-        Some(self.remove(chunk))
-    }
-
-    fn remove(&mut self, chunk: &'static Chunk) -> &'static Chunk {
-        self.chunks.take(|listed| ptr::eq(listed, chunk));
+    /// Retires a chunk, which is true then.
+    pub(super) fn remove(&mut self, chunk: &'static Chunk) -> bool {
+        self.chunks.remove(chunk);
         self.bump.take_if(|bump| ptr::eq(bump.chunk, chunk));
         for place in [&mut self.current, &mut self.empty] {
             place.take_if(|known| ptr::eq(*known, chunk));
         }
-        chunk.is_listed.store(false, Ordering::Relaxed);
-        chunk.close();
-        chunk
+        chunk.retire();
+        true
     }
 }
 

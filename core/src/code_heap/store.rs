@@ -41,7 +41,7 @@ impl Chunk {
                 // SAFETY: the caller's promise, passed on.
                 unsafe { self.restore_exec(span, policy, space) }?;
                 // Written it is also if the pages can't be made executable again.
-                self.blocks.set_dirty(self.granule_of(block.address));
+                self.blocks.dirty.set(self.granule_of(block.address));
                 // Who executes the block meanwhile has to reckon with that.
                 let pages = span.pages(space.page_size());
                 // SAFETY: no other block lies on the pages, and the lock keeps other writers of this one out.
@@ -49,7 +49,7 @@ impl Chunk {
             }
             Policy::Rwx | Policy::Auto => write(span.start()),
         }
-        self.blocks.set_dirty(self.granule_of(block.address));
+        self.blocks.dirty.set(self.granule_of(block.address));
         Ok(())
     }
 
@@ -74,11 +74,9 @@ impl Chunk {
         }
         let whole = self.whole_of(block);
         let offset = whole.start() - self.base();
-        if let Some(parts) = backing.unpopulated(offset..offset + whole.length(), length) {
-            // SAFETY: the chunk stays as long as a block in it, by the lock.
-            unsafe { space.populate(backing.span_of(parts.clone(), length), true) }?;
-            backing.record_populated(parts);
-        }
+        // SAFETY: the chunk stays as long as a block in it, by the lock.
+        let bring_in = |parts| unsafe { space.populate(parts, true) };
+        backing.populate(offset..offset + whole.length(), length, bring_in)?;
         Ok(Some(view))
     }
 
@@ -136,7 +134,7 @@ impl Chunk {
                 self.blocks.forget_fetched(self.granules_of(whole));
             }
         }
-        self.blocks.clear_dirty(self.granule_of(block.address));
+        self.blocks.dirty.clear(self.granule_of(block.address));
         Ok(())
     }
 }
