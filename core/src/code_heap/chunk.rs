@@ -158,10 +158,14 @@ impl Chunk {
         self.base.load(Ordering::Relaxed)
     }
 
-    /// Bytes of its pages; 0: the record is free.
     #[inline]
     pub(super) fn length(&self) -> usize {
-        self.length.load(Ordering::Acquire)
+        self.length.load(Ordering::Relaxed)
+    }
+
+    /// Whether the record has no chunk.
+    pub(super) fn is_free(&self) -> bool {
+        self.length.load(Ordering::Acquire) == 0
     }
 
     fn granule_bits(&self) -> u32 {

@@ -46,7 +46,7 @@ const fn class_of(length: usize) -> usize {
 }
 
 /// The classes all of whose runs have at least `length` granules, as bits.
-fn classes_above(length: usize) -> u64 {
+pub(super) fn classes_above(length: usize) -> u64 {
     let longest_below = match length {
         0..8 => length,
         _ => length + (1 << (length.ilog2() - 2)) - 1,
@@ -88,8 +88,9 @@ impl FreeSpace {
         }
     }
 
+    /// The classes that may have runs.
     #[inline]
-    fn classes(&self) -> u64 {
+    pub(super) fn classes(&self) -> u64 {
         self.classes.load(Ordering::Relaxed)
     }
 
@@ -170,7 +171,7 @@ impl FreeSpace {
         loop {
             let fitting = self.classes() & classes_above(length);
             let class = (fitting != 0).then(|| fitting.trailing_zeros() as usize)?;
-            let line = class * self.line..(class + 1) * self.line;
+            let line = self.line_of(class);
             while let Some(entry) = self.index.first_set(line.start, line.end) {
                 if let Some(run) = self.fitting_run(entry - line.start, length) {
                     return Some(run);
@@ -184,12 +185,9 @@ impl FreeSpace {
     /// A free run of at least `length` granules of the class of that length, some of whose runs are too short.
     pub(super) fn find_in_class(&self, length: usize) -> Option<Range<usize>> {
         let class = class_of(length);
-        if self.classes() >> class & 1 == 0 {
-            return None;
-        }
-        let line = class * self.line..(class + 1) * self.line;
+        let line = self.line_of(class);
         let mut from = line.start;
-        for _ in 0..TRIES {
+        for _ in 0..if self.classes() >> class & 1 != 0 { TRIES } else { 0 } {
             let entry = self.index.first_set(from, line.end)?;
             if let Some(run) = self.fitting_run(entry - line.start, length) {
                 return Some(run);
@@ -197,6 +195,11 @@ impl FreeSpace {
             from = entry + 1;
         }
         None
+    }
+
+    /// The bits of a class.
+    fn line_of(&self, class: usize) -> Range<usize> {
+        class * self.line..(class + 1) * self.line
     }
 
     /// All free runs, in address order.

@@ -181,7 +181,7 @@ impl Heaps {
         pool: &mut Pool,
         platform: impl Platform,
     ) -> Result<&'static Chunk, Error> {
-        let fits = |chunk: &&Chunk| chunk.length() == 0 && chunk.blocks.room() == granules;
+        let fits = |chunk: &&Chunk| chunk.is_free() && chunk.blocks.room() == granules;
         if let Some(chunk) = self.records().find(fits) {
             return Ok(chunk);
         }
@@ -224,7 +224,7 @@ impl Heaps {
     /// The addresses that the chunks of each cluster lie in; nowhere where there are none.
     pub(super) fn clusters(&self) -> [Range<usize>; MOST_CLUSTERS] {
         let mut clusters = [const { usize::MAX..0 }; MOST_CLUSTERS];
-        for chunk in self.records().filter(|chunk| chunk.length() > 0) {
+        for chunk in self.records().filter(|chunk| !chunk.is_free()) {
             if let Some(cluster) = clusters.get_mut(chunk.cluster()) {
                 let end = chunk.base() + chunk.length();
                 *cluster = cluster.start.min(chunk.base())..cluster.end.max(end);
@@ -243,7 +243,7 @@ impl Heaps {
         };
         drop(pool);
         for chunk in self.records() {
-            figures.chunks += i64::from(chunk.length() > 0);
+            figures.chunks += i64::from(!chunk.is_free());
             figures.chunk_bytes += chunk.length() as i64;
             figures.blocks += i64::from(chunk.blocks.live());
             figures.bytes += chunk.blocks.live_bytes() as i64;
@@ -279,7 +279,7 @@ impl Heaps {
     /// As for [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) unsafe fn recover(&self, registry: &Registry) {
         self.all().for_each(|heap| heap.mapped.store(0, Ordering::Relaxed));
-        for chunk in self.records().filter(|chunk| chunk.length() > 0) {
+        for chunk in self.records().filter(|chunk| !chunk.is_free()) {
             let heap = self.heap_of(chunk);
             // SAFETY: the caller says that the lock is its own.
             let shard = unsafe { heap.shards[chunk.shard() as usize % SHARDS].held_for_fork() };

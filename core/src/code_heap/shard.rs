@@ -9,7 +9,7 @@
 
 use super::blocks::LONGEST_SHARED;
 use super::chunk::{Chunk, List};
-use super::free_space::FreeSpace;
+use super::free_space::classes_above;
 use crate::near::Reach;
 use crate::policy::Policy;
 use crate::space::FreedCode;
@@ -56,13 +56,15 @@ pub(super) struct Shard {
     /// Where the last search ended.
     current: Option<&'static Chunk>,
     bump: Option<Bump>,
+    /// Classes that some chunk has runs of, and maybe others.
+    classes: u64,
     /// The chunk that became empty last. It need not be empty any more.
     empty: Option<&'static Chunk>,
 }
 
 impl Shard {
     pub(super) const fn new() -> Self {
-        Self { chunks: List::new(), current: None, bump: None, empty: None }
+        Self { chunks: List::new(), current: None, bump: None, classes: 0, empty: None }
     }
 
     /// A block within reach out of the free space. Its address.
@@ -121,6 +123,7 @@ impl Shard {
                 chunk.space.release(rest);
             }
         }
+        self.classes |= chunk.space.classes();
         begin_block(chunk, start, request, freed)
     }
 
@@ -141,6 +144,7 @@ impl Shard {
         let Bump { chunk, run, freed } = self.bump.take()?;
         if !run.is_empty() {
             chunk.space.release(run);
+            self.classes |= chunk.space.classes();
         }
         (freed >= MANY).then_some(chunk)
     }
@@ -163,19 +167,33 @@ impl Shard {
     }
 
     fn find(&mut self, request: Request) -> Option<(&'static Chunk, Range<usize>)> {
-        let Request { granules, reach, .. } = request;
-        let run_in = |chunk: &'static Chunk, find: fn(&FreeSpace, usize) -> Option<Range<usize>>| {
-            let run = if chunk.is_within(reach) { find(&chunk.space, granules) } else { None };
-            run.map(|run| (chunk, run))
-        };
-        let mut chunks = self.current.into_iter().chain(self.chunks.iter());
-        let found = chunks.find_map(|chunk| run_in(chunk, FreeSpace::find));
-        if let Some((chunk, _)) = found {
+        // A chunk's classes may promise runs that are gone; a search that finds none corrects them.
+        while let Some(chunk) = self.chunk_with(classes_above(request.granules), request.reach) {
             self.current = Some(chunk);
-            return found;
+            if let Some(run) = chunk.space.find(request.granules) {
+                return Some((chunk, run));
+            }
         }
         // A run of the class that the length itself belongs to, before more memory is asked for.
-        self.chunks.iter().find_map(|chunk| run_in(chunk, FreeSpace::find_in_class))
+        self.chunks.iter().filter(|chunk| chunk.is_within(request.reach)).find_map(|chunk| {
+            let run = chunk.space.find_in_class(request.granules);
+            run.map(|run| (chunk, run))
+        })
+    }
+
+    fn chunk_with(&mut self, classes: u64, reach: Reach) -> Option<&'static Chunk> {
+        let may_have = |chunk: &&Chunk| chunk.space.classes() & classes != 0 && chunk.is_within(reach);
+        if let Some(current) = self.current.filter(may_have) {
+            return Some(current);
+        }
+        if self.classes & classes == 0 {
+            return None;
+        }
+        let found = self.chunks.iter().find(may_have);
+        if found.is_none() && reach == Reach::ANYWHERE {
+            self.classes &= !classes;
+        }
+        found
     }
 
     /// Makes what was freed in a chunk free space. The bump is elsewhere.
@@ -183,6 +201,7 @@ impl Shard {
         if chunk.space.deferrals() > 0 {
             chunk.coalesce();
             chunk.reuse_step.store(freed.next_step(), Ordering::Relaxed);
+            self.classes |= chunk.space.classes();
         }
     }
 
@@ -190,16 +209,13 @@ impl Shard {
     /// empty beside another.
     #[inline]
     pub(super) fn free(&mut self, chunk: &'static Chunk, start: usize) -> bool {
-        if chunk.blocks.is_single() || chunk.backing.is_withdrawn.load(Ordering::Relaxed) {
-            chunk.blocks.end(start);
-            return chunk.blocks.live() == 0 && self.remove(chunk);
-        }
-        let is_bumped_back = self.bump_back(chunk, start);
+        let is_for_others = !chunk.blocks.is_single() && !chunk.backing.is_withdrawn.load(Ordering::Relaxed);
+        let is_bumped_back = is_for_others && self.bump_back(chunk, start);
         chunk.blocks.end(start);
-        if !is_bumped_back {
+        if is_for_others && !is_bumped_back {
             chunk.space.defer(start);
         }
-        chunk.blocks.live() == 0 && self.emptied(chunk)
+        chunk.blocks.live() == 0 && self.emptied(chunk, is_for_others)
     }
 
     /// If the block was bumped off last, its granules join the run again: what comes and goes like a stack stays where
@@ -215,20 +231,22 @@ impl Shard {
         true
     }
 
-    /// One empty chunk is kept, so that a block that comes and goes costs no system call. If there are two now, the
-    /// other one is retired.
+    /// One empty chunk that can serve others is kept, so that a block that comes and goes costs no system call. If
+    /// there are two now, the other one is retired.
     #[cold]
-    fn emptied(&mut self, chunk: &'static Chunk) -> bool {
+    fn emptied(&mut self, chunk: &'static Chunk, is_for_others: bool) -> bool {
         chunk.backing.is_lent.store(false, Ordering::Relaxed);
-        let other = self.empty.replace(chunk);
-        let other = other.filter(|other| !ptr::eq(*other, chunk) && other.blocks.live() == 0);
-        other.is_some_and(|other| self.remove(other))
+        let unused = if is_for_others { self.empty.replace(chunk) } else { Some(chunk) };
+        let is_unused =
+            |unused: &&Chunk| !is_for_others || !ptr::eq(*unused, chunk) && unused.blocks.live() == 0;
+        unused.filter(is_unused).map(|unused| self.remove(unused)).is_some()
     }
 
     /// Adds a new chunk for many blocks.
     pub(super) fn add(&mut self, chunk: &'static Chunk) {
         chunk.space.reset(chunk.granules());
         chunk.put_to_use();
+        self.classes |= chunk.space.classes();
         self.chunks.push(chunk);
     }
 
@@ -242,18 +260,17 @@ impl Shard {
     /// Retires the chunks in which no block is live, or all. Whether there were any.
     pub(super) fn remove_all(&mut self, only_empty: bool) -> bool {
         let chunks = self.chunks.iter().filter(|chunk| !only_empty || chunk.blocks.live() == 0);
-        chunks.fold(false, |_, chunk| self.remove(chunk))
+        chunks.map(|chunk| self.remove(chunk)).count() > 0
     }
 
-    /// Retires a chunk, which is true then.
-    pub(super) fn remove(&mut self, chunk: &'static Chunk) -> bool {
+    /// Retires a chunk.
+    pub(super) fn remove(&mut self, chunk: &'static Chunk) {
         self.chunks.remove(chunk);
         self.bump.take_if(|bump| ptr::eq(bump.chunk, chunk));
         for place in [&mut self.current, &mut self.empty] {
             place.take_if(|known| ptr::eq(*known, chunk));
         }
         chunk.retire();
-        true
     }
 }
 
