@@ -79,12 +79,7 @@ impl Backing {
 
     /// Where in the view the parts are that have memory: nothing was ever written to the others.
     pub(super) fn populated_parts(&'static self, length: usize) -> impl Iterator<Item = Span> {
-        let mut from = 0;
-        core::iter::from_fn(move || {
-            let parts = self.populated.first_run(from)?;
-            from = parts.end;
-            Some(self.span_of(parts, length))
-        })
+        self.populated.runs().map(move |parts| self.span_of(parts, length))
     }
 
     /// Where parts of the view are.

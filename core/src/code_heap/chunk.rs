@@ -50,10 +50,11 @@ pub(crate) struct Chunk {
     /// The cross-core step after which no core has anything left of what was freed here before it became free space.
     pub(super) reuse_step: AtomicU64,
     /// The number of the cluster that it is in.
-    cluster: AtomicUsize,
+    pub(super) cluster: AtomicUsize,
     /// The next one in the [`List`] that it is in.
     next: AtomicPtr<Chunk>,
-    number: u16,
+    /// Its number + 1: 0 stands for no chunk.
+    pub(super) link: u16,
 }
 
 impl Chunk {
@@ -63,13 +64,13 @@ impl Chunk {
             blocks: Blocks::lay_out(arrays, granules),
             space: FreeSpace::lay_out(arrays, if granules == 1 { 0 } else { granules }),
             backing: Backing::lay_out(arrays),
-            number: number as u16,
+            link: number as u16 + 1,
             ..Self::default()
         }
     }
 
     /// Makes a free record that of a new chunk without blocks and without free space, which is in hand.
-    pub(super) fn begin(&self, base: usize, length: usize, granule_bits: u32, shard: u32, cluster: usize) {
+    pub(super) fn begin(&self, pages: Range<usize>, granule_bits: u32, shard: u32, cluster: usize) {
         self.close();
         self.blocks.forget_all_fetched();
         self.space.clear();
@@ -77,9 +78,9 @@ impl Chunk {
         self.cluster.store(cluster, Ordering::Relaxed);
         let granule_bits = if self.blocks.is_single() { ALL_BITS } else { granule_bits };
         self.granule_bits.store(granule_bits, Ordering::Relaxed);
-        self.base.store(base, Ordering::Relaxed);
+        self.base.store(pages.start, Ordering::Relaxed);
         self.shard.store(shard, Ordering::Relaxed);
-        self.length.store(length, Ordering::Relaxed);
+        self.length.store(pages.len(), Ordering::Relaxed);
         // Release: whoever sees that it holds addresses sees which, and whose it is.
         self.life.store(self.life.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
@@ -143,14 +144,9 @@ impl Chunk {
     pub(super) fn region(&self) -> Region {
         Region {
             writable_view: self.backing.view(),
-            chunk: self.link(),
+            chunk: self.link,
             ..Region::new(Kind::HeapChunk, self.base(), self.length())
         }
-    }
-
-    /// Its number + 1: 0 stands for no chunk.
-    pub(super) fn link(&self) -> u16 {
-        self.number + 1
     }
 
     #[inline]
@@ -176,10 +172,6 @@ impl Chunk {
     #[inline]
     pub(super) fn shard(&self) -> u32 {
         self.shard.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn cluster(&self) -> usize {
-        self.cluster.load(Ordering::Relaxed)
     }
 
     /// Whether somebody may be storing to it directly.
@@ -264,16 +256,6 @@ impl Chunk {
             0 => self.space.reset(self.granules()),
             _ => self.space.coalesce(self.blocks.starts, self.granules()),
         }
-    }
-
-    /// The bytes of a block up to the end of its last granule.
-    pub(super) fn whole_of(&self, block: Block) -> Span {
-        if self.blocks.is_single() {
-            return block.span();
-        }
-        let granules = self.granules_of(block.span());
-        let start = self.address_of(granules.start);
-        Span::from_parts(start, self.address_of(granules.end) - start)
     }
 }
 

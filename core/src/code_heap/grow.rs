@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::lock::Lock;
 use crate::near::{self, Reach};
 use crate::platform::{Platform, Views};
-use crate::registry::{Access, Wanted};
+use crate::registry::{Access, Claim, Wanted};
 use crate::space::AddressSpace;
 use crate::span::round_up;
 use core::ops::Range;
@@ -51,31 +51,17 @@ impl Heaps {
         let usual = if request.is_single() { 0 } else { heap.chunk_bytes.load(Ordering::Relaxed).min(most) };
         let least = round_up(request.size, page_size);
         let mut length = round_up(usual, page_size).max(least);
+        let shard = heap.first_shard + shard as u32;
         loop {
-            match self.map_chunk(length, heap, shard, request, space) {
+            let charged = heap.charge(length);
+            let map = |()| self.map_chunk(length, shard, request, space).inspect_err(|_| heap.refund(length));
+            match charged.and_then(map) {
                 Err(Error::NoMemory | Error::OverLimit) if length > least => {
                     length = round_up(length / 2, page_size).max(least);
                 }
                 other => return other,
             }
         }
-    }
-
-    /// Maps a chunk of `length` bytes and charges the heap for it.
-    fn map_chunk<P: Platform>(
-        &self,
-        length: usize,
-        heap: &Heap,
-        shard: usize,
-        request: Request,
-        space: &AddressSpace<P>,
-    ) -> Result<&'static Chunk, Error> {
-        heap.charge(length)?;
-        let shard = heap.first_shard + shard as u32;
-        let views = self.place(length, request, space);
-        views
-            .and_then(|views| self.enter(views, length, shard, request, space))
-            .inspect_err(|_| heap.refund(length))
     }
 
     /// Maps pages where blocks in them are within reach of all others, or at least of what the caller asks for.
@@ -120,16 +106,16 @@ impl Heaps {
         near::map_at(platform, length, memory, wished)
     }
 
-    /// Enters a chunk's pages. If there is no memory for that they are unmapped.
-    fn enter<P: Platform>(
+    /// Maps a chunk of `length` bytes and enters it. If there is no memory for that its pages are unmapped.
+    fn map_chunk<P: Platform>(
         &self,
-        views: Views,
         length: usize,
         shard: u32,
         request: Request,
         space: &AddressSpace<P>,
     ) -> Result<&'static Chunk, Error> {
         let platform = space.platform;
+        let views = self.place(length, request, space)?;
         let is_in_common = space.is_forking();
         let granule_bits = granule_bits(request.policy, space.page_size());
         // One granule stands for a chunk without free space.
@@ -145,24 +131,24 @@ impl Heaps {
         let pages = views.address..views.address + length;
         let cluster = join(&self.clusters(), &pages, request.reach == Reach::ANYWHERE);
         chunk.backing.reset(views.writable, length, space.page_size(), is_in_common);
-        chunk.begin(views.address, length, granule_bits, shard, cluster);
+        chunk.begin(pages, granule_bits, shard, cluster);
         drop(pool);
-        match space.register(chunk.region(), request.policy.code_protection()) {
-            Ok(_) => Ok(chunk),
-            Err(error) => {
-                chunk.forget();
-                Err(error)
-            }
-        }
+        let registered = space.register(chunk.region(), request.policy.code_protection());
+        registered.map(|_| chunk).inspect_err(|_| chunk.forget())
     }
 
     /// Unmaps the chunks that were retired. If the system refuses it is tried again whenever a heap changes its size.
     pub(super) fn sweep<P: Platform>(&self, space: &AddressSpace<P>) {
+        let platform = space.platform;
         for chunk in self.records().filter(|chunk| chunk.take_retired()) {
-            // SAFETY: no block lies in a chunk that was retired, its shard has forgotten it, and nobody else has it in
-            // hand.
-            match unsafe { unmap(chunk, space) } {
-                Ok(()) => {
+            let was_fetched = chunk.blocks.any_fetched() && platform.may_run_on_other_cores();
+            let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform);
+            // SAFETY: no block lies in a chunk that was retired, and this thread alone has it in hand.
+            let unmap =
+                |claim: Claim<'_, P>| space.freed_code.unmap(was_fetched, || unsafe { claim.release() });
+            match claim.and_then(unmap) {
+                Ok(unmapped) => {
+                    space.counters.unmapped(unmapped);
                     self.heap_of(chunk).refund(chunk.length());
                     chunk.forget();
                 }
@@ -180,20 +166,6 @@ impl Heaps {
     }
 }
 
-/// # Safety
-/// Nothing uses the chunk's pages.
-unsafe fn unmap<P: Platform>(chunk: &Chunk, space: &AddressSpace<P>) -> Result<(), Error> {
-    let platform = space.platform;
-    let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform)?;
-    let was_fetched = chunk.blocks.any_fetched() && platform.may_run_on_other_cores();
-    let unmapped = space.freed_code.unmap(was_fetched, || {
-        // SAFETY: the caller's promise.
-        unsafe { claim.release() }
-    })?;
-    space.counters.unmapped(unmapped);
-    Ok(())
-}
-
 /// Where pages are within reach of all of a cluster.
 fn within_reach_of(cluster: &Range<usize>) -> Reach {
     Reach::between(cluster.end.saturating_sub(REACH), cluster.start.saturating_add(REACH))
@@ -207,4 +179,24 @@ fn join(clusters: &[Range<usize>], pages: &Range<usize>, may_open: bool) -> usiz
     let opens = |cluster: &Range<usize>| may_open && cluster.is_empty();
     let joined = clusters.iter().position(joins);
     joined.or_else(|| clusters.iter().position(opens)).unwrap_or(clusters.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_join_the_cluster_that_they_are_within_reach_of_all_of_or_open_one() {
+        let (start, page) = (1 << 40, 4096);
+        let clusters = [usize::MAX..0, start..start + page];
+        let joined = |place, may_open| join(&clusters, &(place..place + page), may_open);
+        for place in [start + page, start + REACH - page, start + page - REACH] {
+            assert_eq!((joined(place, false), joined(place, true)), (1, 1));
+            assert!(within_reach_of(&clusters[1]).holds(place, page));
+        }
+        for place in [start + REACH - page + 1, start + page - REACH - 1] {
+            assert_eq!((joined(place, false), joined(place, true)), (2, 0));
+            assert!(!within_reach_of(&clusters[1]).holds(place, page));
+        }
+    }
 }

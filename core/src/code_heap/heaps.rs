@@ -53,7 +53,7 @@ pub(crate) struct Heaps {
     recent: [AtomicPtr<Chunk>; RECENT],
     /// Memory of records. Who adds one or takes a free one into use holds the lock.
     pub(super) pool: Lock<Pool>,
-    default: Heap,
+    pub(super) default: Heap,
     /// The other heaps. One that is dropped waits there for its next user.
     others: Table<Heap, 4>,
 }
@@ -99,10 +99,6 @@ impl Heaps {
             default: Heap::new(0),
             others: Table::new(),
         }
-    }
-
-    pub(super) fn default_heap(&self) -> &Heap {
-        &self.default
     }
 
     /// A heap for a new user.
@@ -225,7 +221,7 @@ impl Heaps {
     pub(super) fn clusters(&self) -> [Range<usize>; MOST_CLUSTERS] {
         let mut clusters = [const { usize::MAX..0 }; MOST_CLUSTERS];
         for chunk in self.records().filter(|chunk| !chunk.is_free()) {
-            if let Some(cluster) = clusters.get_mut(chunk.cluster()) {
+            if let Some(cluster) = clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
                 let end = chunk.base() + chunk.length();
                 *cluster = cluster.start.min(chunk.base())..cluster.end.max(end);
             }
@@ -283,7 +279,7 @@ impl Heaps {
             let heap = self.heap_of(chunk);
             // SAFETY: the caller says that the lock is its own.
             let shard = unsafe { heap.shards[chunk.shard() as usize % SHARDS].held_for_fork() };
-            let Some(page) = registry.page(chunk.base()).filter(|page| page.chunk == chunk.link()) else {
+            let Some(page) = registry.page(chunk.base()).filter(|page| page.chunk == chunk.link) else {
                 shard.remove(chunk);
                 chunk.forget();
                 continue;

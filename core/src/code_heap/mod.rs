@@ -55,6 +55,7 @@ use crate::space::AddressSpace;
 use crate::span::Span;
 use blocks::granule_bits;
 use chunk::Chunk;
+use core::ptr;
 use core::sync::atomic::Ordering;
 use heaps::{Heap, UNDECIDED};
 use shard::{Request, SHARDS, Shard};
@@ -66,19 +67,18 @@ pub struct CodeHeap<'r, P: Platform> {
     space: &'r AddressSpace<P>,
     heaps: &'r Heaps,
     heap: &'r Heap,
-    is_default: bool,
 }
 
 impl<'r, P: Platform> CodeHeap<'r, P> {
     /// The default heap of a process.
     pub(crate) fn default_of(heaps: &'r Heaps, space: &'r AddressSpace<P>) -> Self {
-        Self { space, heaps, heap: heaps.default_heap(), is_default: true }
+        Self { space, heaps, heap: &heaps.default }
     }
 
     /// A further heap.
     pub(crate) fn new(heaps: &'r Heaps, space: &'r AddressSpace<P>, limits: Limits) -> Result<Self, Error> {
         let heap = heaps.add(limits, space.platform)?;
-        Ok(Self { space, heaps, heap, is_default: false })
+        Ok(Self { space, heaps, heap })
     }
 }
 
@@ -164,10 +164,8 @@ impl<P: Platform> CodeHeap<'_, P> {
         let byte = byte_at(address)?;
         let (chunk, index) = self.chunk_of(byte)?;
         let mut shard = self.shard(index).lock(self.space.platform);
-        let block = self.block_in(chunk, index, byte)?;
-        if block.address != address as usize {
-            return Err(Error::NotOwned);
-        }
+        let found = chunk.find_in(self.heap.first_shard + index as u32, byte.start());
+        let block = found.filter(|block| block.address == byte.start()).ok_or(Error::NotOwned)?;
         let start = chunk.granule_of(block.address);
         if chunk.blocks.dirty.is_set(start) {
             let policy = self.policy()?;
@@ -258,7 +256,7 @@ fn byte_at(address: i64) -> Result<Span, Error> {
 
 impl<P: Platform> Drop for CodeHeap<'_, P> {
     fn drop(&mut self) {
-        if !self.is_default {
+        if !ptr::eq(self.heap, &self.heaps.default) {
             self.heaps.retire_all(self.heap, self.space.platform);
             self.heaps.sweep(self.space);
             self.heap.retire();
