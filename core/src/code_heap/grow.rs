@@ -78,9 +78,7 @@ impl Heaps {
             let is_shortest = length == round_up(request.size, space.page_size());
             return request.reach.map(platform, if is_shortest { request.size } else { length }, memory);
         }
-        let pool = self.pool.lock(platform);
-        let clusters = self.clusters();
-        drop(pool);
+        let clusters = self.clusters(&self.pool.lock(platform));
         let clusters = || clusters.iter().filter(|cluster| !cluster.is_empty());
         // Behind the chunks of the shortest, which has the most room: that costs no look at what is mapped.
         if let Some(cluster) = clusters().min_by_key(|cluster| cluster.len())
@@ -90,9 +88,8 @@ impl Heaps {
         {
             return Ok(views);
         }
-        if let Some(views) =
-            clusters().find_map(|cluster| within_reach_of(cluster).map(platform, length, memory).ok())
-        {
+        let map_near = |cluster| within_reach_of(cluster).map(platform, length, memory).ok();
+        if let Some(views) = clusters().find_map(map_near) {
             return Ok(views);
         }
         // The first chunk of a new cluster.
@@ -118,18 +115,16 @@ impl Heaps {
         let views = self.place(length, request, space)?;
         let is_in_common = space.is_forking();
         let granule_bits = granule_bits(request.policy, space.page_size());
-        // One granule stands for a chunk without free space.
-        let granules = match request.is_single() {
-            true => 1,
-            false => (length >> granule_bits).max(2).next_power_of_two(),
-        };
+        // One granule stands for a chunk without free space. Records of a few lengths serve all others.
+        let granules = if request.is_single() { 1 } else { (length >> granule_bits).max(2) };
         let mut pool = self.pool.lock(platform);
-        let chunk = self.free_record(granules, &mut pool, platform).inspect_err(|_| {
-            // SAFETY: mapped just now, and nobody has seen it.
-            unsafe { views.unmap(length, platform) };
-        })?;
+        let chunk =
+            self.free_record(granules.next_power_of_two(), &mut pool, platform).inspect_err(|_| {
+                // SAFETY: mapped just now, and nobody has seen it.
+                unsafe { views.unmap(length, platform) };
+            })?;
         let pages = views.address..views.address + length;
-        let cluster = join(&self.clusters(), &pages, request.reach == Reach::ANYWHERE);
+        let cluster = join(&self.clusters(&pool), &pages, request.reach == Reach::ANYWHERE);
         chunk.backing.reset(views.writable, length, space.page_size(), is_in_common);
         chunk.begin(pages, granule_bits, shard, cluster);
         drop(pool);
@@ -188,7 +183,7 @@ mod tests {
     #[test]
     fn pages_join_the_cluster_that_they_are_within_reach_of_all_of_or_open_one() {
         let (start, page) = (1 << 40, 4096);
-        let clusters = [usize::MAX..0, start..start + page];
+        let clusters = [0..0, start..start + page];
         let joined = |place, may_open| join(&clusters, &(place..place + page), may_open);
         for place in [start + page, start + REACH - page, start + page - REACH] {
             assert_eq!((joined(place, false), joined(place, true)), (1, 1));

@@ -39,7 +39,7 @@ impl Default for Limits {
 const MOST_CHUNKS: u32 = u16::MAX as u32;
 
 /// The most clusters at once. What would be another one's is in none.
-pub(super) const MOST_CLUSTERS: usize = 16;
+const MOST_CLUSTERS: usize = 16;
 
 /// How many chunks that were found last are remembered.
 const RECENT: usize = 64;
@@ -217,9 +217,9 @@ impl Heaps {
         self.records().filter(|chunk| chunk.is_in_use() && heap.owns(chunk)).for_each(Chunk::retire);
     }
 
-    /// The addresses that the chunks of each cluster lie in; nowhere where there are none.
-    pub(super) fn clusters(&self) -> [Range<usize>; MOST_CLUSTERS] {
-        let mut clusters = [const { usize::MAX..0 }; MOST_CLUSTERS];
+    /// The addresses that the chunks of each cluster lie in; nowhere where there are none. The pool's lock is held.
+    pub(super) fn clusters(&self, _pool: &Pool) -> [Range<usize>; MOST_CLUSTERS] {
+        let mut clusters = [const { Range { start: usize::MAX, end: 0 } }; MOST_CLUSTERS];
         for chunk in self.records().filter(|chunk| !chunk.is_free()) {
             if let Some(cluster) = clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
                 let end = chunk.base() + chunk.length();
@@ -234,7 +234,7 @@ impl Heaps {
         let pool = self.pool.lock(platform);
         let mut figures = Figures {
             record_bytes: pool.mapped() as i64,
-            clusters: self.clusters().iter().filter(|cluster| !cluster.is_empty()).count() as i64,
+            clusters: self.clusters(&pool).iter().filter(|cluster| !cluster.is_empty()).count() as i64,
             ..Figures::default()
         };
         drop(pool);

@@ -175,10 +175,8 @@ impl Shard {
             }
         }
         // A run of the class that the length itself belongs to, before more memory is asked for.
-        self.chunks.iter().filter(|chunk| chunk.is_within(request.reach)).find_map(|chunk| {
-            let run = chunk.space.find_in_class(request.granules);
-            run.map(|run| (chunk, run))
-        })
+        let mut chunks = self.chunks.iter().filter(|chunk| chunk.is_within(request.reach));
+        chunks.find_map(|chunk| Some((chunk, chunk.space.find_in_class(request.granules)?)))
     }
 
     fn chunk_with(&mut self, classes: u64, reach: Reach) -> Option<&'static Chunk> {
@@ -236,10 +234,9 @@ impl Shard {
     #[cold]
     fn emptied(&mut self, chunk: &'static Chunk, is_for_others: bool) -> bool {
         chunk.backing.is_lent.store(false, Ordering::Relaxed);
-        let unused = if is_for_others { self.empty.replace(chunk) } else { Some(chunk) };
-        let is_unused =
-            |unused: &&Chunk| !is_for_others || !ptr::eq(*unused, chunk) && unused.blocks.live() == 0;
-        unused.filter(is_unused).map(|unused| self.remove(unused)).is_some()
+        let is_unused = |other: &&Chunk| !ptr::eq(*other, chunk) && other.blocks.live() == 0;
+        let unused = if is_for_others { self.empty.replace(chunk).filter(is_unused) } else { Some(chunk) };
+        unused.map(|unused| self.remove(unused)).is_some()
     }
 
     /// Adds a new chunk for many blocks.

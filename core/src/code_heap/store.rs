@@ -122,8 +122,7 @@ impl Chunk {
         // A single block's pages go back to the system, and withdrawn ones serve nobody: what is left there is a fault.
         if !self.blocks.is_single() && !self.backing.is_withdrawn.load(Ordering::Relaxed) {
             let granules = self.granules_of(block.span());
-            let end = self.address_of(granules.end);
-            let whole = Span::from_parts(block.address, end - block.address);
+            let whole = Span::from_parts(block.address, self.address_of(granules.end) - block.address);
             // SAFETY: the caller's promise, passed on. `store` gives an address where the whole block can be written; it is
             // as aligned as the block, since views differ by whole pages.
             unsafe {

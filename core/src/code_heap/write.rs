@@ -78,14 +78,12 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// executed before.
     pub fn publish(&self, address: i64, size: i64) -> Result<(), Error> {
         let Some(span) = self.range(address, size)? else { return Ok(()) };
-        let was_fetched = self.make_coherent(span)?;
-        self.synchronize(was_fetched)
+        self.space.freed_code.drop_fetched(self.make_coherent(span)?, self.space.platform)
     }
 
     /// The same for many ranges, with one cross-core step at most. All of them, or none.
     pub fn publish_all(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result<(), Error> {
-        let was_fetched = self.make_all_coherent(ranges)?;
-        self.synchronize(was_fetched)
+        self.space.freed_code.drop_fetched(self.make_all_coherent(ranges)?, self.space.platform)
     }
 
     /// [`make_coherent`](Self::make_coherent) for all ranges, or for none: everything that can fail comes first,
@@ -150,8 +148,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             return Err(Error::Unsupported);
         }
         let before = self.exchange(span, None, word, policy)?;
-        let published = self.make_coherent(span).and_then(|was_fetched| self.synchronize(was_fetched));
-        published.inspect_err(|_| {
+        self.publish(address, BYTES).inspect_err(|_| {
             // Unless somebody else's word is there by now.
             let _ = self.exchange(span, Some(word), before, policy).and_then(|_| self.make_coherent(span));
         })
@@ -202,10 +199,5 @@ impl<P: Platform> CodeHeap<'_, P> {
         // Under policy `rwx` the caller may have written without us.
         chunk.blocks.dirty.set(chunk.granule_of(block.address));
         chunk.blocks.record_fetched(chunk.granules_of(span))
-    }
-
-    /// Tells the other cores if they have to be. What was freed before has then left them too.
-    fn synchronize(&self, was_fetched: bool) -> Result<(), Error> {
-        self.space.freed_code.drop_fetched(was_fetched, self.space.platform)
     }
 }
