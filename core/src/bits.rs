@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bits in memory that lives for ever. An index behind the end names a bit that is never set.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Bits(pub(crate) &'static [AtomicU64]);
 
 /// The bits from `first` to `last` of a word; what is above 63 counts as 63.
@@ -98,17 +98,20 @@ impl Bits {
         })
     }
 
-    /// The first run of set bits that starts at `from` or behind it.
-    pub(crate) fn first_run(self, from: usize) -> Option<Range<usize>> {
-        let start = self.first_set(from, self.0.len() * 64)?;
-        let mut end = start;
-        loop {
-            let ones = self.ones_after(end);
-            end += ones;
-            if ones == 0 || !end.is_multiple_of(64) {
-                return Some(start..end);
+    /// All runs of set bits.
+    pub(crate) fn runs(self) -> impl Iterator<Item = Range<usize>> {
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let start = self.first_set(from, self.0.len() * 64)?;
+            from = start;
+            loop {
+                let ones = self.ones_after(from);
+                from += ones;
+                if ones == 0 || !from.is_multiple_of(64) {
+                    return Some(start..from);
+                }
             }
-        }
+        })
     }
 
     /// The numbers of all set bits.
@@ -155,10 +158,10 @@ mod tests {
                 assert_eq!(all.any_set(index..index + 1), range.contains(&index));
             }
             assert!(all.any_set(0..192));
-            assert_eq!(all.first_run(0), Some(range.clone()));
+            assert!(all.runs().eq([range.clone()]));
             all.clear_all(range);
             assert!(!all.any_set(0..192));
-            assert_eq!(all.first_run(0), None);
+            assert_eq!(all.runs().next(), None);
         }
     }
 

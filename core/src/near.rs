@@ -67,6 +67,24 @@ impl Reach {
         self.low <= start && start.checked_add(size).is_some_and(|end| end <= self.high)
     }
 
+    /// Maps pages for `size` bytes at a place, if the system puts them within reach.
+    pub(crate) fn map_at(
+        self,
+        platform: impl Platform,
+        size: usize,
+        memory: Memory,
+        place: usize,
+    ) -> Result<Option<Views>> {
+        let length = round_up(size, platform.page_size());
+        let views = map_at(platform, length, memory, place)?;
+        if self.holds(views.address, size) {
+            return Ok(Some(views));
+        }
+        // SAFETY: mapped just now, and nobody has seen it.
+        unsafe { views.unmap(length, platform) };
+        Ok(None)
+    }
+
     /// Maps pages for `size` bytes within reach, as close to the target as there is room.
     pub(crate) fn map(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views> {
         let length = round_up(size, platform.page_size());
@@ -79,12 +97,9 @@ impl Reach {
                     None => missed.turn_back(),
                 }
             };
-            let views = map_at(platform, length, memory, place)?;
-            if self.holds(views.address, size) {
+            if let Some(views) = self.map_at(platform, size, memory, place)? {
                 return Ok(views);
             }
-            // SAFETY: mapped just now, and nobody has seen it.
-            unsafe { views.unmap(length, platform) };
             missed.record(place, self.target, platform.placement_granularity());
         }
         Err(Error::NoMemory)

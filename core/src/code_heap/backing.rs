@@ -4,6 +4,7 @@
 //! a call that can fail instead.
 
 use crate::bits::Bits;
+use crate::error::Error;
 use crate::memory::Arrays;
 use crate::span::Span;
 use core::ops::Range;
@@ -15,6 +16,7 @@ const PARTS: usize = 1024;
 /// Who writes one part after another gets so many bytes at once.
 const AHEAD: usize = 64 << 10;
 
+#[derive(Default)]
 pub(super) struct Backing {
     /// The read-write view, or 0.
     view: AtomicUsize,
@@ -34,15 +36,7 @@ pub(super) struct Backing {
 
 impl Backing {
     pub(super) fn lay_out(arrays: &mut Arrays) -> Self {
-        Self {
-            view: AtomicUsize::new(0),
-            part_bits: AtomicU32::new(0),
-            populated: Bits(arrays.next(PARTS / 64)),
-            populated_to: AtomicUsize::new(0),
-            is_in_common: AtomicBool::new(false),
-            is_withdrawn: AtomicBool::new(false),
-            is_lent: AtomicBool::new(false),
-        }
+        Self { populated: Bits(arrays.next(PARTS / 64)), ..Self::default() }
     }
 
     /// Starts anew for a chunk of `length` bytes whose view, or 0, nobody has written to.
@@ -62,44 +56,36 @@ impl Backing {
         self.view.load(Ordering::Relaxed)
     }
 
-    fn part_bits(&self) -> u32 {
-        self.part_bits.load(Ordering::Relaxed)
-    }
-
-    /// The parts that have to get memory before the bytes at these offsets of a chunk of `length` bytes are written.
-    pub(super) fn unpopulated(&self, bytes: Range<usize>, length: usize) -> Option<Range<usize>> {
-        let part_bits = self.part_bits();
-        let last = (bytes.end - 1) >> part_bits;
-        let first = (bytes.start >> part_bits..=last).find(|part| !self.populated.is_set(*part))?;
+    /// Before the bytes at these offsets of a chunk of `length` bytes are written: has those parts of the view that
+    /// have no memory yet brought in.
+    pub(super) fn populate(
+        &self,
+        bytes: Range<usize>,
+        length: usize,
+        bring_in: impl FnOnce(Span) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let part_of = |offset: usize| offset >> self.part_bits.load(Ordering::Relaxed);
+        let last = part_of(bytes.end - 1);
+        let without = (part_of(bytes.start)..=last).find(|part| !self.populated.is_set(*part));
+        let Some(first) = without else { return Ok(()) };
         let follows = first > 0 && first == self.populated_to.load(Ordering::Relaxed);
-        let wanted = if follows { last.max(first + (AHEAD >> part_bits).max(1) - 1) } else { last };
-        let parts = ((length - 1) >> part_bits) + 1;
-        Some(first..parts.min(wanted + 1))
-    }
-
-    pub(super) fn record_populated(&self, parts: Range<usize>) {
+        let wanted = if follows { last.max(first + part_of(AHEAD).max(1) - 1) } else { last };
+        let parts = first..wanted.min(part_of(length - 1)) + 1;
+        bring_in(self.span_of(parts.clone(), length))?;
         self.populated_to.store(parts.end, Ordering::Relaxed);
         self.populated.set_all(parts);
+        Ok(())
     }
 
     /// Where in the view the parts are that have memory: nothing was ever written to the others.
-    pub(super) fn populated_parts(&self, length: usize) -> impl Iterator<Item = Span> + use<> {
-        let (populated, view, part_bits) = (self.populated, self.view(), self.part_bits());
-        let mut from = 0;
-        core::iter::from_fn(move || {
-            let parts = populated.first_run(from)?;
-            from = parts.end;
-            Some(span_of(view, parts, part_bits, length))
-        })
+    pub(super) fn populated_parts(&'static self, length: usize) -> impl Iterator<Item = Span> {
+        self.populated.runs().map(move |parts| self.span_of(parts, length))
     }
 
     /// Where parts of the view are.
-    pub(super) fn span_of(&self, parts: Range<usize>, length: usize) -> Span {
-        span_of(self.view(), parts, self.part_bits(), length)
+    fn span_of(&self, parts: Range<usize>, length: usize) -> Span {
+        let part_bits = self.part_bits.load(Ordering::Relaxed);
+        let start = parts.start << part_bits;
+        Span::from_parts(self.view() + start, (parts.end << part_bits).min(length) - start)
     }
-}
-
-fn span_of(view: usize, parts: Range<usize>, part_bits: u32, length: usize) -> Span {
-    let start = parts.start << part_bits;
-    Span::from_parts(view + start, (parts.end << part_bits).min(length) - start)
 }

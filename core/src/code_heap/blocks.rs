@@ -47,15 +47,16 @@ impl Block {
 
 /// What is known of each granule.
 #[repr(C)]
+#[derive(Default)]
 pub(super) struct Blocks {
     /// A live block starts here.
-    starts: Bits,
+    pub(super) starts: Bits,
     /// Its bytes - 1. Written before the start bit is set, and never otherwise.
     sizes: &'static [AtomicU16],
-    /// The bytes of the one block that the chunk is for; 0: it is for many.
+    /// The bytes of the only block, which need not fit into the table; 0 where there may be many.
     single: AtomicUsize,
     /// The block that starts here was written since it was allocated: there may be code in it.
-    dirty: Bits,
+    pub(super) dirty: Bits,
     /// A core may have fetched from here: publishing anew takes a cross-core step.
     fetched: Bits,
     /// Whether any granule was ever fetched.
@@ -65,19 +66,11 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Of so many granules, without any block.
+    /// Of so many granules, without any block. Where there is one granule it is for a single block of any length.
     pub(super) fn lay_out(arrays: &mut Arrays, granules: usize) -> Self {
         let words = granules.div_ceil(64);
         let [starts, dirty, fetched] = core::array::from_fn(|_| Bits(arrays.next(words)));
-        Self {
-            starts,
-            sizes: arrays.next(granules),
-            single: AtomicUsize::new(0),
-            dirty,
-            fetched,
-            any_fetched: AtomicBool::new(false),
-            live: AtomicU32::new(0),
-        }
+        Self { starts, sizes: arrays.next(granules), dirty, fetched, ..Self::default() }
     }
 
     /// For how many granules there is room.
@@ -85,17 +78,15 @@ impl Blocks {
         self.sizes.len()
     }
 
-    /// Forgets everything, for a chunk of many blocks or of the one of `single` bytes.
-    pub(super) fn reset(&self, single: usize) {
-        self.end_all();
-        self.single.store(single, Ordering::Relaxed);
-        if self.any_fetched.swap(false, Ordering::Relaxed) {
-            self.fetched.reset();
-        }
+    /// Whether there is one block at most.
+    pub(super) fn is_single(&self) -> bool {
+        self.room() == 1
     }
 
-    pub(super) fn is_single(&self) -> bool {
-        self.single.load(Ordering::Relaxed) != 0
+    /// Starts the only block.
+    pub(super) fn start_single(&self, size: usize) {
+        self.single.store(size, Ordering::Relaxed);
+        self.start(0, size);
     }
 
     /// Start and size of the block that is live at a granule, or that ends before it. Takes no lock.
@@ -110,11 +101,6 @@ impl Blocks {
         let start = self.starts.last_set(granule, SEARCH_WORDS)?;
         let size = self.size_at(start);
         self.starts.is_set(start).then_some((start, size))
-    }
-
-    /// Where live blocks start.
-    pub(super) fn starts(&self) -> Bits {
-        self.starts
     }
 
     /// The requested size of the live block that starts at a granule.
@@ -162,21 +148,6 @@ impl Blocks {
         self.live.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the block that starts at a granule was written.
-    #[inline]
-    pub(super) fn is_dirty(&self, start: usize) -> bool {
-        self.dirty.is_set(start)
-    }
-
-    pub(super) fn set_dirty(&self, start: usize) {
-        self.dirty.set(start);
-    }
-
-    /// The block holds nothing any more that could be executed.
-    pub(super) fn clear_dirty(&self, start: usize) {
-        self.dirty.clear(start);
-    }
-
     /// Whether a core may have fetched from any of the granules.
     pub(super) fn was_fetched(&self, granules: Range<usize>) -> bool {
         self.any_fetched() && self.fetched.any_set(granules)
@@ -199,6 +170,13 @@ impl Blocks {
     /// Notes that no core has anything left of these granules.
     pub(super) fn forget_fetched(&self, granules: Range<usize>) {
         self.fetched.clear_all(granules);
+    }
+
+    /// Notes that no core has anything left of any granule.
+    pub(super) fn forget_all_fetched(&self) {
+        if self.any_fetched.swap(false, Ordering::Relaxed) {
+            self.fetched.reset();
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::registry::{Kind, Region};
 use crate::span::Span;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// A chunk for many blocks has at most so many bytes.
 pub(super) const LONGEST_CHUNK: usize = LONGEST << GRANULE_BITS;
@@ -22,85 +22,101 @@ pub(super) const LONGEST_CHUNK: usize = LONGEST << GRANULE_BITS;
 /// Bytes of a granule, as a power of two, where a single block has the whole chunk: more bits than any offset has.
 const ALL_BITS: u32 = usize::BITS - 1;
 
+/// One thread alone knows of the chunk: it maps or unmaps it. If that thread is not in a forked child, nobody does.
+const IN_HAND: u8 = 0;
+/// It is in its shard's list, or holds a block that has it alone.
+const IN_USE: u8 = 1;
+/// No block lies in it. Whoever comes by unmaps it.
+const RETIRED: u8 = 2;
+
 /// The record of a chunk, or of a place for one. What a lookup reads comes first.
+#[derive(Default)]
 #[repr(C, align(64))]
-pub(super) struct Chunk {
-    /// Odd while the record becomes another chunk's, and another number for each that lived here.
+pub(crate) struct Chunk {
+    /// Odd while no address leads here, and another number for each chunk that the record was for.
     life: AtomicU32,
     /// Bytes of a granule, as a power of two.
     granule_bits: AtomicU32,
     base: AtomicUsize,
-    /// 0 once the chunk waits to be unmapped: another one may be mapped there as soon as it is gone.
+    /// Bytes of its pages; 0: the record is free.
     length: AtomicUsize,
     pub(super) blocks: Blocks,
     pub(super) space: FreeSpace,
     pub(super) backing: Backing,
+    /// [`IN_HAND`], [`IN_USE`] or [`RETIRED`].
+    stage: AtomicU8,
     /// The number of the shard that it belongs to: each heap has [`SHARDS`](super::shard::SHARDS) in a row.
     shard: AtomicU32,
-    /// Whether the owner's shard has it in its list.
-    pub(super) is_listed: AtomicBool,
     /// The cross-core step after which no core has anything left of what was freed here before it became free space.
     pub(super) reuse_step: AtomicU64,
-    /// Bytes of its pages, also while it waits to be unmapped; 0: the record is free.
-    pub(super) mapped: AtomicUsize,
-    pub(super) cluster: AtomicU32,
+    /// The number of the cluster that it is in.
+    pub(super) cluster: AtomicUsize,
     /// The next one in the [`List`] that it is in.
     next: AtomicPtr<Chunk>,
-    number: u16,
-}
-
-/// Where a chunk is, and whose.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    pub(super) base: usize,
-    pub(super) length: usize,
-    pub(super) granule_bits: u32,
-    /// The size of the only block, or 0.
-    pub(super) single: usize,
-    /// The shard that it belongs to, by number.
-    pub(super) shard: u32,
-    pub(super) cluster: u32,
+    /// Its number + 1: 0 stands for no chunk.
+    pub(super) link: u16,
 }
 
 impl Chunk {
     /// A free record for chunks of so many granules. One of a single granule has no free space.
     pub(super) fn lay_out(number: Index, arrays: &mut Arrays, granules: usize) -> Self {
         Self {
-            life: AtomicU32::new(0),
-            granule_bits: AtomicU32::new(0),
-            base: AtomicUsize::new(0),
-            length: AtomicUsize::new(0),
             blocks: Blocks::lay_out(arrays, granules),
             space: FreeSpace::lay_out(arrays, if granules == 1 { 0 } else { granules }),
             backing: Backing::lay_out(arrays),
-            shard: AtomicU32::new(0),
-            is_listed: AtomicBool::new(false),
-            reuse_step: AtomicU64::new(0),
-            mapped: AtomicUsize::new(0),
-            cluster: AtomicU32::new(0),
-            next: AtomicPtr::new(ptr::null_mut()),
-            number: number as u16,
+            link: number as u16 + 1,
+            ..Self::default()
         }
     }
 
-    /// Makes a free record that of a new chunk without blocks and without free space.
-    pub(super) fn begin(&self, place: Place) {
-        // It may be odd already: a thread that forked a child was in the middle of this, and is not here.
-        let life = self.life.load(Ordering::Relaxed) | 1;
-        self.life.store(life, Ordering::Relaxed);
-        fence(Ordering::Release);
-        self.blocks.reset(place.single);
+    /// Makes a free record that of a new chunk without blocks and without free space, which is in hand.
+    pub(super) fn begin(&self, pages: Range<usize>, granule_bits: u32, shard: u32, cluster: usize) {
+        self.close();
+        self.blocks.forget_all_fetched();
         self.space.clear();
         self.reuse_step.store(0, Ordering::Relaxed);
-        self.mapped.store(place.length, Ordering::Relaxed);
-        self.cluster.store(place.cluster, Ordering::Relaxed);
-        let granule_bits = if place.single == 0 { place.granule_bits } else { ALL_BITS };
+        self.cluster.store(cluster, Ordering::Relaxed);
+        let granule_bits = if self.blocks.is_single() { ALL_BITS } else { granule_bits };
         self.granule_bits.store(granule_bits, Ordering::Relaxed);
-        self.base.store(place.base, Ordering::Relaxed);
-        self.shard.store(place.shard, Ordering::Relaxed);
-        // Release: whoever sees that it is open sees whose it is.
-        self.length.store(place.length, Ordering::Release);
-        self.life.store(life.wrapping_add(1), Ordering::Release);
+        self.base.store(pages.start, Ordering::Relaxed);
+        self.shard.store(shard, Ordering::Relaxed);
+        self.length.store(pages.len(), Ordering::Relaxed);
+        // Release: whoever sees that it holds addresses sees which, and whose it is.
+        self.life.store(self.life.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+
+    /// From now on no address leads to the chunk.
+    fn close(&self) {
+        self.life.store(self.life.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+    }
+
+    /// Its owner uses it.
+    pub(super) fn put_to_use(&self) {
+        self.stage.store(IN_USE, Ordering::Release);
+    }
+
+    /// Its owner uses it no more: all blocks have ended.
+    pub(super) fn retire(&self) {
+        self.close();
+        self.blocks.end_all();
+        self.stage.store(RETIRED, Ordering::Release);
+    }
+
+    /// If it is retired, takes it in hand.
+    pub(super) fn take_retired(&self) -> bool {
+        self.stage.compare_exchange(RETIRED, IN_HAND, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// The chunk, which was in hand, is gone: the record is free.
+    pub(super) fn forget(&self) {
+        self.close();
+        self.stage.store(IN_HAND, Ordering::Relaxed);
+        self.length.store(0, Ordering::Release);
+    }
+
+    pub(super) fn is_in_use(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == IN_USE
     }
 
     /// The live block that holds an address. Takes no lock.
@@ -124,18 +140,13 @@ impl Chunk {
         (offset - start < size).then_some(Block { address: base + start, size })
     }
 
-    /// The region that it is, also while it waits to be unmapped.
+    /// The region that it is.
     pub(super) fn region(&self) -> Region {
         Region {
             writable_view: self.backing.view(),
-            chunk: self.link() as u16,
-            ..Region::new(Kind::HeapChunk, self.base(), self.mapped())
+            chunk: self.link,
+            ..Region::new(Kind::HeapChunk, self.base(), self.length())
         }
-    }
-
-    /// Its number + 1: 0 stands for no chunk.
-    pub(super) fn link(&self) -> u32 {
-        u32::from(self.number) + 1
     }
 
     #[inline]
@@ -148,42 +159,34 @@ impl Chunk {
         self.length.load(Ordering::Relaxed)
     }
 
+    /// Whether the record has no chunk.
+    pub(super) fn is_free(&self) -> bool {
+        self.length.load(Ordering::Acquire) == 0
+    }
+
     fn granule_bits(&self) -> u32 {
         self.granule_bits.load(Ordering::Relaxed)
     }
 
-    pub(super) fn mapped(&self) -> usize {
-        self.mapped.load(Ordering::Relaxed)
-    }
-
-    /// The number of the shard that it belongs to, or belonged to before it was to be unmapped.
+    /// The number of the shard that it belongs to.
     #[inline]
     pub(super) fn shard(&self) -> u32 {
         self.shard.load(Ordering::Relaxed)
     }
 
-    /// From now on the chunk holds no address: it waits to be unmapped.
-    pub(super) fn close(&self) {
-        self.length.store(0, Ordering::Release);
+    /// Whether somebody may be storing to it directly.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.is_in_use() && self.backing.is_lent.load(Ordering::Relaxed)
     }
 
-    /// Whether its owner uses it: it has the shard's free space, or a block to itself.
-    pub(super) fn is_in_use(&self) -> bool {
-        match self.blocks.is_single() {
-            true => self.length() > 0 && self.blocks.live() > 0,
-            false => self.is_listed.load(Ordering::Relaxed),
-        }
+    /// Notes that another process may have its memory too.
+    pub(crate) fn mark_in_common(&self) {
+        self.backing.is_in_common.store(true, Ordering::Relaxed);
     }
 
-    /// The record has no chunk any more.
-    pub(super) fn forget(&self) {
-        self.close();
-        self.mapped.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether it holds addresses, and belongs to the shard that it names.
-    pub(super) fn is_open(&self) -> bool {
-        self.length.load(Ordering::Acquire) > 0
+    /// The parts of its write view that were ever written to.
+    pub(crate) fn written_parts(&'static self) -> impl Iterator<Item = Span> {
+        self.backing.populated_parts(self.length())
     }
 
     /// Whether an address lies in its pages. Takes no lock.
@@ -251,18 +254,8 @@ impl Chunk {
     pub(super) fn coalesce(&self) {
         match self.blocks.live() {
             0 => self.space.reset(self.granules()),
-            _ => self.space.coalesce(self.blocks.starts(), self.granules()),
+            _ => self.space.coalesce(self.blocks.starts, self.granules()),
         }
-    }
-
-    /// The bytes of a block up to the end of its last granule.
-    pub(super) fn whole_of(&self, block: Block) -> Span {
-        if self.blocks.is_single() {
-            return block.span();
-        }
-        let granules = self.granules_of(block.span());
-        let start = self.address_of(granules.start);
-        Span::from_parts(start, self.address_of(granules.end) - start)
     }
 }
 
@@ -284,52 +277,18 @@ impl List {
         core::iter::successors(self.0, |chunk| next_of(chunk))
     }
 
-    /// Takes out the first one that `is_wanted`.
-    pub(super) fn take(&mut self, is_wanted: impl Fn(&Chunk) -> bool) -> Option<&'static Chunk> {
-        let mut before: Option<&'static Chunk> = None;
-        let found = self.iter().find(|chunk| {
-            let is_found = is_wanted(chunk);
-            before = if is_found { before } else { Some(chunk) };
-            is_found
-        })?;
-        match before {
-            Some(before) => before.next.store(found.next.load(Ordering::Relaxed), Ordering::Relaxed),
-            None => self.0 = next_of(found),
+    /// Takes a chunk out if it is in.
+    pub(super) fn remove(&mut self, chunk: &'static Chunk) {
+        let is_before = |other: &&Chunk| next_of(other).is_some_and(|next| ptr::eq(next, chunk));
+        match self.iter().find(is_before) {
+            Some(before) => before.next.store(chunk.next.load(Ordering::Relaxed), Ordering::Relaxed),
+            None if self.0.is_some_and(|first| ptr::eq(first, chunk)) => self.0 = next_of(chunk),
+            None => {}
         }
-        Some(found)
     }
 }
 
 fn next_of(chunk: &Chunk) -> Option<&'static Chunk> {
     // SAFETY: `push` stored null or a record, and records live for ever.
     unsafe { chunk.next.load(Ordering::Relaxed).as_ref() }
-}
-
-#[cfg(test)]
-mod tests {
-    extern crate std;
-
-    use super::*;
-    use core::ptr::NonNull;
-    use std::boxed::Box;
-
-    #[test]
-    fn a_record_serves_another_chunk_even_after_a_fork_in_the_middle_of_that() {
-        let memory: &'static mut [u64; 1024] = Box::leak(Box::new([0; 1024]));
-        // SAFETY: zeroed, leaked, and as long.
-        let mut arrays = unsafe { Arrays::over(NonNull::from(memory).cast(), 8192) };
-        let chunk = Chunk::lay_out(0, &mut arrays, 64);
-        let place =
-            |base| Place { base, length: 4096, granule_bits: GRANULE_BITS, single: 0, shard: 9, cluster: 0 };
-        for (base, life) in [(4096, 0), (8192, 2), (12_288, 5)] {
-            chunk.life.store(life, Ordering::Relaxed);
-            chunk.begin(place(base));
-            chunk.blocks.start(1, 100);
-            assert_eq!(chunk.find_in(9, base + 163), Some(Block { address: base + 64, size: 100 }));
-            assert_eq!((chunk.find_in(8, base + 64), chunk.find(base + 164)), (None, None));
-            assert!(chunk.holds(base) && !chunk.holds(base - 1) && chunk.is_open());
-            chunk.forget();
-            assert!(!chunk.holds(base) && chunk.find(base + 64).is_none());
-        }
-    }
 }

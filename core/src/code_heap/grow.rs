@@ -1,52 +1,61 @@
-//! Chunks come from the system and go back to it.
+//! Chunks come from the system and go back to it; where they lie.
+//!
+//! They lie near enough to each other that any block reaches any other by a direct branch: a cluster is a stretch of
+//! addresses, no longer than such a branch reaches, that holds chunks. The next chunk is asked for behind the last one
+//! of a cluster, then anywhere within reach of one, then elsewhere, which makes a new one. A chunk that has to be near
+//! something else, far from all clusters, is in none.
 
-use super::blocks::{LONGEST_SHARED, granule_bits};
-use super::chunk::{Chunk, LONGEST_CHUNK, List, Place};
-use super::clusters::{ALIGNMENT, Clusters, HEADROOM, NO_CLUSTER};
+use super::blocks::granule_bits;
+use super::chunk::{Chunk, LONGEST_CHUNK};
 use super::heaps::{Heap, Heaps};
+use super::shard::{Request, Shard};
 use crate::error::Error;
+use crate::lock::Lock;
 use crate::near::{self, Reach};
 use crate::platform::{Platform, Views};
-use crate::policy::Policy;
-use crate::registry::{Access, Wanted};
+use crate::registry::{Access, Claim, Wanted};
 use crate::space::AddressSpace;
 use crate::span::round_up;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 /// So many chunks at least physical memory has room for.
 const CHUNKS_IN_MEMORY: usize = 64;
 
-/// What a heap wants of a new chunk.
-#[derive(Clone, Copy)]
-pub(super) struct Wish {
-    pub(super) policy: Policy,
-    /// The shard that it is for.
-    pub(super) shard: usize,
-    /// The bytes of the block that has to have room in it. It is for that one alone if it is too large to share.
-    pub(super) size: usize,
-    pub(super) reach: Reach,
-}
+/// How far a direct call reaches: `bl` on aarch64 (±128 MiB), `call rel32` on x86-64 and `auipc` with
+/// `jalr` on riscv64 (±2 GiB).
+const REACH: usize = if cfg!(target_arch = "aarch64") { 128 << 20 } else { 2 << 30 };
+
+/// So far below the place that the system would have chosen the first chunk of a cluster goes. Systems
+/// place mappings from the top down, also the second views: they must not fill the room between chunks.
+const HEADROOM: usize = 256 << 20;
+
+/// Chunks are placed at multiples of this where possible, smaller ones at multiples of about their length: so they are
+/// whole entries of a page table and of the page map, and no two share a place among those that were found last.
+const ALIGNMENT: usize = LONGEST_CHUNK;
 
 impl Heaps {
-    /// A new chunk that only the caller knows of. Where memory is short it may be smaller than usual.
+    /// A new chunk for a shard, by its number in the heap, with room for what is asked for. Only the caller knows of
+    /// it. Where memory is short it may be smaller than usual.
     pub(super) fn grow<P: Platform>(
         &self,
         heap: &Heap,
-        wish: Wish,
+        shard: usize,
+        request: Request,
         space: &AddressSpace<P>,
     ) -> Result<&'static Chunk, Error> {
         self.sweep(space);
         let page_size = space.page_size();
-        let least = round_up(wish.size, page_size);
-        if wish.size > LONGEST_SHARED {
-            return self.map_chunk(least, heap, wish, space);
-        }
         // A small machine without memory on demand would miss a long one elsewhere.
         let most = (space.platform.physical_memory() / CHUNKS_IN_MEMORY).clamp(1, LONGEST_CHUNK);
-        let usual = heap.chunk_bytes.load(Ordering::Relaxed).min(most);
+        let usual = if request.is_single() { 0 } else { heap.chunk_bytes.load(Ordering::Relaxed).min(most) };
+        let least = round_up(request.size, page_size);
         let mut length = round_up(usual, page_size).max(least);
+        let shard = heap.first_shard + shard as u32;
         loop {
-            match self.map_chunk(length, heap, wish, space) {
+            let charged = heap.charge(length);
+            let map = |()| self.map_chunk(length, shard, request, space).inspect_err(|_| heap.refund(length));
+            match charged.and_then(map) {
                 Err(Error::NoMemory | Error::OverLimit) if length > least => {
                     length = round_up(length / 2, page_size).max(least);
                 }
@@ -55,153 +64,134 @@ impl Heaps {
         }
     }
 
-    /// Maps a chunk of `length` bytes and charges the heap for it.
-    fn map_chunk<P: Platform>(
-        &self,
-        length: usize,
-        heap: &Heap,
-        wish: Wish,
-        space: &AddressSpace<P>,
-    ) -> Result<&'static Chunk, Error> {
-        heap.charge(length)?;
-        let made = self.place(length, wish, space);
-        made.and_then(|(views, cluster)| self.enter(views, length, cluster, heap, wish, space))
-            .inspect_err(|_| heap.refund(length))
-    }
-
-    /// Enters a chunk's pages. If there is no memory for that they are unmapped.
-    fn enter<P: Platform>(
-        &self,
-        views: Views,
-        length: usize,
-        cluster: u32,
-        heap: &Heap,
-        wish: Wish,
-        space: &AddressSpace<P>,
-    ) -> Result<&'static Chunk, Error> {
-        let platform = space.platform;
-        let single = if wish.size > LONGEST_SHARED { wish.size } else { 0 };
-        let granule_bits = granule_bits(wish.policy, space.page_size());
-        // One granule stands for a chunk without free space.
-        let granules = if single == 0 { (length >> granule_bits).max(2) } else { 1 };
-        let chunk = self.take_record(granules, platform).inspect_err(|_| {
-            // SAFETY: mapped just now, and nobody has seen it.
-            unsafe { views.unmap(length, platform) };
-            self.shared.lock(platform).clusters.leave(cluster);
-        })?;
-        chunk.backing.reset(views.writable, length, space.page_size(), space.is_forking());
-        let shard = heap.first_shard + wish.shard as u32;
-        chunk.begin(Place { base: views.address, length, granule_bits, single, shard, cluster });
-        match space.register(chunk.region(), wish.policy.code_protection()) {
-            Ok(_) => Ok(chunk),
-            Err(error) => {
-                self.shared.lock(platform).give_record(chunk);
-                Err(error)
-            }
-        }
-    }
-
-    /// Maps pages where blocks in them are within reach of all others, or at least of what the caller asks
-    /// for. Also the number of the cluster that they are in.
+    /// Maps pages where blocks in them are within reach of all others, or at least of what the caller asks for.
     fn place<P: Platform>(
         &self,
         length: usize,
-        wish: Wish,
+        request: Request,
         space: &AddressSpace<P>,
-    ) -> Result<(Views, u32), Error> {
-        let Wish { policy, size, reach, .. } = wish;
-        let memory = policy.code_memory();
+    ) -> Result<Views, Error> {
+        let memory = request.policy.code_memory();
         let platform = space.platform;
-        let clusters = || self.shared.lock(platform);
-        if reach != Reach::ANYWHERE {
+        if request.reach != Reach::ANYWHERE {
             // The shortest chunk need not be within reach beyond its block.
-            let is_shortest = length == round_up(size, space.page_size());
-            let views = reach.map(platform, if is_shortest { size } else { length }, memory)?;
-            let cluster = clusters().clusters.admit(views.address, length);
-            return Ok((views, cluster.unwrap_or(NO_CLUSTER)));
+            let is_shortest = length == round_up(request.size, space.page_size());
+            return request.reach.map(platform, if is_shortest { request.size } else { length }, memory);
         }
-        let admit = |views: Views| {
-            let cluster = clusters().clusters.admit(views.address, length);
-            if cluster.is_none() {
-                // SAFETY: mapped just now, and nobody has seen it.
-                unsafe { views.unmap(length, platform) };
-            }
-            cluster.map(|cluster| (views, cluster))
-        };
-        // Behind the chunk before, most often: that costs no look at what is mapped.
-        let next = clusters().clusters.next_place(length);
-        if let Some(place) = next
-            && let Some(placed) = admit(near::map_at(platform, length, memory, place)?)
+        let clusters = self.clusters(&self.pool.lock(platform));
+        let clusters = || clusters.iter().filter(|cluster| !cluster.is_empty());
+        // Behind the chunks of the shortest, which has the most room: that costs no look at what is mapped.
+        if let Some(cluster) = clusters().min_by_key(|cluster| cluster.len())
+            && let Some(place) =
+                cluster.end.checked_next_multiple_of(length.next_power_of_two().min(ALIGNMENT))
+            && let Some(views) = within_reach_of(cluster).map_at(platform, length, memory, place)?
         {
-            return Ok(placed);
+            return Ok(views);
         }
-        for index in Clusters::indices() {
-            let window = clusters().clusters.window(index);
-            if let Some((low, high)) = window
-                && let Ok(views) = Reach::between(low, high).map(platform, length, memory)
-                && let Some(placed) = admit(views)
-            {
-                return Ok(placed);
-            }
+        let map_near = |cluster| within_reach_of(cluster).map(platform, length, memory).ok();
+        if let Some(views) = clusters().find_map(map_near) {
+            return Ok(views);
         }
         // The first chunk of a new cluster.
-        let mut views = platform.map(length, memory, None)?;
+        let views = platform.map(length, memory, None)?;
         let wished = views.address.saturating_sub(HEADROOM) & !(ALIGNMENT - 1);
-        if wished >= ALIGNMENT {
-            // SAFETY: mapped just now, and nobody has seen it.
-            unsafe { views.unmap(length, platform) };
-            views = near::map_at(platform, length, memory, wished)?;
+        if wished < ALIGNMENT {
+            return Ok(views);
         }
-        let cluster = clusters().clusters.admit_or_open(views.address, length);
-        Ok((views, cluster))
+        // SAFETY: mapped just now, and nobody has seen it.
+        unsafe { views.unmap(length, platform) };
+        near::map_at(platform, length, memory, wished)
     }
 
-    /// Unmaps a chunk that no block lies in and that its shard has forgotten. If the system refuses it is
-    /// tried again whenever a heap changes its size.
-    pub(super) fn retire<P: Platform>(&self, chunk: &'static Chunk, space: &AddressSpace<P>) {
-        self.shared.lock(space.platform).retired.push(chunk);
-        self.sweep(space);
+    /// Maps a chunk of `length` bytes and enters it. If there is no memory for that its pages are unmapped.
+    fn map_chunk<P: Platform>(
+        &self,
+        length: usize,
+        shard: u32,
+        request: Request,
+        space: &AddressSpace<P>,
+    ) -> Result<&'static Chunk, Error> {
+        let platform = space.platform;
+        let views = self.place(length, request, space)?;
+        let is_in_common = space.is_forking();
+        let granule_bits = granule_bits(request.policy, space.page_size());
+        // One granule stands for a chunk without free space. Records of a few lengths serve all others.
+        let granules = if request.is_single() { 1 } else { (length >> granule_bits).max(2) };
+        let mut pool = self.pool.lock(platform);
+        let chunk =
+            self.free_record(granules.next_power_of_two(), &mut pool, platform).inspect_err(|_| {
+                // SAFETY: mapped just now, and nobody has seen it.
+                unsafe { views.unmap(length, platform) };
+            })?;
+        let pages = views.address..views.address + length;
+        let cluster = join(&self.clusters(&pool), &pages, request.reach == Reach::ANYWHERE);
+        chunk.backing.reset(views.writable, length, space.page_size(), is_in_common);
+        chunk.begin(pages, granule_bits, shard, cluster);
+        drop(pool);
+        let registered = space.register(chunk.region(), request.policy.code_protection());
+        registered.map(|_| chunk).inspect_err(|_| chunk.forget())
     }
 
-    /// Unmaps what waits to be unmapped.
+    /// Unmaps the chunks that were retired. If the system refuses it is tried again whenever a heap changes its size.
     pub(super) fn sweep<P: Platform>(&self, space: &AddressSpace<P>) {
-        let shared = || self.shared.lock(space.platform);
-        let mut waiting = core::mem::replace(&mut shared().retired, List::new());
-        while let Some(chunk) = waiting.take(|_| true) {
-            // SAFETY: no block lies in a chunk that was retired, and its shard has forgotten it.
-            if unsafe { unmap(chunk, space) }.is_err() {
-                shared().retired.push(chunk);
-                continue;
+        let platform = space.platform;
+        for chunk in self.records().filter(|chunk| chunk.take_retired()) {
+            let was_fetched = chunk.blocks.any_fetched() && platform.may_run_on_other_cores();
+            let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform);
+            // SAFETY: no block lies in a chunk that was retired, and this thread alone has it in hand.
+            let unmap =
+                |claim: Claim<'_, P>| space.freed_code.unmap(was_fetched, || unsafe { claim.release() });
+            match claim.and_then(unmap) {
+                Ok(unmapped) => {
+                    space.counters.unmapped(unmapped);
+                    self.heap_of(chunk).refund(chunk.length());
+                    chunk.forget();
+                }
+                Err(_) => chunk.retire(),
             }
-            self.heap_of(chunk).refund(chunk.mapped());
-            shared().give_record(chunk);
         }
     }
 
     /// Gives a heap's empty chunks back to the system. Whether there were any.
     pub(super) fn return_empty_chunks<P: Platform>(&self, heap: &Heap, space: &AddressSpace<P>) -> bool {
-        let mut found = false;
-        for shard in &heap.shards {
-            core::iter::from_fn(|| shard.lock(space.platform).remove_empty()).for_each(|chunk| {
-                self.shared.lock(space.platform).retired.push(chunk);
-                found = true;
-            });
-        }
+        let remove = |found, shard: &Lock<Shard>| shard.lock(space.platform).remove_all(true) || found;
+        let found = heap.shards.iter().fold(false, remove);
         self.sweep(space);
         found
     }
 }
 
-/// # Safety
-/// Nothing uses the chunk's pages.
-unsafe fn unmap<P: Platform>(chunk: &Chunk, space: &AddressSpace<P>) -> Result<(), Error> {
-    let platform = space.platform;
-    let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform)?;
-    let was_fetched = chunk.blocks.any_fetched() && platform.may_run_on_other_cores();
-    let unmapped = space.freed_code.unmap(was_fetched, || {
-        // SAFETY: the caller's promise.
-        unsafe { claim.release() }
-    })?;
-    space.counters.unmapped(unmapped);
-    Ok(())
+/// Where pages are within reach of all of a cluster.
+fn within_reach_of(cluster: &Range<usize>) -> Reach {
+    Reach::between(cluster.end.saturating_sub(REACH), cluster.start.saturating_add(REACH))
+}
+
+/// The number of the cluster that pages are within reach of all of, or else `may_open`. Behind the last one's: none.
+fn join(clusters: &[Range<usize>], pages: &Range<usize>, may_open: bool) -> usize {
+    let joins = |cluster: &Range<usize>| {
+        !cluster.is_empty() && cluster.end.max(pages.end) - cluster.start.min(pages.start) <= REACH
+    };
+    let opens = |cluster: &Range<usize>| may_open && cluster.is_empty();
+    let joined = clusters.iter().position(joins);
+    joined.or_else(|| clusters.iter().position(opens)).unwrap_or(clusters.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_join_the_cluster_that_they_are_within_reach_of_all_of_or_open_one() {
+        let (start, page) = (1 << 40, 4096);
+        let clusters = [0..0, start..start + page];
+        let joined = |place, may_open| join(&clusters, &(place..place + page), may_open);
+        for place in [start + page, start + REACH - page, start + page - REACH] {
+            assert_eq!((joined(place, false), joined(place, true)), (1, 1));
+            assert!(within_reach_of(&clusters[1]).holds(place, page));
+        }
+        for place in [start + REACH - page + 1, start + page - REACH - 1] {
+            assert_eq!((joined(place, false), joined(place, true)), (2, 0));
+            assert!(!within_reach_of(&clusters[1]).holds(place, page));
+        }
+    }
 }

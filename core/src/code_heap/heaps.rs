@@ -1,16 +1,16 @@
-//! The heaps of a process, and what they share: the records of chunks, and where chunks lie.
+//! The heaps of a process, and what they share: the records of chunks.
 
 use super::blocks::Block;
-use super::chunk::{Chunk, LONGEST_CHUNK, List};
-use super::clusters::Clusters;
+use super::chunk::{Chunk, LONGEST_CHUNK};
 use super::shard::{SHARDS, Shard};
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::memory::{Arrays, Pool, Table};
 use crate::platform::{PageRequest, Platform};
-use crate::policy::Policy;
+use crate::protection::Protection;
 use crate::registry::{Region, Registry};
 use crate::span::Span;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
@@ -38,6 +38,9 @@ impl Default for Limits {
 /// A page word has 16 bits for a chunk's number + 1.
 const MOST_CHUNKS: u32 = u16::MAX as u32;
 
+/// The most clusters at once. What would be another one's is in none.
+const MOST_CLUSTERS: usize = 16;
+
 /// How many chunks that were found last are remembered.
 const RECENT: usize = 64;
 
@@ -48,20 +51,11 @@ pub(crate) struct Heaps {
     /// For addresses of each stretch, a chunk that was looked up there before. Only a hint: whoever uses it asks the
     /// chunk whether it holds the address.
     recent: [AtomicPtr<Chunk>; RECENT],
-    pub(super) shared: Lock<Shared>,
-    default: Heap,
+    /// Memory of records. Who adds one or takes a free one into use holds the lock.
+    pub(super) pool: Lock<Pool>,
+    pub(super) default: Heap,
     /// The other heaps. One that is dropped waits there for its next user.
     others: Table<Heap, 4>,
-}
-
-/// What heaps share under one lock: only growing and shrinking take it.
-pub(super) struct Shared {
-    pool: Pool,
-    /// Records without a chunk.
-    free: List,
-    /// Chunks that wait to be unmapped.
-    pub(super) retired: List,
-    pub(super) clusters: Clusters,
 }
 
 /// One heap.
@@ -98,31 +92,24 @@ fn stretch(address: usize) -> usize {
 
 impl Heaps {
     pub(crate) const fn new() -> Self {
-        let shared =
-            Shared { pool: Pool::new(), free: List::new(), retired: List::new(), clusters: Clusters::new() };
         Self {
             chunks: Table::new(),
             recent: [const { AtomicPtr::new(ptr::null_mut()) }; RECENT],
-            shared: Lock::new(shared),
+            pool: Lock::new(Pool::new()),
             default: Heap::new(0),
             others: Table::new(),
         }
     }
 
-    pub(super) fn default_heap(&self) -> &Heap {
-        &self.default
-    }
-
     /// A heap for a new user.
     pub(super) fn add(&self, limits: Limits, platform: impl Platform) -> Result<&Heap, Error> {
-        let mut shared = self.shared.lock(platform);
+        let mut pool = self.pool.lock(platform);
         let heap = match self.others.iter().find(|heap| !heap.in_use.load(Ordering::Relaxed)) {
             Some(idle) => idle,
             None => {
                 // SAFETY: the lock keeps others from adding.
                 let index = unsafe {
-                    self.others
-                        .add(&mut shared.pool, platform, |index| Heap::new((index + 1) * SHARDS as u32))
+                    self.others.add(&mut pool, platform, |index| Heap::new((index + 1) * SHARDS as u32))
                 }?;
                 self.others.get(index).ok_or(Error::NoMemory)?
             }
@@ -137,8 +124,8 @@ impl Heaps {
         core::iter::once(&self.default).chain(self.others.iter())
     }
 
-    /// Every record, of a chunk or without one.
-    fn records(&self) -> impl Iterator<Item = &'static Chunk> {
+    /// Every record, of a chunk or a free one.
+    pub(super) fn records(&self) -> impl Iterator<Item = &'static Chunk> {
         self.chunks.indexes().filter_map(|number| self.record(number))
     }
 
@@ -148,8 +135,8 @@ impl Heaps {
         self.chunks.get(number).map(|chunk| unsafe { &*ptr::from_ref(chunk) })
     }
 
-    /// The chunk that a region is.
-    fn chunk_of(&self, region: &Region) -> Option<&'static Chunk> {
+    /// The chunk that a region is, if it is one.
+    pub(crate) fn chunk_of(&self, region: &Region) -> Option<&'static Chunk> {
         self.record(u32::from(region.chunk).checked_sub(1)?)
     }
 
@@ -182,15 +169,16 @@ impl Heaps {
         Some(chunk)
     }
 
-    /// A record for a chunk of so many granules: one that is free and not for much more, or a new one.
-    pub(super) fn take_record(
+    /// A free record for a chunk of so many granules, or a new one. It is free until a chunk [begins](Chunk::begin)
+    /// there.
+    pub(super) fn free_record(
         &self,
         granules: usize,
+        pool: &mut Pool,
         platform: impl Platform,
     ) -> Result<&'static Chunk, Error> {
-        let mut shared = self.shared.lock(platform);
-        let fits = |chunk: &Chunk| (granules..=granules.saturating_mul(4)).contains(&chunk.blocks.room());
-        if let Some(chunk) = shared.free.take(fits) {
+        let fits = |chunk: &&Chunk| chunk.is_free() && chunk.blocks.room() == granules;
+        if let Some(chunk) = self.records().find(fits) {
             return Ok(chunk);
         }
         let is_first = self.chunks.indexes().is_empty();
@@ -200,54 +188,59 @@ impl Heaps {
         let mut arrays = Arrays::measuring();
         Chunk::lay_out(0, &mut arrays, granules);
         let length = arrays.used();
-        let memory = shared.pool.take(platform, length)?;
+        let memory = pool.take(platform, length)?;
         if !is_first && granules > 1 {
             // Who needs a second chunk is about to fill it: all its tables' pages in one call, not one by one.
             let tables = Span::from_parts(memory.addr().get(), length).pages(platform.page_size());
             // SAFETY: the pages are the pool's. Only a hint: if it fails, each page comes when it is touched.
             let _ = unsafe { platform.request(tables, PageRequest::Populate { for_write: true }) };
         }
-        // SAFETY: the pool gave `length` zeroed bytes for ever; the lock keeps others from adding.
+        // SAFETY: the pool gave `length` zeroed bytes for ever; its lock keeps others from adding.
         let number = unsafe {
             let mut arrays = Arrays::over(memory, length);
-            self.chunks
-                .add(&mut shared.pool, platform, |number| Chunk::lay_out(number, &mut arrays, granules))
+            self.chunks.add(pool, platform, |number| Chunk::lay_out(number, &mut arrays, granules))
         }?;
         self.record(number).ok_or(Error::NoMemory)
     }
 
-    /// The heap that a chunk belongs to, or belonged to before it was to be unmapped.
+    /// The heap that a chunk belongs to.
     pub(super) fn heap_of(&self, chunk: &Chunk) -> &Heap {
         self.all().find(|heap| heap.owns(chunk)).unwrap_or(&self.default)
     }
 
-    /// Ends all blocks of a heap. All its chunks wait to be unmapped.
-    pub(super) fn end_all(&self, heap: &Heap, platform: impl Platform) {
-        // No shard's lock is held while another lock is waited for.
-        let retire = |chunk| self.shared.lock(platform).retired.push(chunk);
+    /// Retires all chunks of a heap.
+    pub(super) fn retire_all(&self, heap: &Heap, platform: impl Platform) {
         for shard in &heap.shards {
-            let remove = || shard.lock(platform).remove_any();
-            core::iter::from_fn(remove).for_each(retire);
+            shard.lock(platform).remove_all(false);
         }
-        for chunk in self.records().filter(|chunk| chunk.is_open() && heap.owns(chunk)) {
-            chunk.blocks.end_all();
-            chunk.close();
-            retire(chunk);
+        // Those that hold one block.
+        self.records().filter(|chunk| chunk.is_in_use() && heap.owns(chunk)).for_each(Chunk::retire);
+    }
+
+    /// The addresses that the chunks of each cluster lie in; nowhere where there are none. The pool's lock is held.
+    pub(super) fn clusters(&self, _pool: &Pool) -> [Range<usize>; MOST_CLUSTERS] {
+        let mut clusters = [const { Range { start: usize::MAX, end: 0 } }; MOST_CLUSTERS];
+        for chunk in self.records().filter(|chunk| !chunk.is_free()) {
+            if let Some(cluster) = clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
+                let end = chunk.base() + chunk.length();
+                *cluster = cluster.start.min(chunk.base())..cluster.end.max(end);
+            }
         }
+        clusters
     }
 
     /// Figures of this moment.
     pub(crate) fn figures(&self, platform: impl Platform) -> Figures {
-        let shared = self.shared.lock(platform);
+        let pool = self.pool.lock(platform);
         let mut figures = Figures {
-            record_bytes: shared.pool.mapped() as i64,
-            clusters: shared.clusters.count() as i64,
+            record_bytes: pool.mapped() as i64,
+            clusters: self.clusters(&pool).iter().filter(|cluster| !cluster.is_empty()).count() as i64,
             ..Figures::default()
         };
-        drop(shared);
+        drop(pool);
         for chunk in self.records() {
-            figures.chunks += i64::from(chunk.mapped() > 0);
-            figures.chunk_bytes += chunk.mapped() as i64;
+            figures.chunks += i64::from(!chunk.is_free());
+            figures.chunk_bytes += chunk.length() as i64;
             figures.blocks += i64::from(chunk.blocks.live());
             figures.bytes += chunk.blocks.live_bytes() as i64;
         }
@@ -257,13 +250,13 @@ impl Heaps {
     /// Whether this thread holds a lock of a heap's.
     pub(crate) fn has_own_lock(&self, platform: impl Platform) -> bool {
         let mut shards = self.all().flat_map(|heap| &heap.shards);
-        self.shared.is_own(platform) || shards.any(|shard| shard.is_own(platform))
+        self.pool.is_own(platform) || shards.any(|shard| shard.is_own(platform))
     }
 
     /// Takes all locks, until [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) fn lock_for_fork(&self, platform: impl Platform) {
         // First the one under which heaps are added. Nobody waits for it while holding a shard's.
-        self.shared.lock_for_fork(platform);
+        self.pool.lock_for_fork(platform);
         for shard in self.all().flat_map(|heap| &heap.shards) {
             shard.lock_for_fork(platform);
         }
@@ -277,87 +270,33 @@ impl Heaps {
             unsafe { shard.unlock_after_fork(platform) };
         }
         // SAFETY: the caller says that the lock is its own.
-        unsafe { self.shared.unlock_after_fork(platform) };
+        unsafe { self.pool.unlock_after_fork(platform) };
     }
 
-    /// In a child: chunks that threads had in hand which are not here, to add them to a heap or to unmap them,
-    /// wait to be unmapped again, and each heap is charged for what it has. `is_mapped` says whether a chunk's
-    /// region is live.
+    /// In a child: chunks that are not here are forgotten, with their blocks. Those that threads had in hand which are
+    /// not here, to add them to a heap or to unmap them, wait to be unmapped again. Blocks of chunks without any
+    /// access can't be written any more, and no others come there. Each heap is charged for what it has.
     ///
     /// # Safety
     /// As for [`unlock_after_fork`](Self::unlock_after_fork).
-    pub(crate) unsafe fn recover(&self, is_mapped: impl Fn(&Region) -> bool) {
-        // SAFETY: the caller says that the lock is its own.
-        let shared = unsafe { self.shared.held_for_fork() };
-        (shared.free, shared.retired) = (List::new(), List::new());
-        shared.clusters.forget_chunks();
+    pub(crate) unsafe fn recover(&self, registry: &Registry) {
         self.all().for_each(|heap| heap.mapped.store(0, Ordering::Relaxed));
-        for chunk in self.records() {
-            let is_in_use = chunk.is_in_use();
-            if !is_in_use && (chunk.mapped() == 0 || !is_mapped(&chunk.region())) {
+        for chunk in self.records().filter(|chunk| !chunk.is_free()) {
+            let heap = self.heap_of(chunk);
+            // SAFETY: the caller says that the lock is its own.
+            let shard = unsafe { heap.shards[chunk.shard() as usize % SHARDS].held_for_fork() };
+            let Some(page) = registry.page(chunk.base()).filter(|page| page.chunk == chunk.link) else {
+                shard.remove(chunk);
                 chunk.forget();
-                shared.free.push(chunk);
                 continue;
-            }
-            shared.clusters.count_again(chunk.cluster.load(Ordering::Relaxed));
-            self.heap_of(chunk).mapped.fetch_add(chunk.mapped(), Ordering::Relaxed);
-            if !is_in_use {
-                chunk.close();
-                shared.retired.push(chunk);
+            };
+            heap.mapped.fetch_add(chunk.length(), Ordering::Relaxed);
+            if !chunk.is_in_use() {
+                chunk.retire();
+            } else if page.protection == Protection::NONE {
+                shard.withdraw(chunk);
             }
         }
-    }
-
-    /// In a child: if a region is a chunk, its blocks can't be written any more, and it serves no others.
-    ///
-    /// # Safety
-    /// As for [`unlock_after_fork`](Self::unlock_after_fork).
-    pub(crate) unsafe fn withdraw(&self, region: &Region) {
-        let Some(chunk) = self.chunk_of(region) else { return };
-        let shard = &self.heap_of(chunk).shards[chunk.shard() as usize % SHARDS];
-        // SAFETY: the caller says that the lock is its own.
-        unsafe { shard.held_for_fork() }.withdraw(chunk);
-    }
-
-    /// In a child, which has none of the pages behind a write switch: heaps of such pages start anew, with no
-    /// block and no chunk. Their regions are the registry's to revise. No other thread runs.
-    pub(crate) fn forget_absent_chunks(&self, platform: impl Platform) {
-        for heap in self.all().filter(|heap| heap.policy.load(Ordering::Relaxed) == Policy::Jit as i32) {
-            self.end_all(heap, platform);
-            let mut shared = self.shared.lock(platform);
-            while let Some(chunk) = shared.retired.take(|chunk| heap.owns(chunk)) {
-                shared.give_record(chunk);
-            }
-            heap.mapped.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// If a region is a chunk: the parts of its write view that were ever written to.
-    pub(crate) fn written_parts(&self, region: &Region) -> Option<impl Iterator<Item = Span> + use<>> {
-        let chunk = self.chunk_of(region)?;
-        Some(chunk.backing.populated_parts(chunk.mapped()))
-    }
-
-    /// If a region is a chunk: whether somebody may be storing to it directly.
-    pub(crate) fn is_lent(&self, region: &Region) -> Option<bool> {
-        let chunk = self.chunk_of(region)?;
-        Some(chunk.length() > 0 && chunk.backing.is_lent.load(Ordering::Relaxed))
-    }
-
-    /// If a region is a chunk: notes that another process may have its memory too.
-    pub(crate) fn mark_in_common(&self, region: &Region) {
-        if let Some(chunk) = self.chunk_of(region) {
-            chunk.backing.is_in_common.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Shared {
-    /// Takes back the record of a chunk that is gone.
-    pub(super) fn give_record(&mut self, chunk: &'static Chunk) {
-        chunk.forget();
-        self.clusters.leave(chunk.cluster.load(Ordering::Relaxed));
-        self.free.push(chunk);
     }
 }
 
@@ -375,7 +314,7 @@ impl Heap {
         }
     }
 
-    /// Whether a chunk belongs to one of its shards, or belonged to it before it was to be unmapped.
+    /// Whether a chunk belongs to one of its shards.
     fn owns(&self, chunk: &Chunk) -> bool {
         chunk.shard() / SHARDS as u32 * SHARDS as u32 == self.first_shard
     }

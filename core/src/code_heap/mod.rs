@@ -1,6 +1,6 @@
 //! The code heap: many small functions in few mappings.
 //!
-//! A heap's blocks lie in [chunks](chunk) of four megabytes, which lie near each other ([`clusters`]). A chunk is cut
+//! A heap's blocks lie in [chunks](chunk) of four megabytes, which lie near each other, in clusters ([`grow`]). A chunk is cut
 //! into granules of a cache line, and its record beside it says of each what is there:
 //!
 //! ```text
@@ -22,10 +22,9 @@
 //! |---|---|
 //! | [`write`] | writes, patches and publishes blocks |
 //! | this one | allocates, frees and finds them |
-//! | [`grow`] | chunks come from the system and go back to it |
+//! | [`grow`] | chunks come from the system and go back to it; where they lie |
 //! | [`store`] | the ways into a chunk's bytes, by policy |
 //! | [`heaps`] | all heaps, the records of their chunks, forks |
-//! | [`clusters`] | where chunks lie |
 //! | [`shard`] | which free space a block gets, and when that is used again |
 //! | [`chunk`] | composed of [`blocks`], [`free_space`] and [`backing`] |
 //!
@@ -36,7 +35,6 @@
 mod backing;
 mod blocks;
 mod chunk;
-mod clusters;
 mod free_space;
 mod grow;
 mod heaps;
@@ -54,10 +52,11 @@ use crate::near::Reach;
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::space::AddressSpace;
-use blocks::{LONGEST_SHARED, granule_bits};
+use crate::span::Span;
+use blocks::granule_bits;
 use chunk::Chunk;
+use core::ptr;
 use core::sync::atomic::Ordering;
-use grow::Wish;
 use heaps::{Heap, UNDECIDED};
 use shard::{Request, SHARDS, Shard};
 
@@ -68,19 +67,18 @@ pub struct CodeHeap<'r, P: Platform> {
     space: &'r AddressSpace<P>,
     heaps: &'r Heaps,
     heap: &'r Heap,
-    is_default: bool,
 }
 
 impl<'r, P: Platform> CodeHeap<'r, P> {
     /// The default heap of a process.
     pub(crate) fn default_of(heaps: &'r Heaps, space: &'r AddressSpace<P>) -> Self {
-        Self { space, heaps, heap: heaps.default_heap(), is_default: true }
+        Self { space, heaps, heap: &heaps.default }
     }
 
     /// A further heap.
     pub(crate) fn new(heaps: &'r Heaps, space: &'r AddressSpace<P>, limits: Limits) -> Result<Self, Error> {
         let heap = heaps.add(limits, space.platform)?;
-        Ok(Self { space, heaps, heap, is_default: false })
+        Ok(Self { space, heaps, heap })
     }
 }
 
@@ -100,29 +98,29 @@ impl<P: Platform> CodeHeap<'_, P> {
     #[inline(always)]
     fn alloc_within(&self, size: i64, reach: Reach) -> Result<usize, Error> {
         let size = self.space.allocation_size(size)?;
-        if size > LONGEST_SHARED {
-            return self.alloc_alone(size, reach);
-        }
         let policy = self.policy()?;
         let granules = ((size - 1) >> granule_bits(policy, self.space.page_size())) + 1;
-        let request = Request { size, granules, reach };
+        let request = Request { size, granules, reach, policy };
+        if request.is_single() {
+            return self.alloc_elsewhere(preferred_shard(), request);
+        }
         let (index, mut shard) = self.lock_any();
         if let Some(address) = shard.alloc(request, &self.space.freed_code) {
             return Ok(address);
         }
         drop(shard);
-        self.alloc_elsewhere(index, request, policy)
+        self.alloc_elsewhere(index, request)
     }
 
     /// A block out of a new chunk. If there is none to be had, what is free in other shards serves, and at last what
     /// the system gives once all empty chunks went back to it.
     #[cold]
-    fn alloc_elsewhere(&self, index: usize, request: Request, policy: Policy) -> Result<usize, Error> {
+    fn alloc_elsewhere(&self, index: usize, request: Request) -> Result<usize, Error> {
         let is_near = request.reach != Reach::ANYWHERE;
         if is_near && let Some(address) = self.alloc_anywhere(request) {
             return Ok(address);
         }
-        let shortage = match self.alloc_in_new_chunk(index, request, policy) {
+        let shortage = match self.alloc_in_new_chunk(index, request) {
             Err(error @ (Error::NoMemory | Error::OverLimit)) => error,
             other => return other,
         };
@@ -132,11 +130,14 @@ impl<P: Platform> CodeHeap<'_, P> {
         if !self.heaps.return_empty_chunks(self.heap, self.space) {
             return Err(shortage);
         }
-        self.alloc_in_new_chunk(index, request, policy)
+        self.alloc_in_new_chunk(index, request)
     }
 
     /// A block out of the free space of any shard.
     fn alloc_anywhere(&self, request: Request) -> Option<usize> {
+        if request.is_single() {
+            return None;
+        }
         let freed = &self.space.freed_code;
         self.heap.shards.iter().find_map(|shard| {
             let mut shard = shard.lock(self.space.platform);
@@ -144,53 +145,37 @@ impl<P: Platform> CodeHeap<'_, P> {
         })
     }
 
-    fn alloc_in_new_chunk(&self, index: usize, request: Request, policy: Policy) -> Result<usize, Error> {
-        let wish = Wish { policy, shard: index, size: request.size, reach: request.reach };
-        let chunk = self.heaps.grow(self.heap, wish, self.space)?;
+    fn alloc_in_new_chunk(&self, index: usize, request: Request) -> Result<usize, Error> {
+        let chunk = self.heaps.grow(self.heap, index, request, self.space)?;
         let mut shard = self.shard(index).lock(self.space.platform);
+        if request.is_single() {
+            chunk.blocks.start_single(request.size);
+            chunk.put_to_use();
+            return Ok(chunk.base());
+        }
         shard.add(chunk);
         let address = shard.alloc(request, &self.space.freed_code);
         address.or_else(|| shard.alloc_partly(request, &self.space.freed_code)).ok_or(Error::NoMemory)
     }
 
-    /// A block too large to share a chunk gets one to itself.
-    #[cold]
-    fn alloc_alone(&self, size: usize, reach: Reach) -> Result<usize, Error> {
-        let shard = preferred_shard();
-        let wish = Wish { policy: self.policy()?, shard, size, reach };
-        let grow = || self.heaps.grow(self.heap, wish, self.space);
-        let chunk = match grow() {
-            Err(Error::NoMemory | Error::OverLimit)
-                if self.heaps.return_empty_chunks(self.heap, self.space) =>
-            {
-                grow()?
-            }
-            other => other?,
-        };
-        let _shard = self.shard(shard).lock(self.space.platform);
-        chunk.blocks.start(0, size);
-        Ok(chunk.base())
-    }
-
     /// Frees the live block that starts at an address; any other address is *not owned*. If it was written,
     /// it holds nothing but trap instructions afterwards.
     pub fn free(&self, address: i64) -> Result<(), Error> {
-        let (chunk, index) = self.chunk_of(address)?;
+        let byte = byte_at(address)?;
+        let (chunk, index) = self.chunk_of(byte)?;
         let mut shard = self.shard(index).lock(self.space.platform);
-        let block = self.block_in(chunk, index, address)?;
-        if block.address != address as usize {
-            return Err(Error::NotOwned);
-        }
+        let found = chunk.find_in(self.heap.first_shard + index as u32, byte.start());
+        let block = found.filter(|block| block.address == byte.start()).ok_or(Error::NotOwned)?;
         let start = chunk.granule_of(block.address);
-        if chunk.blocks.is_dirty(start) {
+        if chunk.blocks.dirty.is_set(start) {
             let policy = self.policy()?;
             // SAFETY: the block is live, and the lock of its shard is held.
             unsafe { chunk.fill_with_traps(block, policy, self.space) }?;
         }
-        let unused = shard.free(chunk, start);
+        let has_retired = shard.free(chunk, start);
         drop(shard);
-        if let Some(chunk) = unused {
-            self.heaps.retire(chunk, self.space);
+        if has_retired {
+            self.heaps.sweep(self.space);
         }
         Ok(())
     }
@@ -239,37 +224,40 @@ impl<P: Platform> CodeHeap<'_, P> {
         (preferred, self.shard(preferred).lock(self.space.platform))
     }
 
-    /// The chunk of this heap that holds an address, and its shard's number.
-    fn chunk_of(&self, address: i64) -> Result<(&'static Chunk, usize), Error> {
-        let address = usize::try_from(address).ok().filter(|address| *address > 0);
-        let address = address.ok_or(Error::InvalidArgument)?;
-        let chunk = self.heaps.chunk_at(address, &self.space.registry).ok_or(Error::NotOwned)?;
+    /// The chunk of this heap that holds the first of some bytes, and its shard's number.
+    fn chunk_of(&self, bytes: Span) -> Result<(&'static Chunk, usize), Error> {
+        let chunk = self.heaps.chunk_at(bytes.start(), &self.space.registry).ok_or(Error::NotOwned)?;
         let index = chunk.shard().wrapping_sub(self.heap.first_shard) as usize;
         if index < SHARDS { Ok((chunk, index)) } else { Err(Error::NotOwned) }
     }
 
-    /// The live block that holds an address in a chunk, if it is in the shard of this number, whose lock is held.
-    fn block_in(&self, chunk: &Chunk, index: usize, address: i64) -> Result<Block, Error> {
-        let shard = self.heap.first_shard + index as u32;
-        chunk.find_in(shard, address as usize).ok_or(Error::NotOwned)
+    /// The live block that holds bytes in a chunk, if it is in the shard of this number, whose lock is held.
+    fn block_in(&self, chunk: &Chunk, index: usize, bytes: Span) -> Result<Block, Error> {
+        let block = chunk.find_in(self.heap.first_shard + index as u32, bytes.start());
+        block.filter(|block| block.span().contains(bytes)).ok_or(Error::NotOwned)
     }
 
-    /// Does something with the live block that holds an address, under the lock of its shard: it can't be freed.
+    /// Does something with the live block that holds bytes, under the lock of its shard: it can't be freed.
     fn with_block<R>(
         &self,
-        address: i64,
+        bytes: Span,
         work: impl FnOnce(&'static Chunk, Block) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let (chunk, index) = self.chunk_of(address)?;
+        let (chunk, index) = self.chunk_of(bytes)?;
         let _shard = self.shard(index).lock(self.space.platform);
-        work(chunk, self.block_in(chunk, index, address)?)
+        work(chunk, self.block_in(chunk, index, bytes)?)
     }
+}
+
+/// One byte.
+fn byte_at(address: i64) -> Result<Span, Error> {
+    if address > 0 { Ok(Span::from_parts(address as usize, 1)) } else { Err(Error::InvalidArgument) }
 }
 
 impl<P: Platform> Drop for CodeHeap<'_, P> {
     fn drop(&mut self) {
-        if !self.is_default {
-            self.heaps.end_all(self.heap, self.space.platform);
+        if !ptr::eq(self.heap, &self.heaps.default) {
+            self.heaps.retire_all(self.heap, self.space.platform);
             self.heaps.sweep(self.space);
             self.heap.retire();
         }

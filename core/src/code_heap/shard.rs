@@ -7,9 +7,11 @@
 //! Code that is freed may still be in another core's pipeline. A cross-core step that starts later drops it there, so
 //! whatever became free space before such a step is as good as new memory after it.
 
+use super::blocks::LONGEST_SHARED;
 use super::chunk::{Chunk, List};
-use super::free_space::{class_bit, classes_above};
+use super::free_space::classes_above;
 use crate::near::Reach;
+use crate::policy::Policy;
 use crate::space::FreedCode;
 use core::ops::Range;
 use core::ptr;
@@ -21,13 +23,21 @@ pub(super) const SHARDS: usize = 8;
 /// After so many blocks near the bump have been freed they are coalesced before more memory is used.
 const MANY: u32 = 1024;
 
-/// What is asked of a shard.
+/// What is asked for a block.
 #[derive(Clone, Copy)]
 pub(super) struct Request {
     /// Bytes.
     pub(super) size: usize,
     pub(super) granules: usize,
     pub(super) reach: Reach,
+    pub(super) policy: Policy,
+}
+
+impl Request {
+    /// Whether the block is too large to share a chunk: it gets one to itself.
+    pub(super) fn is_single(&self) -> bool {
+        self.size > LONGEST_SHARED
+    }
 }
 
 /// The run that blocks are bumped off. No bit says that it is free.
@@ -165,12 +175,8 @@ impl Shard {
             }
         }
         // A run of the class that the length itself belongs to, before more memory is asked for.
-        let bit = class_bit(request.granules);
-        let may_have = |chunk: &&Chunk| chunk.space.classes() & bit != 0 && chunk.is_within(request.reach);
-        self.chunks
-            .iter()
-            .filter(may_have)
-            .find_map(|chunk| chunk.space.find_in_class(request.granules).map(|run| (chunk, run)))
+        let mut chunks = self.chunks.iter().filter(|chunk| chunk.is_within(request.reach));
+        chunks.find_map(|chunk| Some((chunk, chunk.space.find_in_class(request.granules)?)))
     }
 
     fn chunk_with(&mut self, classes: u64, reach: Reach) -> Option<&'static Chunk> {
@@ -197,25 +203,17 @@ impl Shard {
         }
     }
 
-    /// Ends the live block that starts at a granule. A chunk that has to be unmapped now, if there is one: the
-    /// block's own, or one that is empty beside another.
+    /// Ends the live block that starts at a granule. Whether a chunk is retired now: the block's own, or one that is
+    /// empty beside another.
     #[inline]
-    pub(super) fn free(&mut self, chunk: &'static Chunk, start: usize) -> Option<&'static Chunk> {
-        if chunk.blocks.is_single() {
-            chunk.blocks.end(start);
-            chunk.close();
-            return Some(chunk);
-        }
-        if chunk.backing.is_withdrawn.load(Ordering::Relaxed) {
-            chunk.blocks.end(start);
-            return (chunk.blocks.live() == 0).then(|| self.remove(chunk));
-        }
-        let is_bumped_back = self.bump_back(chunk, start);
+    pub(super) fn free(&mut self, chunk: &'static Chunk, start: usize) -> bool {
+        let is_for_others = !chunk.blocks.is_single() && !chunk.backing.is_withdrawn.load(Ordering::Relaxed);
+        let is_bumped_back = is_for_others && self.bump_back(chunk, start);
         chunk.blocks.end(start);
-        if !is_bumped_back {
+        if is_for_others && !is_bumped_back {
             chunk.space.defer(start);
         }
-        if chunk.blocks.live() == 0 { self.emptied(chunk) } else { None }
+        chunk.blocks.live() == 0 && self.emptied(chunk, is_for_others)
     }
 
     /// If the block was bumped off last, its granules join the run again: what comes and goes like a stack stays where
@@ -231,19 +229,20 @@ impl Shard {
         true
     }
 
-    /// One empty chunk is kept, so that a block that comes and goes costs no system call. If there are two now, the
-    /// other one.
+    /// One empty chunk that can serve others is kept, so that a block that comes and goes costs no system call. If
+    /// there are two now, the other one is retired.
     #[cold]
-    fn emptied(&mut self, chunk: &'static Chunk) -> Option<&'static Chunk> {
+    fn emptied(&mut self, chunk: &'static Chunk, is_for_others: bool) -> bool {
         chunk.backing.is_lent.store(false, Ordering::Relaxed);
-        let other = self.empty.replace(chunk)?;
-        (!ptr::eq(other, chunk) && other.blocks.live() == 0).then(|| self.remove(other))
+        let is_unused = |other: &&Chunk| !ptr::eq(*other, chunk) && other.blocks.live() == 0;
+        let unused = if is_for_others { self.empty.replace(chunk).filter(is_unused) } else { Some(chunk) };
+        unused.map(|unused| self.remove(unused)).is_some()
     }
 
-    /// Adds a new chunk.
+    /// Adds a new chunk for many blocks.
     pub(super) fn add(&mut self, chunk: &'static Chunk) {
         chunk.space.reset(chunk.granules());
-        chunk.is_listed.store(true, Ordering::Relaxed);
+        chunk.put_to_use();
         self.classes |= chunk.space.classes();
         self.chunks.push(chunk);
     }
@@ -255,28 +254,20 @@ impl Shard {
         chunk.space.clear();
     }
 
-    /// Takes out a chunk in which no block is live, to be unmapped.
-    pub(super) fn remove_empty(&mut self) -> Option<&'static Chunk> {
-        let chunk = self.chunks.iter().find(|chunk| chunk.blocks.live() == 0)?;
-        Some(self.remove(chunk))
+    /// Retires the chunks in which no block is live, or all. Whether there were any.
+    pub(super) fn remove_all(&mut self, only_empty: bool) -> bool {
+        let chunks = self.chunks.iter().filter(|chunk| !only_empty || chunk.blocks.live() == 0);
+        chunks.map(|chunk| self.remove(chunk)).count() > 0
     }
 
-    /// Takes out a chunk whatever lives in it, to be unmapped.
-    pub(super) fn remove_any(&mut self) -> Option<&'static Chunk> {
-        let chunk = self.chunks.iter().next()?;
-        chunk.blocks.end_all();
-        Some(self.remove(chunk))
-    }
-
-    fn remove(&mut self, chunk: &'static Chunk) -> &'static Chunk {
-        self.chunks.take(|listed| ptr::eq(listed, chunk));
+    /// Retires a chunk.
+    pub(super) fn remove(&mut self, chunk: &'static Chunk) {
+        self.chunks.remove(chunk);
         self.bump.take_if(|bump| ptr::eq(bump.chunk, chunk));
         for place in [&mut self.current, &mut self.empty] {
             place.take_if(|known| ptr::eq(*known, chunk));
         }
-        chunk.is_listed.store(false, Ordering::Relaxed);
-        chunk.close();
-        chunk
+        chunk.retire();
     }
 }
 

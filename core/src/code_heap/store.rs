@@ -41,7 +41,7 @@ impl Chunk {
                 // SAFETY: the caller's promise, passed on.
                 unsafe { self.restore_exec(span, policy, space) }?;
                 // Written it is also if the pages can't be made executable again.
-                self.blocks.set_dirty(self.granule_of(block.address));
+                self.blocks.dirty.set(self.granule_of(block.address));
                 // Who executes the block meanwhile has to reckon with that.
                 let pages = span.pages(space.page_size());
                 // SAFETY: no other block lies on the pages, and the lock keeps other writers of this one out.
@@ -49,7 +49,7 @@ impl Chunk {
             }
             Policy::Rwx | Policy::Auto => write(span.start()),
         }
-        self.blocks.set_dirty(self.granule_of(block.address));
+        self.blocks.dirty.set(self.granule_of(block.address));
         Ok(())
     }
 
@@ -69,16 +69,13 @@ impl Chunk {
         }
         if P::CAN_FORK && backing.is_in_common.load(Ordering::Relaxed) {
             // SAFETY: nobody writes to the chunk, by the lock. A view of it was not lent: that makes it this process's own.
-            unsafe { space.separate(&self.region(), backing.populated_parts(length)) }?;
+            unsafe { space.separate(&self.region(), self.written_parts()) }?;
             backing.is_in_common.store(space.is_forking(), Ordering::Relaxed);
         }
-        let whole = self.whole_of(block);
-        let offset = whole.start() - self.base();
-        if let Some(parts) = backing.unpopulated(offset..offset + whole.length(), length) {
-            // SAFETY: the chunk stays as long as a block in it, by the lock.
-            unsafe { space.populate(backing.span_of(parts.clone(), length), true) }?;
-            backing.record_populated(parts);
-        }
+        let offset = block.address - self.base();
+        // SAFETY: the chunk stays as long as a block in it, by the lock.
+        let bring_in = |parts| unsafe { space.populate(parts, true) };
+        backing.populate(offset..offset + block.size, length, bring_in)?;
         Ok(Some(view))
     }
 
@@ -124,7 +121,8 @@ impl Chunk {
     ) -> Result<(), Error> {
         // A single block's pages go back to the system, and withdrawn ones serve nobody: what is left there is a fault.
         if !self.blocks.is_single() && !self.backing.is_withdrawn.load(Ordering::Relaxed) {
-            let whole = self.whole_of(block);
+            let granules = self.granules_of(block.span());
+            let whole = Span::from_parts(block.address, self.address_of(granules.end) - block.address);
             // SAFETY: the caller's promise, passed on. `store` gives an address where the whole block can be written; it is
             // as aligned as the block, since views differ by whole pages.
             unsafe {
@@ -133,10 +131,10 @@ impl Chunk {
                 self.flush(whole, space);
             }
             if !space.platform.may_run_on_other_cores() {
-                self.blocks.forget_fetched(self.granules_of(whole));
+                self.blocks.forget_fetched(granules);
             }
         }
-        self.blocks.clear_dirty(self.granule_of(block.address));
+        self.blocks.dirty.clear(self.granule_of(block.address));
         Ok(())
     }
 }

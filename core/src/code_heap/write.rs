@@ -1,9 +1,9 @@
 //! Writing, patching and publishing: from a block's bytes to what cores execute.
 
-use super::CodeHeap;
 use super::blocks::Block;
 use super::chunk::Chunk;
 use super::shard::SHARDS;
+use super::{CodeHeap, byte_at};
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::policy::Policy;
@@ -29,9 +29,12 @@ impl<P: Platform> CodeHeap<'_, P> {
         offset: i64,
     ) -> Result<usize, Error> {
         if length == 0 {
-            return self.check_empty(address, offset).map(|()| 0);
+            // An empty range is fine at every offset of a live block, its end included.
+            let bytes = if offset == 0 { byte_at(address) } else { Span::at_offset(address, 0, offset) }?;
+            return self.with_block(bytes, |_, _| Ok(0));
         }
         let span = Span::at_offset(address, offset, length)?;
+        let from_address = Span::new(address, offset + length)?;
         if source.is_null() {
             return Err(Error::InvalidArgument);
         }
@@ -40,8 +43,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let most = if policy == Policy::Toggle { span.length() } else { PIECE };
         let mut done = 0;
         while done < span.length() {
-            self.with_block(address, |chunk, block| {
-                check_inside(block, span)?;
+            self.with_block(from_address, |chunk, block| {
                 let piece = Span::from_parts(span.start() + done, most.min(span.length() - done));
                 let mut copied = Ok(());
                 let source = source.wrapping_add(done);
@@ -58,24 +60,15 @@ impl<P: Platform> CodeHeap<'_, P> {
         Ok(done)
     }
 
-    /// An empty range is fine at every offset of a live block, its end included.
-    fn check_empty(&self, address: i64, offset: i64) -> Result<(), Error> {
-        let end = address.checked_add(offset).filter(|_| offset >= 0).ok_or(Error::InvalidArgument)?;
-        self.with_block(address, |_, block| match end as usize <= block.span().end() {
-            true => Ok(()),
-            false => Err(Error::NotOwned),
-        })
-    }
-
     /// Where the byte at an address of a live block can be written directly, as the rest of the block
     /// behind it: a store there costs no call. *Unsupported* unless the heap's policy is `dual`.
     pub fn write_view(&self, address: i64) -> Result<usize, Error> {
-        self.with_block(address, |chunk, block| {
+        self.with_block(byte_at(address)?, |chunk, block| {
             self.space.check_not_forking()?;
             // SAFETY: `with_block` holds the lock.
             let view = unsafe { chunk.view_to_write(block, address as usize, self.space) }?;
             let view = view.ok_or(Error::Unsupported)?;
-            chunk.blocks.set_dirty(chunk.granule_of(block.address));
+            chunk.blocks.dirty.set(chunk.granule_of(block.address));
             chunk.backing.is_lent.store(true, Ordering::Relaxed);
             Ok(view)
         })
@@ -85,14 +78,12 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// executed before.
     pub fn publish(&self, address: i64, size: i64) -> Result<(), Error> {
         let Some(span) = self.range(address, size)? else { return Ok(()) };
-        let was_fetched = self.make_coherent(span)?;
-        self.synchronize(was_fetched)
+        self.space.freed_code.drop_fetched(self.make_coherent(span)?, self.space.platform)
     }
 
     /// The same for many ranges, with one cross-core step at most. All of them, or none.
     pub fn publish_all(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result<(), Error> {
-        let was_fetched = self.make_all_coherent(ranges)?;
-        self.synchronize(was_fetched)
+        self.space.freed_code.drop_fetched(self.make_all_coherent(ranges)?, self.space.platform)
     }
 
     /// [`make_coherent`](Self::make_coherent) for all ranges, or for none: everything that can fail comes first,
@@ -101,7 +92,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let mut shards = 0u32;
         for (address, size) in ranges.clone() {
             if let Some(span) = self.range(address, size)? {
-                let (_, index) = self.chunk_of(span.start() as i64)?;
+                let (_, index) = self.chunk_of(span)?;
                 shards |= 1 << index;
             }
         }
@@ -129,18 +120,18 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// The live block that holds a range, in one of the shards whose locks are held: bits by their numbers. What
     /// lies in another one has only come there since they were taken.
     fn locked_block(&self, span: Span, shards: u32) -> Result<(&'static Chunk, Block), Error> {
-        let (chunk, index) = self.chunk_of(span.start() as i64)?;
+        let (chunk, index) = self.chunk_of(span)?;
         if shards >> index & 1 == 0 {
             return Err(Error::NotOwned);
         }
-        let block = self.block_in(chunk, index, span.start() as i64)?;
-        check_inside(block, span)?;
-        Ok((chunk, block))
+        Ok((chunk, self.block_in(chunk, index, span)?))
     }
 
     /// The range of a publication. `None`: it is empty, and in a live block or at its end.
     fn range(&self, address: i64, size: i64) -> Result<Option<Span>, Error> {
-        Span::unless_empty(address, size, |address| self.with_block(address, |_, _| Ok(())).is_ok())
+        let is_owned =
+            |address| byte_at(address).and_then(|byte| self.with_block(byte, |_, _| Ok(()))).is_ok();
+        Span::unless_empty(address, size, is_owned)
     }
 
     /// Replaces one aligned word of eight bytes of a live block, and publishes it. Other threads execute
@@ -157,8 +148,7 @@ impl<P: Platform> CodeHeap<'_, P> {
             return Err(Error::Unsupported);
         }
         let before = self.exchange(span, None, word, policy)?;
-        let published = self.make_coherent(span).and_then(|was_fetched| self.synchronize(was_fetched));
-        published.inspect_err(|_| {
+        self.publish(address, BYTES).inspect_err(|_| {
             // Unless somebody else's word is there by now.
             let _ = self.exchange(span, Some(word), before, policy).and_then(|_| self.make_coherent(span));
         })
@@ -166,8 +156,7 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// Stores a word in a block, if the one that is `expected` is there. The one that was there.
     fn exchange(&self, span: Span, expected: Option<u64>, word: u64, policy: Policy) -> Result<u64, Error> {
-        self.with_block(span.start() as i64, |chunk, block| {
-            check_inside(block, span)?;
+        self.with_block(span, |chunk, block| {
             let mut before = 0;
             let mut exchange = |target| {
                 // SAFETY: `store` gives an address where the word can be written; it is as aligned as the span, since
@@ -189,8 +178,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// Makes instruction caches coherent with what was written. Whether other cores may have fetched from
     /// there before, and have to be told.
     fn make_coherent(&self, span: Span) -> Result<bool, Error> {
-        self.with_block(span.start() as i64, |chunk, block| {
-            check_inside(block, span)?;
+        self.with_block(span, |chunk, block| {
             let policy = self.policy()?;
             // SAFETY: `with_block` holds the lock.
             unsafe {
@@ -209,16 +197,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         // SAFETY: the caller's promise.
         unsafe { chunk.flush(span, self.space) };
         // Under policy `rwx` the caller may have written without us.
-        chunk.blocks.set_dirty(chunk.granule_of(block.address));
+        chunk.blocks.dirty.set(chunk.granule_of(block.address));
         chunk.blocks.record_fetched(chunk.granules_of(span))
     }
-
-    /// Tells the other cores if they have to be. What was freed before has then left them too.
-    fn synchronize(&self, was_fetched: bool) -> Result<(), Error> {
-        self.space.freed_code.drop_fetched(was_fetched, self.space.platform)
-    }
-}
-
-fn check_inside(block: Block, span: Span) -> Result<(), Error> {
-    if block.span().contains(span) { Ok(()) } else { Err(Error::NotOwned) }
 }

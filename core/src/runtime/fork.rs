@@ -53,9 +53,9 @@ impl<P: Platform> Runtime<P> {
         for index in frozen.indexes() {
             let Some(region) = frozen.region(index).filter(Region::has_several_views) else { continue };
             if !self.may_be_stored_to(&frozen, index, &region) {
-                match region.chunk {
-                    0 => frozen.mark_in_common(index),
-                    _ => self.heaps.mark_in_common(&region),
+                match self.heaps.chunk_of(&region) {
+                    None => frozen.mark_in_common(index),
+                    Some(chunk) => chunk.mark_in_common(),
                 }
                 continue;
             }
@@ -98,13 +98,12 @@ impl<P: Platform> Runtime<P> {
         // SAFETY: the locks are held since `before_fork`.
         let mut frozen = unsafe { self.space.registry.frozen() };
         let has_missing_notes = self.has_missing_notes.swap(false, Ordering::Relaxed);
-        let mut has_absent_code = false;
         for index in frozen.indexes() {
             let Some(region) = frozen.region(index) else { continue };
             if frozen.is_being_unmapped(index, &region) {
                 frozen.forget(index, self.page_size());
             } else if self.has_write_switch(&region) {
-                has_absent_code |= self.revise_code_behind_switch(&mut frozen, index, &region);
+                self.revise_code_behind_switch(&mut frozen, index, &region);
             } else if !region.has_several_views() {
                 if frozen.is_in_exclusive_use(index) {
                     self.restore_protection(&mut frozen, &region);
@@ -129,16 +128,11 @@ impl<P: Platform> Runtime<P> {
         self.space.freed_code.forget_threads();
         // SAFETY: this thread is the copy of the one that took the locks.
         unsafe {
-            self.heaps.recover(|region| {
-                self.space.registry.page(region.base).is_some_and(|page| page.chunk == region.chunk)
-            });
+            self.heaps.recover(&self.space.registry);
         }
         self.space.counters.reset(self.totals(&frozen));
         // SAFETY: this thread is the copy of the one that took the locks; `frozen` is not used any more.
         unsafe { self.unlock_after_fork() };
-        if has_absent_code {
-            self.heaps.forget_absent_chunks(self.space.platform);
-        }
     }
 
     /// # Safety
@@ -157,10 +151,11 @@ impl<P: Platform> Runtime<P> {
         if frozen.is_being_unmapped(index, region) {
             return false;
         }
-        self.heaps.is_lent(region).unwrap_or_else(|| {
-            let mut runs = self.space.registry.runs(region.pages(self.page_size()).range());
-            frozen.is_in_use(index) || runs.any(|(_, page)| page.protection.contains(Protection::WRITE))
-        })
+        if let Some(chunk) = self.heaps.chunk_of(region) {
+            return chunk.is_lent();
+        }
+        let mut runs = self.space.registry.runs(region.pages(self.page_size()).range());
+        frozen.is_in_use(index) || runs.any(|(_, page)| page.protection.contains(Protection::WRITE))
     }
 
     /// Copies what a region's memory holds from `source`, a view or a copy of all of it.
@@ -170,8 +165,8 @@ impl<P: Platform> Runtime<P> {
         // SAFETY: this thread holds the locks, which keep the region. Others may be storing to a view of it directly: each
         // byte that they store at this moment is in the copy or not, as it would be in a private page.
         unsafe {
-            match self.heaps.written_parts(region) {
-                Some(parts) => self.space.copy(source, parts.map(moved), memory),
+            match self.heaps.chunk_of(region) {
+                Some(chunk) => self.space.copy(source, chunk.written_parts().map(moved), memory),
                 None => self.space.copy(source, core::iter::once(source), memory),
             }
         }
@@ -194,8 +189,6 @@ impl<P: Platform> Runtime<P> {
             let _ = unsafe { self.space.platform.protect(view, Protection::NONE) };
             frozen.record_no_access(view);
         }
-        // SAFETY: this thread is the copy of the one that took the locks.
-        unsafe { self.heaps.withdraw(region) };
     }
 
     /// Another thread was about to change the pages' protection, or had changed some: they get what is recorded.
@@ -224,19 +217,17 @@ impl<P: Platform> Runtime<P> {
 
     /// Takes all access from a region behind a write switch whose pages the child has not got, unless an earlier
     /// fork took it. Where its addresses can't be reserved they may be somebody else's by now, and it is forgotten.
-    /// Whether the pages are absent.
-    fn revise_code_behind_switch(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) -> bool {
+    fn revise_code_behind_switch(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) {
         let pages = region.pages(self.page_size());
         let page = self.space.registry.page(region.base);
         let had_access = page.is_some_and(|page| page.protection != Protection::NONE);
         if !had_access || self.has_code(pages) {
-            return false;
+            return;
         }
         match self.reserve(pages) {
             true => frozen.record_absent(pages),
             false => frozen.forget(index, self.page_size()),
         }
-        true
     }
 
     /// Whether the system has mapped executable memory at all of these pages. If in doubt, no.
