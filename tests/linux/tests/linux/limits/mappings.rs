@@ -40,7 +40,8 @@ fn under(policy: i32) -> Outcome {
     let mut all_watched = Vec::new();
     let mut failures = 0;
     for spare in 0..3 {
-        for operation in OPERATIONS.iter().filter(|operation| !operation.is_first) {
+        let is_apt = |operation: &&Operation| !operation.is_first && !operation.is_about_the_process();
+        for operation in OPERATIONS.iter().filter(is_apt) {
             hog.give(60);
             let ground = Ground::lay();
             let watched = watched(&ground);
