@@ -1,6 +1,7 @@
 //! Questions about addresses that the library did not map, whatever the program does to its descriptors,
 //! its children and its kernel.
 
+use crate::forks::{function, region};
 use crate::{Needs, Test};
 use execmem_conformance::memory::{RW, RX};
 use execmem_conformance::symbols::*;
@@ -50,6 +51,11 @@ pub const TESTS: &[Test] = &[
         name: "queries: mappings of files whose names are not UTF-8, or hold spaces and newlines, break nothing",
         needs: Needs::Nothing,
         run: odd_names,
+    },
+    Test {
+        name: "queries: about the library's memory a lookup makes no system call, else those that read the list",
+        needs: Needs::Kernel,
+        run: system_calls,
     },
     Test { name: "queries: the caller's errno stays as it was", needs: Needs::Nothing, run: kept_errno },
 ];
@@ -197,4 +203,39 @@ fn kept_errno() -> Outcome {
         assert_eq!(*errno, 77, "{question:#x}");
     }
     Outcome::Passed
+}
+
+/// What a lookup would need to wait, or for memory, would end the process.
+fn system_calls() -> Outcome {
+    let (region, block, large) = (region(7), function(8), rt_code_alloc(100_000));
+    let freed = function(9);
+    assert!(large > 0 && rt_code_free(freed));
+    let own = || {
+        let is_block = |address| find_block(address).is_some() && rt_is_executable(address);
+        assert!(rt_is_executable(region) && rt_get_protection(region + 4999) == rt_get_protection(region));
+        assert!(
+            is_block(block + 3)
+                && is_block(large + 99_999)
+                && !is_block(freed)
+                && rt_get_protection(freed) > 0
+        );
+    };
+    let end = [libc::SYS_exit_group];
+    let list = [libc::SYS_getpid, libc::SYS_openat, libc::SYS_ioctl, libc::SYS_read, libc::SYS_close, end[0]];
+    let under = |calls: &[i64], are_foreign: bool| {
+        children::run(|| {
+            if let Err(reason) = confinement::allow_only(calls) {
+                return Outcome::NotApplicable(reason);
+            }
+            own();
+            if are_foreign {
+                expect_foreign_answers();
+            }
+            Outcome::Passed
+        })
+    };
+    match under(&end, false) {
+        Outcome::Passed => under(&list, true),
+        other => other,
+    }
 }
