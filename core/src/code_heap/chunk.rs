@@ -279,11 +279,12 @@ impl List {
 
     /// Takes a chunk out if it is in.
     pub(super) fn remove(&mut self, chunk: &'static Chunk) {
-        let is_before = |other: &&Chunk| next_of(other).is_some_and(|next| ptr::eq(next, chunk));
-        match self.iter().find(is_before) {
-            Some(before) => before.next.store(chunk.next.load(Ordering::Relaxed), Ordering::Relaxed),
-            None if self.0.is_some_and(|first| ptr::eq(first, chunk)) => self.0 = next_of(chunk),
-            None => {}
+        if self.0.is_some_and(|first| ptr::eq(first, chunk)) {
+            self.0 = next_of(chunk);
+        } else if let Some(before) =
+            self.iter().find(|before| next_of(before).is_some_and(|next| ptr::eq(next, chunk)))
+        {
+            before.next.store(chunk.next.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 }

@@ -44,7 +44,7 @@ impl Heaps {
         request: Request,
         space: &AddressSpace<P>,
     ) -> Result<&'static Chunk, Error> {
-        self.sweep(space);
+        self.sweep_left(space);
         let page_size = space.page_size();
         // A small machine without memory on demand would miss a long one elsewhere.
         let most = (space.platform.physical_memory() / CHUNKS_IN_MEMORY).clamp(1, LONGEST_CHUNK);
@@ -78,7 +78,8 @@ impl Heaps {
             let is_shortest = length == round_up(request.size, space.page_size());
             return request.reach.map(platform, if is_shortest { request.size } else { length }, memory);
         }
-        let clusters = self.clusters(&self.pool.lock(platform));
+        // Reading clusters off all chunks takes long: each time half of them have gone is often enough.
+        let clusters = self.clusters(&mut self.shared.lock(platform), self.record_count() / 2);
         let clusters = || clusters.iter().filter(|cluster| !cluster.is_empty());
         // Behind the chunks of the shortest, which has the most room: that costs no look at what is mapped.
         if let Some(cluster) = clusters().min_by_key(|cluster| cluster.len())
@@ -117,39 +118,56 @@ impl Heaps {
         let granule_bits = granule_bits(request.policy, space.page_size());
         // One granule stands for a chunk without free space. Records of a few lengths serve all others.
         let granules = if request.is_single() { 1 } else { (length >> granule_bits).max(2) };
-        let mut pool = self.pool.lock(platform);
+        let mut shared = self.shared.lock(platform);
         let chunk =
-            self.free_record(granules.next_power_of_two(), &mut pool, platform).inspect_err(|_| {
+            self.free_record(granules.next_power_of_two(), &mut shared, platform).inspect_err(|_| {
                 // SAFETY: mapped just now, and nobody has seen it.
                 unsafe { views.unmap(length, platform) };
             })?;
         let pages = views.address..views.address + length;
-        let cluster = join(&self.clusters(&pool), &pages, request.reach == Reach::ANYWHERE);
+        let cluster = join(&mut shared.clusters, &pages, request.reach == Reach::ANYWHERE);
         chunk.backing.reset(views.writable, length, space.page_size(), is_in_common);
         chunk.begin(pages, granule_bits, shard, cluster);
-        drop(pool);
+        drop(shared);
         let registered = space.register(chunk.region(), request.policy.code_protection());
-        registered.map(|_| chunk).inspect_err(|_| chunk.forget())
+        registered.map(|_| chunk).inspect_err(|_| self.shared.lock(platform).give_record(chunk))
     }
 
-    /// Unmaps the chunks that were retired. If the system refuses it is tried again whenever a heap changes its size.
-    pub(super) fn sweep<P: Platform>(&self, space: &AddressSpace<P>) {
+    /// Unmaps a chunk that was retired, unless another thread does. If the system refuses it is tried again whenever a
+    /// heap changes its size.
+    pub(super) fn unmap<P: Platform>(&self, chunk: &'static Chunk, space: &AddressSpace<P>) {
+        if !chunk.take_retired() {
+            return;
+        }
         let platform = space.platform;
-        for chunk in self.records().filter(|chunk| chunk.take_retired()) {
-            let was_fetched = chunk.blocks.any_fetched() && platform.may_run_on_other_cores();
-            let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform);
-            // SAFETY: no block lies in a chunk that was retired, and this thread alone has it in hand.
-            let unmap =
-                |claim: Claim<'_, P>| space.freed_code.unmap(was_fetched, || unsafe { claim.release() });
-            match claim.and_then(unmap) {
-                Ok(unmapped) => {
-                    space.counters.unmapped(unmapped);
-                    self.heap_of(chunk).refund(chunk.length());
-                    chunk.forget();
-                }
-                Err(_) => chunk.retire(),
+        let was_fetched = chunk.blocks.any_fetched() && platform.may_run_on_other_cores();
+        let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform);
+        // SAFETY: no block lies in a chunk that was retired, and this thread alone has it in hand.
+        let unmap = |claim: Claim<'_, P>| space.freed_code.unmap(was_fetched, || unsafe { claim.release() });
+        match claim.and_then(unmap) {
+            Ok(unmapped) => {
+                space.counters.unmapped(unmapped);
+                self.heap_of(chunk).refund(chunk.length());
+                self.shared.lock(platform).give_record(chunk);
+                self.sweep_left(space);
+            }
+            Err(_) => {
+                chunk.retire();
+                self.has_left.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// Unmaps what could not be unmapped before.
+    fn sweep_left<P: Platform>(&self, space: &AddressSpace<P>) {
+        if self.has_left.swap(false, Ordering::Acquire) {
+            self.sweep(space);
+        }
+    }
+
+    /// Unmaps all chunks that were retired.
+    pub(super) fn sweep<P: Platform>(&self, space: &AddressSpace<P>) {
+        self.records().for_each(|chunk| self.unmap(chunk, space));
     }
 
     /// Gives a heap's empty chunks back to the system. Whether there were any.
@@ -166,25 +184,28 @@ fn within_reach_of(cluster: &Range<usize>) -> Reach {
     Reach::between(cluster.end.saturating_sub(REACH), cluster.start.saturating_add(REACH))
 }
 
-/// The number of the cluster that pages are within reach of all of, or else `may_open`. Behind the last one's: none.
-fn join(clusters: &[Range<usize>], pages: &Range<usize>, may_open: bool) -> usize {
-    let joins = |cluster: &Range<usize>| {
-        !cluster.is_empty() && cluster.end.max(pages.end) - cluster.start.min(pages.start) <= REACH
-    };
+/// Enters pages in the cluster that they are within reach of all of, or else in a new one, if they `may_open` it. Its
+/// number; that behind the last one's stands for none.
+fn join(clusters: &mut [Range<usize>], pages: &Range<usize>, may_open: bool) -> usize {
+    let with = |cluster: &Range<usize>| cluster.start.min(pages.start)..cluster.end.max(pages.end);
+    let joins = |cluster: &Range<usize>| !cluster.is_empty() && with(cluster).len() <= REACH;
     let opens = |cluster: &Range<usize>| may_open && cluster.is_empty();
-    let joined = clusters.iter().position(joins);
-    joined.or_else(|| clusters.iter().position(opens)).unwrap_or(clusters.len())
+    let joined = clusters.iter().position(joins).or_else(|| clusters.iter().position(opens));
+    let cluster = joined.and_then(|number| clusters.get_mut(number));
+    cluster.into_iter().for_each(|cluster| *cluster = with(cluster));
+    joined.unwrap_or(clusters.len())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::heaps::NOWHERE;
     use super::*;
 
     #[test]
     fn pages_join_the_cluster_that_they_are_within_reach_of_all_of_or_open_one() {
         let (start, page) = (1 << 40, 4096);
-        let clusters = [0..0, start..start + page];
-        let joined = |place, may_open| join(&clusters, &(place..place + page), may_open);
+        let clusters = [NOWHERE, start..start + page];
+        let joined = |place, may_open| join(&mut clusters.clone(), &(place..place + page), may_open);
         for place in [start + page, start + REACH - page, start + page - REACH] {
             assert_eq!((joined(place, false), joined(place, true)), (1, 1));
             assert!(within_reach_of(&clusters[1]).holds(place, page));

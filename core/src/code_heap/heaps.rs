@@ -1,7 +1,7 @@
 //! The heaps of a process, and what they share: the records of chunks.
 
 use super::blocks::Block;
-use super::chunk::{Chunk, LONGEST_CHUNK};
+use super::chunk::{Chunk, LONGEST_CHUNK, List};
 use super::shard::{SHARDS, Shard};
 use crate::error::Error;
 use crate::lock::Lock;
@@ -51,12 +51,29 @@ pub(crate) struct Heaps {
     /// For addresses of each stretch, a chunk that was looked up there before. Only a hint: whoever uses it asks the
     /// chunk whether it holds the address.
     recent: [AtomicPtr<Chunk>; RECENT],
-    /// Memory of records. Who adds one or takes a free one into use holds the lock.
-    pub(super) pool: Lock<Pool>,
+    pub(super) shared: Lock<Shared>,
+    /// Whether there are retired chunks that nobody is about to unmap.
+    pub(super) has_left: AtomicBool,
     pub(super) default: Heap,
     /// The other heaps. One that is dropped waits there for its next user.
     others: Table<Heap, 4>,
 }
+
+/// What heaps share under one lock: only growing and shrinking take it.
+pub(super) struct Shared {
+    /// Memory of records.
+    pool: Pool,
+    /// Records without a chunk.
+    free: List,
+    /// The addresses that the chunks of each cluster lie in, or lay in lately; [`NOWHERE`] without any.
+    pub(super) clusters: Clusters,
+    /// How many chunks went since those were read off all that there are.
+    gone: usize,
+}
+
+type Clusters = [Range<usize>; MOST_CLUSTERS];
+
+pub(super) const NOWHERE: Range<usize> = usize::MAX..0;
 
 /// One heap.
 pub(crate) struct Heap {
@@ -95,7 +112,13 @@ impl Heaps {
         Self {
             chunks: Table::new(),
             recent: [const { AtomicPtr::new(ptr::null_mut()) }; RECENT],
-            pool: Lock::new(Pool::new()),
+            shared: Lock::new(Shared {
+                pool: Pool::new(),
+                free: List::new(),
+                clusters: [NOWHERE; MOST_CLUSTERS],
+                gone: 0,
+            }),
+            has_left: AtomicBool::new(false),
             default: Heap::new(0),
             others: Table::new(),
         }
@@ -103,13 +126,13 @@ impl Heaps {
 
     /// A heap for a new user.
     pub(super) fn add(&self, limits: Limits, platform: impl Platform) -> Result<&Heap, Error> {
-        let mut pool = self.pool.lock(platform);
+        let pool = &mut self.shared.lock(platform).pool;
         let heap = match self.others.iter().find(|heap| !heap.in_use.load(Ordering::Relaxed)) {
             Some(idle) => idle,
             None => {
                 // SAFETY: the lock keeps others from adding.
                 let index = unsafe {
-                    self.others.add(&mut pool, platform, |index| Heap::new((index + 1) * SHARDS as u32))
+                    self.others.add(pool, platform, |index| Heap::new((index + 1) * SHARDS as u32))
                 }?;
                 self.others.get(index).ok_or(Error::NoMemory)?
             }
@@ -169,16 +192,16 @@ impl Heaps {
         Some(chunk)
     }
 
-    /// A free record for a chunk of so many granules, or a new one. It is free until a chunk [begins](Chunk::begin)
-    /// there.
+    /// A free record for a chunk of so many granules, or a new one.
     pub(super) fn free_record(
         &self,
         granules: usize,
-        pool: &mut Pool,
+        shared: &mut Shared,
         platform: impl Platform,
     ) -> Result<&'static Chunk, Error> {
-        let fits = |chunk: &&Chunk| chunk.is_free() && chunk.blocks.room() == granules;
-        if let Some(chunk) = self.records().find(fits) {
+        let found = shared.free.iter().find(|chunk| chunk.blocks.room() == granules);
+        if let Some(chunk) = found {
+            shared.free.remove(chunk);
             return Ok(chunk);
         }
         let is_first = self.chunks.indexes().is_empty();
@@ -188,7 +211,7 @@ impl Heaps {
         let mut arrays = Arrays::measuring();
         Chunk::lay_out(0, &mut arrays, granules);
         let length = arrays.used();
-        let memory = pool.take(platform, length)?;
+        let memory = shared.pool.take(platform, length)?;
         if !is_first && granules > 1 {
             // Who needs a second chunk is about to fill it: all its tables' pages in one call, not one by one.
             let tables = Span::from_parts(memory.addr().get(), length).pages(platform.page_size());
@@ -198,6 +221,7 @@ impl Heaps {
         // SAFETY: the pool gave `length` zeroed bytes for ever; its lock keeps others from adding.
         let number = unsafe {
             let mut arrays = Arrays::over(memory, length);
+            let pool = &mut shared.pool;
             self.chunks.add(pool, platform, |number| Chunk::lay_out(number, &mut arrays, granules))
         }?;
         self.record(number).ok_or(Error::NoMemory)
@@ -217,27 +241,35 @@ impl Heaps {
         self.records().filter(|chunk| chunk.is_in_use() && heap.owns(chunk)).for_each(Chunk::retire);
     }
 
-    /// The addresses that the chunks of each cluster lie in; nowhere where there are none. The pool's lock is held.
-    pub(super) fn clusters(&self, _pool: &Pool) -> [Range<usize>; MOST_CLUSTERS] {
-        let mut clusters = [const { Range { start: usize::MAX, end: 0 } }; MOST_CLUSTERS];
-        for chunk in self.records().filter(|chunk| !chunk.is_free()) {
-            if let Some(cluster) = clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
-                let end = chunk.base() + chunk.length();
-                *cluster = cluster.start.min(chunk.base())..cluster.end.max(end);
+    /// The clusters as they were when no more chunks have gone than `most` since.
+    pub(super) fn clusters(&self, shared: &mut Shared, most: usize) -> Clusters {
+        if shared.gone > most {
+            (shared.clusters, shared.gone) = ([NOWHERE; MOST_CLUSTERS], 0);
+            for chunk in self.records().filter(|chunk| !chunk.is_free()) {
+                if let Some(cluster) = shared.clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
+                    let end = chunk.base() + chunk.length();
+                    *cluster = cluster.start.min(chunk.base())..cluster.end.max(end);
+                }
             }
         }
-        clusters
+        shared.clusters.clone()
+    }
+
+    /// How many records there are, each of a chunk or free.
+    pub(super) fn record_count(&self) -> usize {
+        self.chunks.indexes().len()
     }
 
     /// Figures of this moment.
     pub(crate) fn figures(&self, platform: impl Platform) -> Figures {
-        let pool = self.pool.lock(platform);
+        let mut shared = self.shared.lock(platform);
+        let clusters = self.clusters(&mut shared, 0);
         let mut figures = Figures {
-            record_bytes: pool.mapped() as i64,
-            clusters: self.clusters(&pool).iter().filter(|cluster| !cluster.is_empty()).count() as i64,
+            record_bytes: shared.pool.mapped() as i64,
+            clusters: clusters.iter().filter(|cluster| !cluster.is_empty()).count() as i64,
             ..Figures::default()
         };
-        drop(pool);
+        drop(shared);
         for chunk in self.records() {
             figures.chunks += i64::from(!chunk.is_free());
             figures.chunk_bytes += chunk.length() as i64;
@@ -250,13 +282,13 @@ impl Heaps {
     /// Whether this thread holds a lock of a heap's.
     pub(crate) fn has_own_lock(&self, platform: impl Platform) -> bool {
         let mut shards = self.all().flat_map(|heap| &heap.shards);
-        self.pool.is_own(platform) || shards.any(|shard| shard.is_own(platform))
+        self.shared.is_own(platform) || shards.any(|shard| shard.is_own(platform))
     }
 
     /// Takes all locks, until [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) fn lock_for_fork(&self, platform: impl Platform) {
         // First the one under which heaps are added. Nobody waits for it while holding a shard's.
-        self.pool.lock_for_fork(platform);
+        self.shared.lock_for_fork(platform);
         for shard in self.all().flat_map(|heap| &heap.shards) {
             shard.lock_for_fork(platform);
         }
@@ -270,7 +302,7 @@ impl Heaps {
             unsafe { shard.unlock_after_fork(platform) };
         }
         // SAFETY: the caller says that the lock is its own.
-        unsafe { self.pool.unlock_after_fork(platform) };
+        unsafe { self.shared.unlock_after_fork(platform) };
     }
 
     /// In a child: chunks that are not here are forgotten, with their blocks. Those that threads had in hand which are
@@ -281,13 +313,21 @@ impl Heaps {
     /// As for [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) unsafe fn recover(&self, registry: &Registry) {
         self.all().for_each(|heap| heap.mapped.store(0, Ordering::Relaxed));
-        for chunk in self.records().filter(|chunk| !chunk.is_free()) {
+        self.has_left.store(true, Ordering::Relaxed);
+        // SAFETY: the caller says that the lock is its own.
+        let shared = unsafe { self.shared.held_for_fork() };
+        shared.free = List::new();
+        for chunk in self.records() {
+            if chunk.is_free() {
+                shared.give_record(chunk);
+                continue;
+            }
             let heap = self.heap_of(chunk);
             // SAFETY: the caller says that the lock is its own.
             let shard = unsafe { heap.shards[chunk.shard() as usize % SHARDS].held_for_fork() };
             let Some(page) = registry.page(chunk.base()).filter(|page| page.chunk == chunk.link) else {
                 shard.remove(chunk);
-                chunk.forget();
+                shared.give_record(chunk);
                 continue;
             };
             heap.mapped.fetch_add(chunk.length(), Ordering::Relaxed);
@@ -297,6 +337,15 @@ impl Heaps {
                 shard.withdraw(chunk);
             }
         }
+    }
+}
+
+impl Shared {
+    /// Takes back the record of a chunk that is gone.
+    pub(super) fn give_record(&mut self, chunk: &'static Chunk) {
+        chunk.forget();
+        self.free.push(chunk);
+        self.gone += 1;
     }
 }
 

@@ -172,10 +172,10 @@ impl<P: Platform> CodeHeap<'_, P> {
             // SAFETY: the block is live, and the lock of its shard is held.
             unsafe { chunk.fill_with_traps(block, policy, self.space) }?;
         }
-        let has_retired = shard.free(chunk, start);
+        let retired = shard.free(chunk, start);
         drop(shard);
-        if has_retired {
-            self.heaps.sweep(self.space);
+        if let Some(chunk) = retired {
+            self.heaps.unmap(chunk, self.space);
         }
         Ok(())
     }

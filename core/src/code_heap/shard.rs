@@ -203,17 +203,17 @@ impl Shard {
         }
     }
 
-    /// Ends the live block that starts at a granule. Whether a chunk is retired now: the block's own, or one that is
-    /// empty beside another.
+    /// Ends the live block that starts at a granule. The chunk that is retired now, if one is: the block's own, or one
+    /// that is empty beside another.
     #[inline]
-    pub(super) fn free(&mut self, chunk: &'static Chunk, start: usize) -> bool {
+    pub(super) fn free(&mut self, chunk: &'static Chunk, start: usize) -> Option<&'static Chunk> {
         let is_for_others = !chunk.blocks.is_single() && !chunk.backing.is_withdrawn.load(Ordering::Relaxed);
         let is_bumped_back = is_for_others && self.bump_back(chunk, start);
         chunk.blocks.end(start);
         if is_for_others && !is_bumped_back {
             chunk.space.defer(start);
         }
-        chunk.blocks.live() == 0 && self.emptied(chunk, is_for_others)
+        if chunk.blocks.live() == 0 { self.emptied(chunk, is_for_others) } else { None }
     }
 
     /// If the block was bumped off last, its granules join the run again: what comes and goes like a stack stays where
@@ -232,11 +232,11 @@ impl Shard {
     /// One empty chunk that can serve others is kept, so that a block that comes and goes costs no system call. If
     /// there are two now, the other one is retired.
     #[cold]
-    fn emptied(&mut self, chunk: &'static Chunk, is_for_others: bool) -> bool {
+    fn emptied(&mut self, chunk: &'static Chunk, is_for_others: bool) -> Option<&'static Chunk> {
         chunk.backing.is_lent.store(false, Ordering::Relaxed);
         let is_unused = |other: &&Chunk| !ptr::eq(*other, chunk) && other.blocks.live() == 0;
         let unused = if is_for_others { self.empty.replace(chunk).filter(is_unused) } else { Some(chunk) };
-        unused.map(|unused| self.remove(unused)).is_some()
+        unused.inspect(|unused| self.remove(unused))
     }
 
     /// Adds a new chunk for many blocks.
