@@ -94,8 +94,11 @@ pub(crate) fn map_new(
 /// and executable. Without a file if that can be: limits of file sizes and of descriptors, and systems where no
 /// memory file may be executed (`vm.memfd_noexec`), are about files. Else of a memory file.
 fn map_dual(length: usize, at: Option<usize>) -> Result<Views, Error> {
-    // If neither works, the reason why the first doesn't is the one that says something of this system.
-    map_dual_without_file(length, at).or_else(|error| map_dual_of_file(length, at).map_err(|_| error))
+    // If neither works, the reason why the first doesn't is the one that says something of this system; but a shortage
+    // passes.
+    map_dual_without_file(length, at).or_else(|error| {
+        map_dual_of_file(length, at).map_err(|other| if other == Error::NoMemory { other } else { error })
+    })
 }
 
 /// An old size of 0 makes `mremap` map shared memory a second time (mremap(2)), with the same protection. That

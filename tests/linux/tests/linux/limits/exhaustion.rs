@@ -5,6 +5,7 @@ use crate::{Needs, Test};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
+use execmem_tests_linux::confinement::{self, Condition, NO_WRITABLE_CODE, Refusal};
 use execmem_tests_linux::files;
 use execmem_tests_linux::limits::*;
 use execmem_tests_linux::system::foreign_function;
@@ -29,6 +30,11 @@ pub const TESTS: &[Test] = &[
         name: "limits: without descriptors left files are no memory, and come back; code needs none",
         needs: Needs::Kernel,
         run: descriptors,
+    },
+    Test {
+        name: "limits: where dual memory takes a file, none is left for a while, and `auto` does not settle for less",
+        needs: Needs::Kernel,
+        run: no_memory_file,
     },
     Test {
         name: "limits: locking more than the limit is no memory or refused, and changes nothing",
@@ -150,6 +156,21 @@ fn descriptors() -> Outcome {
     assert_eq!(mapping.size, 7);
     assert!(rt_is_executable(foreign_function()));
     expect_service();
+    Outcome::Passed
+}
+
+/// As under SELinux, where executable memory needs a file.
+fn no_memory_file() -> Outcome {
+    let no_second_view = Refusal { call: libc::SYS_mremap, condition: Condition::Any, error: libc::EACCES };
+    let refusals = [&NO_WRITABLE_CODE[..], &[no_second_view]].concat();
+    if let Err(reason) = confinement::refuse(&refusals) {
+        return Outcome::NotApplicable(reason);
+    }
+    leave_no_descriptor();
+    assert_eq!((rt_alloc_exec_memory(4096), rt_last_error()), (0, RT_ERROR_NO_MEMORY));
+    lift(libc::RLIMIT_NOFILE);
+    expect_service();
+    assert_eq!(rt_exec_memory_policy(), RT_POLICY_DUAL);
     Outcome::Passed
 }
 
