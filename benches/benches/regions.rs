@@ -57,4 +57,20 @@ fn main() {
     };
     let found = compare(20, flipped, || bare(&code, true));
     report("allocate RW, write 64, make executable, call, free", "the same with mprotect", &found, "<= 1.10");
+
+    // Of regions that are near something, more and more are live, each with two views.
+    let target = bare as *const () as i64;
+    // SAFETY: has no preconditions.
+    let near = || unsafe { rt_alloc_exec_memory_near(PAGE as i64, target, 1 << 30) };
+    // SAFETY: as above.
+    let free = |page| assert_eq!(unsafe { rt_free_exec_memory(page, PAGE as i64) }, 1);
+    let mut live = 0;
+    for more in [10, 1_000, 10_000] {
+        (live..more).for_each(|_| assert!(near() > 0));
+        live = more;
+        // SAFETY: has no preconditions.
+        let plain = || free(unsafe { rt_alloc_exec_memory(PAGE as i64) });
+        let found = compare(20, || free(near()), plain);
+        report(&format!("allocate near, free, {live} live"), "allocate anywhere, free", &found, "<= 4");
+    }
 }

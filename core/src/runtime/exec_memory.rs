@@ -19,7 +19,8 @@ impl<P: Platform> Runtime<P> {
     /// As [`alloc_exec`](Self::alloc_exec), wholly within `max_distance` bytes of `target`.
     pub fn alloc_exec_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize> {
         let reach = Reach::new(target, max_distance)?;
-        self.alloc_code(size, |size, memory| reach.map(self.space.platform, size, memory))
+        let map = |size, memory| self.space.near.map(reach, self.space.platform, size, memory);
+        self.alloc_code(size, map)
     }
 
     fn alloc_code(&self, size: i64, map: impl Fn(usize, Memory) -> Result<Views>) -> Result<usize> {

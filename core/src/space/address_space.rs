@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::freed_code::FreedCode;
 use crate::error::Error;
+use crate::near::Latest;
 use crate::platform::{Memory, PageRequest, Platform, Views};
 use crate::policy::Choice;
 use crate::protection::Protection;
@@ -18,6 +19,8 @@ pub(crate) struct AddressSpace<P: Platform> {
     pub(crate) policy: Choice,
     pub(crate) freed_code: FreedCode,
     pub(crate) counters: Counters,
+    /// Of regions.
+    pub(crate) near: Latest,
     /// The most bytes that a single allocation may have; 0 stands for physical memory.
     limit: AtomicUsize,
     /// Whether a thread is between the handlers that it runs before and after a fork.
@@ -34,6 +37,7 @@ impl<P: Platform> AddressSpace<P> {
             policy: Choice::new(),
             freed_code: FreedCode::new(),
             counters: Counters::new(),
+            near: Latest::new(),
             limit: AtomicUsize::new(0),
             fork_is_under_way: AtomicBool::new(false),
             has_withdrawn_views: AtomicBool::new(false),
