@@ -58,7 +58,7 @@ fn main() {
     let found = compare(20, flipped, || bare(&code, true));
     report("allocate RW, write 64, make executable, call, free", "the same with mprotect", &found, "<= 1.10");
 
-    // Of regions that are near something, more and more are live, each with two views.
+    // Of regions that are near something more and more are live.
     let target = bare as *const () as i64;
     // SAFETY: has no preconditions.
     let near = || unsafe { rt_alloc_exec_memory_near(PAGE as i64, target, 1 << 30) };
