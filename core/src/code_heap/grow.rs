@@ -137,7 +137,7 @@ impl Heaps {
         let platform = space.platform;
         for chunk in self.records().filter(|chunk| chunk.take_retired()) {
             let was_fetched = chunk.blocks.any_fetched() && platform.may_run_on_other_cores();
-            let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform);
+            let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive);
             // SAFETY: no block lies in a chunk that was retired, and this thread alone has it in hand.
             let unmap =
                 |claim: Claim<'_, P>| space.freed_code.unmap(was_fetched, || unsafe { claim.release() });

@@ -47,8 +47,10 @@ pub(crate) struct Region {
     pub(crate) published: Published,
     /// The number + 1 of the code heap's chunk that it is; 0: none.
     pub(crate) chunk: u16,
-    /// Whether another process may have the memory behind its views too, since a fork. A chunk says so itself.
+    /// Whether another process may have the memory behind its views too, since a fork. Of a chunk's, the chunk knows.
     pub(crate) is_in_common: bool,
+    /// Around a fork: whether the child should have a copy of its memory, and there was no memory for one.
+    pub(crate) lacks_copy: bool,
 }
 
 /// Bytes of a region, by their offsets, that hold all that was ever published in it, from the first to the last. Bytes
@@ -96,6 +98,7 @@ impl Region {
             published: Published::NOTHING,
             chunk: 0,
             is_in_common: false,
+            lacks_copy: false,
         }
     }
 

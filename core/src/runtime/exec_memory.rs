@@ -73,20 +73,14 @@ impl<P: Platform> Runtime<P> {
 
     /// Unmaps a region.
     pub(super) fn release(&self, wanted: Wanted) -> Result {
-        let claim = self.space.registry.claim(wanted, Access::Exclusive, self.space.platform)?;
+        let claim = self.space.registry.claim(wanted, Access::Exclusive)?;
         let region = *claim.region();
         let was_fetched = !region.published.is_empty() && self.space.platform.may_run_on_other_cores();
         let unmapped = self.space.freed_code.unmap(was_fetched, || {
             // SAFETY: the claim is exclusive, so nothing of ours uses the pages; nobody else may, by the caller's own word.
             unsafe { claim.release() }
         })?;
-        self.space.counters.unmapped(unmapped);
-        if region.kind.is_exec_memory() {
-            self.space.counters.freed(region.size);
-        }
-        if region.kind == Kind::File {
-            self.space.counters.count_file(-1);
-        }
+        self.space.counters.released(&region, unmapped);
         Ok(())
     }
 }

@@ -34,14 +34,14 @@ impl<P: Platform> Runtime<P> {
             }
             return self.publish(&mut claim, pages);
         }
-        self.space.registry.prepare(pages, self.space.platform)?;
+        self.space.registry.prepare(pages)?;
         let new_view = self.keep_executable_view(&mut claim, wanted)?;
         // Cache maintenance reads the pages, so they are readable while it runs.
         let step = if wanted.contains(Protection::EXEC) { wanted | Protection::READ } else { wanted };
         let mut at = pages.start();
         let changed = self.change_pages(&mut claim, pages, step, wanted, &mut at);
         if changed.is_ok() {
-            self.space.registry.record(pages, wanted, self.space.platform);
+            self.space.registry.record(pages, wanted);
             return Ok(());
         }
         self.restore_pages(claim.region(), pages, step, at);
@@ -58,7 +58,7 @@ impl<P: Platform> Runtime<P> {
     fn claim_to_protect(&self, span: Span, wanted: Protection) -> Result<Claim<'_, P>> {
         let (pages, access) = (Wanted::Pages(span), Access::Exclusive);
         if !wanted.contains(Protection::WRITE) {
-            let claim = self.space.registry.claim(pages, access, self.space.platform)?;
+            let claim = self.space.registry.claim(pages, access)?;
             return self.space.check_not_withdrawn(claim.region()).map(|()| claim);
         }
         let claim = self.space.claim_to_write(pages, access)?;
@@ -86,11 +86,11 @@ impl<P: Platform> Runtime<P> {
         wanted: Protection,
         at: &mut usize,
     ) -> Result {
-        for (run, page) in self.space.registry.runs(pages.range()) {
-            *at = run.start;
+        for (run, page) in self.space.registry.runs(pages) {
+            *at = run.start();
             // A system may refuse EXEC even to pages that have it.
             if page.protection != step {
-                self.apply(claim.region(), Span::from_parts(run.start, run.len()), step)?;
+                self.apply(claim.region(), run, step)?;
             }
         }
         *at = pages.end();
@@ -104,10 +104,9 @@ impl<P: Platform> Runtime<P> {
     /// before, so the system has no new ground to refuse them; if it does all the same, the registry learns what they
     /// are left with.
     fn restore_pages(&self, region: &Region, pages: Span, step: Protection, at: usize) {
-        for (run, page) in self.space.registry.runs(pages.range()).take_while(|(run, _)| run.start <= at) {
-            let run = Span::from_parts(run.start, run.len());
+        for (run, page) in self.space.registry.runs(pages).take_while(|(run, _)| run.start() <= at) {
             if self.apply(region, run, page.protection).is_err() && run.start() < at {
-                self.space.registry.record(run, step, self.space.platform);
+                self.space.registry.record(run, step);
             }
         }
     }
@@ -161,8 +160,7 @@ impl<P: Platform> Runtime<P> {
     /// After it, every core executes what was written to the range.
     pub fn flush_icache(&self, address: i64, size: i64) -> Result {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
-        let mut claim =
-            self.space.registry.claim(Wanted::Pages(span), Access::Shared, self.space.platform)?;
+        let mut claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared)?;
         if !claim.all_pages(span, &|page| page.contains(Protection::READ)) {
             return Err(Error::WrongProtection);
         }

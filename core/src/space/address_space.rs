@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::platform::{Memory, PageRequest, Platform, Views};
 use crate::policy::Choice;
 use crate::protection::Protection;
-use crate::registry::{Kind, Region, Registry};
+use crate::registry::{Region, Registry};
 use crate::span::{Span, round_up};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// The address space of a process, and what this library has in it.
 pub(crate) struct AddressSpace<P: Platform> {
     pub(crate) platform: P,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Registry<P>,
     pub(crate) policy: Choice,
     pub(crate) freed_code: FreedCode,
     pub(crate) counters: Counters,
@@ -30,7 +30,7 @@ impl<P: Platform> AddressSpace<P> {
     pub(crate) const fn new(platform: P) -> Self {
         Self {
             platform,
-            registry: Registry::new(),
+            registry: Registry::new(platform),
             policy: Choice::new(),
             freed_code: FreedCode::new(),
             counters: Counters::new(),
@@ -67,20 +67,14 @@ impl<P: Platform> AddressSpace<P> {
     /// Enters a freshly mapped region. If there is no memory for that, its pages are unmapped again.
     pub(crate) fn register(&self, region: Region, protection: Protection) -> Result<usize, Error> {
         let page_size = self.page_size();
-        if let Err(error) = self.registry.insert(region, protection, self.platform) {
+        if let Err(error) = self.registry.insert(region, protection) {
             for view in region.all_views(page_size) {
                 // SAFETY: nobody has seen these pages. If even this fails they are lost, and nothing else is.
                 let _ = unsafe { self.platform.unmap(view) };
             }
             return Err(error);
         }
-        self.counters.mapped(region.all_views(page_size).map(Span::length).sum());
-        if region.kind.is_exec_memory() {
-            self.counters.allocated(region.size);
-        }
-        if region.kind == Kind::File {
-            self.counters.count_file(1);
-        }
+        self.counters.entered(&region, page_size);
         Ok(region.base)
     }
 
@@ -105,23 +99,22 @@ impl<P: Platform> AddressSpace<P> {
     /// The pages are a live region's, and nobody else changes their protection meanwhile.
     pub(crate) unsafe fn flip(&self, pages: Span, write: &mut dyn FnMut()) -> Result<(), Error> {
         let registry = &self.registry;
-        registry.prepare(pages, self.platform)?;
+        registry.prepare(pages)?;
         // SAFETY: the pages are a region's, and the caller's alone.
         let protect = |pages, protection| unsafe { self.platform.protect(pages, protection) };
         if let Err(error) = protect(pages, Protection::RW) {
-            for (run, page) in registry.runs(pages.range()) {
-                let _ = protect(Span::from_parts(run.start, run.len()), page.protection);
+            for (run, page) in registry.runs(pages) {
+                let _ = protect(run, page.protection);
             }
             return Err(error);
         }
         write();
         let mut result = Ok(());
-        for (run, page) in registry.runs(pages.range()) {
-            let run = Span::from_parts(run.start, run.len());
+        for (run, page) in registry.runs(pages) {
             // The bytes can't be taken back any more, so a momentary shortage gets a second chance.
             let again = |_| protect(run, page.protection);
             if let Err(error) = protect(run, page.protection).or_else(again) {
-                registry.record(run, Protection::RW, self.platform);
+                registry.record(run, Protection::RW);
                 result = Err(error);
             }
         }
@@ -130,7 +123,7 @@ impl<P: Platform> AddressSpace<P> {
 
     /// Whether an address of the caller's may be in a mapped file.
     pub(crate) fn may_be_files(&self, address: usize) -> bool {
-        self.counters.has_files() && self.registry.page(address).is_some()
+        self.counters.files.get() != 0 && self.registry.page(address).is_some()
     }
 
     /// Copies bytes of the caller's to memory that is writable. Where they lie in memory of ours it may be a mapped

@@ -24,7 +24,7 @@ impl<P: Platform> AddressSpace<P> {
     /// own then; for that the claim becomes exclusive.
     #[inline]
     pub(crate) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>, Error> {
-        let claim = self.registry.claim(wanted, access, self.platform)?;
+        let claim = self.registry.claim(wanted, access)?;
         self.check_not_withdrawn(claim.region())?;
         match P::CAN_FORK && claim.region().is_in_common {
             false => Ok(claim),
@@ -57,9 +57,7 @@ impl<P: Platform> AddressSpace<P> {
     /// Others wait here until the fork is over.
     #[inline]
     pub(crate) fn is_forking(&self) -> bool {
-        P::CAN_FORK
-            && self.fork_is_under_way.load(Ordering::Acquire)
-            && self.registry.is_held_for_fork(self.platform)
+        P::CAN_FORK && self.fork_is_under_way.load(Ordering::Acquire) && self.registry.is_held_for_fork()
     }
 
     /// Refuses to hand out memory that can be stored to without asking, in the middle of a fork: whose it is can't
@@ -77,14 +75,13 @@ impl<P: Platform> AddressSpace<P> {
         length: usize,
         write: &mut dyn FnMut(usize),
     ) -> Result<(), Error> {
-        if !self.is_forking() {
-            return Ok(());
-        }
-        if let Some((copy, offset)) = self.registry.copy_for_child(address, self.platform) {
-            let target = Span::from_parts(copy.address + offset, length);
+        if self.is_forking()
+            && let Some(copy) = self.registry.copy_for_child(address)
+        {
+            let pages = Span::from_parts(copy, length).pages(self.page_size());
             // SAFETY: the copy stays until this thread's own handler after the fork.
-            unsafe { self.populate(target.pages(self.page_size()), true) }?;
-            write(target.start());
+            unsafe { self.populate(pages, true) }?;
+            write(copy);
         }
         Ok(())
     }
@@ -175,12 +172,12 @@ impl<P: Platform> AddressSpace<P> {
                     self.platform.move_onto(whole(copy.writable), region.writable_view)?;
                     writable_is_left = false;
                 }
-                for (run, page) in self.registry.runs(pages.range()) {
-                    let source = Span::from_parts(copy.address + moved, run.len());
-                    self.platform.move_onto(source, run.start)?;
-                    moved += run.len();
+                for (run, page) in self.registry.runs(pages) {
+                    let source = Span::from_parts(copy.address + moved, run.length());
+                    self.platform.move_onto(source, run.start())?;
+                    moved += run.length();
                     if page.protection != Protection::RX {
-                        self.platform.protect(Span::from_parts(run.start, run.len()), page.protection)?;
+                        self.platform.protect(run, page.protection)?;
                     }
                 }
             }
