@@ -153,6 +153,7 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Whether every page of `span` has a protection that `accepts` likes.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn all_pages(&self, span: Span, accepts: &dyn Fn(Protection) -> bool) -> bool {
         let pages = span.pages(self.registry.page_size());
         self.registry.runs(pages).all(|(_, page)| accepts(page.protection))

@@ -38,13 +38,22 @@ impl<P: Platform> Runtime<P> {
         let new_view = self.keep_executable_view(&mut claim, wanted)?;
         // Cache maintenance reads the pages, so they are readable while it runs.
         let step = if wanted.contains(Protection::EXEC) { wanted | Protection::READ } else { wanted };
+        let region = *claim.region();
+        let apply = |pages, protection| self.apply(&region, pages, protection);
         let mut at = pages.start();
-        let changed = self.change_pages(&mut claim, pages, step, wanted, &mut at);
+        let mut changed = self.space.change_runs(pages, step, &mut at, &apply);
+        if wanted.contains(Protection::EXEC) {
+            changed = changed.and_then(|()| self.publish(&mut claim, pages));
+        }
+        if wanted != step {
+            changed = changed.and_then(|()| apply(pages, wanted));
+        }
         if changed.is_ok() {
             self.space.registry.record(pages, wanted);
             return Ok(());
         }
-        self.restore_pages(claim.region(), pages, step, at);
+        // What came of it, the registry says.
+        let _ = self.space.restore_runs(pages, step, at, &apply);
         if let Some(view) = new_view {
             // If the system can't unmap it, it stays, and is unmapped with the region.
             // SAFETY: the view was made above, for pages to regain EXEC from, and none does.
@@ -74,41 +83,6 @@ impl<P: Platform> Runtime<P> {
             return Err(Error::Refused);
         }
         Ok(())
-    }
-
-    /// The steps of a change, the one that cache maintenance needs first. When one fails, pages before `at` have that
-    /// protection, and the run of equal pages that starts there may have it in part.
-    fn change_pages(
-        &self,
-        claim: &mut Claim<'_, P>,
-        pages: Span,
-        step: Protection,
-        wanted: Protection,
-        at: &mut usize,
-    ) -> Result {
-        for (run, page) in self.space.registry.runs(pages) {
-            *at = run.start();
-            // A system may refuse EXEC even to pages that have it.
-            if page.protection != step {
-                self.apply(claim.region(), run, step)?;
-            }
-        }
-        *at = pages.end();
-        if wanted.contains(Protection::EXEC) {
-            self.publish(claim, pages)?;
-        }
-        if wanted == step { Ok(()) } else { self.apply(claim.region(), pages, wanted) }
-    }
-
-    /// Puts back what the registry says, after a change that stopped at an address. The pages had these protections
-    /// before, so the system has no new ground to refuse them; if it does all the same, the registry learns what they
-    /// are left with.
-    fn restore_pages(&self, region: &Region, pages: Span, step: Protection, at: usize) {
-        for (run, page) in self.space.registry.runs(pages).take_while(|(run, _)| run.start() <= at) {
-            if self.apply(region, run, page.protection).is_err() && run.start() < at {
-                self.space.registry.record(run, step);
-            }
-        }
     }
 
     /// Code memory with two views is about to lose EXEC for the first time: where the system won't let the

@@ -11,7 +11,7 @@
 //! process's own: it will be in common again at once.
 
 use super::address_space::AddressSpace;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
 use crate::registry::{Access, Claim, Region, Wanted};
@@ -23,7 +23,7 @@ impl<P: Platform> AddressSpace<P> {
     /// Claims a region to write to it, or to make it writable. What it had in common with another process is its
     /// own then; for that the claim becomes exclusive.
     #[inline]
-    pub(crate) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>, Error> {
+    pub(crate) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>> {
         let claim = self.registry.claim(wanted, access)?;
         self.check_not_withdrawn(claim.region())?;
         match P::CAN_FORK && claim.region().is_in_common {
@@ -38,7 +38,7 @@ impl<P: Platform> AddressSpace<P> {
         mut claim: Claim<'a, P>,
         wanted: Wanted,
         access: Access,
-    ) -> Result<Claim<'a, P>, Error> {
+    ) -> Result<Claim<'a, P>> {
         if access != Access::Exclusive {
             drop(claim);
             return self.claim_to_write(wanted, Access::Exclusive);
@@ -62,7 +62,7 @@ impl<P: Platform> AddressSpace<P> {
 
     /// Refuses to hand out memory that can be stored to without asking, in the middle of a fork: whose it is can't
     /// be said then.
-    pub(crate) fn check_not_forking(&self) -> Result<(), Error> {
+    pub(crate) fn check_not_forking(&self) -> Result {
         if self.is_forking() { Err(Error::Refused) } else { Ok(()) }
     }
 
@@ -74,7 +74,7 @@ impl<P: Platform> AddressSpace<P> {
         address: usize,
         length: usize,
         write: &mut dyn FnMut(usize),
-    ) -> Result<(), Error> {
+    ) -> Result {
         if self.is_forking()
             && let Some(copy) = self.registry.copy_for_child(address)
         {
@@ -88,7 +88,7 @@ impl<P: Platform> AddressSpace<P> {
 
     /// Refuses access to memory that this process has in common with another one and could not copy at the fork.
     #[inline]
-    pub(crate) fn check_not_withdrawn(&self, region: &Region) -> Result<(), Error> {
+    pub(crate) fn check_not_withdrawn(&self, region: &Region) -> Result {
         let is_withdrawn = |(view, _): (Span, Protection)| {
             self.registry.page(view.start()).is_none_or(|page| page.protection == Protection::NONE)
         };
@@ -104,11 +104,7 @@ impl<P: Platform> AddressSpace<P> {
     ///
     /// # Safety
     /// The region stays mapped, the parts are parts of its view [`shown`](Region::shown), and nobody writes to it.
-    pub(crate) unsafe fn separate(
-        &self,
-        region: &Region,
-        used: impl Iterator<Item = Span>,
-    ) -> Result<(), Error> {
+    pub(crate) unsafe fn separate(&self, region: &Region, used: impl Iterator<Item = Span>) -> Result {
         // SAFETY: the caller's promise, passed on; the copy is the region's.
         unsafe {
             let copy = self.copy(region.shown(self.page_size()), used, Memory::Dual)?;
@@ -125,7 +121,7 @@ impl<P: Platform> AddressSpace<P> {
         source: Span,
         used: impl Iterator<Item = Span>,
         memory: Memory,
-    ) -> Result<Views, Error> {
+    ) -> Result<Views> {
         let copy = self.platform.map(source.length(), memory, None)?;
         let start = if copy.writable != 0 { copy.writable } else { copy.address };
         for part in used {
@@ -155,7 +151,7 @@ impl<P: Platform> AddressSpace<P> {
     ///
     /// # Safety
     /// It is a [`copy`](Self::copy) of this region in dual memory, nobody has written to either since, and nobody does now.
-    pub(crate) unsafe fn show(&self, copy: Views, region: &Region) -> Result<(), Error> {
+    pub(crate) unsafe fn show(&self, copy: Views, region: &Region) -> Result {
         let pages = region.pages(self.page_size());
         let mut writable_is_left = true;
         let mut moved = 0;
