@@ -3,7 +3,7 @@
 use super::page_map::Change;
 use super::queue::Access;
 use super::records::{Handle, Records, Registry};
-use super::region::{Kind, Region};
+use super::region::{Forked, Kind, Region};
 use crate::error::{Error, Result};
 use crate::lock::Guard;
 use crate::memory::Index;
@@ -168,7 +168,7 @@ impl<P: Platform> Claim<'_, P> {
 
     /// Records that the memory is this process's alone.
     pub(crate) fn record_own(&mut self) {
-        self.update(|region| region.is_in_common = false);
+        self.update(|region| region.forked.remove(Forked::IN_COMMON));
     }
 
     /// Records a further read-execute view of the whole region.

@@ -16,4 +16,4 @@ pub(crate) use fork::Frozen;
 pub(crate) use page_map::Page;
 pub(crate) use queue::Access;
 pub(crate) use records::{Record, Registry};
-pub(crate) use region::{Kind, Region};
+pub(crate) use region::{Forked, Kind, Region};

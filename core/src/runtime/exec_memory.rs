@@ -6,7 +6,7 @@ use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
 use crate::policy::Policy;
 use crate::protection::Protection;
-use crate::registry::{Access, Kind, Region, Wanted};
+use crate::registry::{Access, Forked, Kind, Region, Wanted};
 use crate::span::Span;
 
 impl<P: Platform> Runtime<P> {
@@ -26,11 +26,9 @@ impl<P: Platform> Runtime<P> {
         let size = self.space.allocation_size(size)?;
         self.alloc_by_policy(size, |policy| {
             let views = map(size, policy.code_memory())?;
-            let region = Region {
-                writable_view: views.writable,
-                is_in_common: views.writable != 0 && self.space.is_forking(),
-                ..Region::new(Kind::Code, views.address, size)
-            };
+            let mut region = Region::new(Kind::Code, views.address, size);
+            region.writable_view = views.writable;
+            region.forked.set(Forked::IN_COMMON, views.writable != 0 && self.space.is_forking());
             self.space.register(region, policy.code_protection())
         })
     }

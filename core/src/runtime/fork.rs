@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::memory::Index;
 use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
-use crate::registry::{Frozen, Record, Region};
+use crate::registry::{Forked, Frozen, Record, Region};
 use crate::span::Span;
 use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
@@ -53,7 +53,7 @@ impl<P: Platform> Runtime<P> {
             let region = record.region;
             if !self.may_be_stored_to(&frozen, index, &record) {
                 self.heaps.chunk_of(&region).into_iter().for_each(|chunk| chunk.mark_in_common());
-                frozen.update(index, |region| (region.is_in_common, region.lacks_copy) = (true, false));
+                frozen.update(index, |region| region.forked = Forked::IN_COMMON);
                 continue;
             }
             // The child will have a copy, or no access: whose the memory is does not change.
@@ -62,7 +62,7 @@ impl<P: Platform> Runtime<P> {
                 // SAFETY: mapped just now, and nobody has seen it.
                 unsafe { frozen.keep_copy(index, Span::from_parts(copy.address, source.length())) }
             });
-            frozen.update(index, |region| region.lacks_copy = copied.is_err());
+            frozen.update(index, |region| region.forked.set(Forked::LACKS_COPY, copied.is_err()));
         }
         true
     }
@@ -99,7 +99,7 @@ impl<P: Platform> Runtime<P> {
                 if usage.is_exclusive() {
                     self.restore_protection(&mut frozen, &region);
                 }
-            } else if region.lacks_copy {
+            } else if region.forked.contains(Forked::LACKS_COPY) {
                 self.withdraw_access(&mut frozen, &region);
             }
         }

@@ -40,13 +40,12 @@ impl<P: Platform> Runtime<P> {
         let step = if wanted.contains(Protection::EXEC) { wanted | Protection::READ } else { wanted };
         let region = *claim.region();
         let apply = |pages, protection| self.apply(&region, pages, protection);
-        let mut at = pages.start();
-        let mut changed = self.space.change_runs(pages, step, &mut at, &apply);
-        if wanted.contains(Protection::EXEC) {
-            changed = changed.and_then(|()| self.publish(&mut claim, pages));
+        let (at, mut changed) = self.space.change_runs(pages, step, &apply);
+        if changed.is_ok() && wanted.contains(Protection::EXEC) {
+            changed = self.publish(&mut claim, pages);
         }
-        if wanted != step {
-            changed = changed.and_then(|()| apply(pages, wanted));
+        if changed.is_ok() && wanted != step {
+            changed = apply(pages, wanted);
         }
         if changed.is_ok() {
             self.space.registry.record(pages, wanted);

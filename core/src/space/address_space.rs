@@ -101,32 +101,29 @@ impl<P: Platform> AddressSpace<P> {
         self.registry.prepare(pages)?;
         // SAFETY: the pages are a region's, and the caller's alone.
         let protect = |pages, protection| unsafe { self.platform.protect(pages, protection) };
-        let mut at = pages.start();
-        let changed = self.change_runs(pages, Protection::RW, &mut at, &protect);
+        let (at, changed) = self.change_runs(pages, Protection::RW, &protect);
         if changed.is_ok() {
             write();
         }
         changed.and(self.restore_runs(pages, Protection::RW, at, &protect))
     }
 
-    /// Gives pages of a region another protection than the registry says. If it fails, pages before `at` have it, and
-    /// the run of equal pages that starts there may have it in part.
+    /// Gives pages of a region another protection than the registry says. Pages before the address that it returns have
+    /// it then. If it fails, the run of equal pages that starts there may have it in part.
     pub(crate) fn change_runs(
         &self,
         pages: Span,
         step: Protection,
-        at: &mut usize,
         apply: &dyn Fn(Span, Protection) -> Result,
-    ) -> Result {
+    ) -> (usize, Result) {
         for (run, page) in self.registry.runs(pages) {
-            *at = run.start();
             // A system may refuse EXEC even to pages that have it.
-            if page.protection != step {
-                apply(run, step)?;
+            let applied = if page.protection == step { Ok(()) } else { apply(run, step) };
+            if applied.is_err() {
+                return (run.start(), applied);
             }
         }
-        *at = pages.end();
-        Ok(())
+        (pages.end(), Ok(()))
     }
 
     /// Puts back what the registry says, after a change that came to an address. The pages had these protections

@@ -14,7 +14,7 @@ use super::address_space::AddressSpace;
 use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
-use crate::registry::{Access, Claim, Region, Wanted};
+use crate::registry::{Access, Claim, Forked, Region, Wanted};
 use crate::span::Span;
 use core::ptr;
 use core::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ impl<P: Platform> AddressSpace<P> {
     pub(crate) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>> {
         let claim = self.registry.claim(wanted, access)?;
         self.check_not_withdrawn(claim.region())?;
-        match P::CAN_FORK && claim.region().is_in_common {
+        match P::CAN_FORK && claim.region().forked.contains(Forked::IN_COMMON) {
             false => Ok(claim),
             true => self.claim_own(claim, wanted, access),
         }
