@@ -4,7 +4,7 @@
 //! takes memory here uses it again: a table its places, so that it is as long as the most records that were
 //! ever live at once and at most as much again, and the page map its nodes, within the bound that it states.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
 use core::marker::PhantomData;
@@ -40,7 +40,7 @@ impl Pool {
 
     /// At least `length` zeroed bytes that are ours for ever: rounded up to a multiple of [`ALIGNMENT`], and aligned as
     /// that length is, to a [`UNIT`] at most.
-    pub(crate) fn take(&mut self, platform: impl Platform, length: usize) -> Result<NonNull<u8>, Error> {
+    pub(crate) fn take(&mut self, platform: impl Platform, length: usize) -> Result<NonNull<u8>> {
         let length = length.next_multiple_of(ALIGNMENT);
         let mut start = aligned_for(length, self.next);
         if self.end < start + length {
@@ -176,7 +176,7 @@ impl<T, const FIRST: usize> Table<T, FIRST> {
         pool: &mut Pool,
         platform: impl Platform,
         make: impl FnOnce(Index) -> T,
-    ) -> Result<Index, Error> {
+    ) -> Result<Index> {
         const { Self::IS_ALIGNED };
         let index = self.length.load(Ordering::Relaxed);
         let (piece, offset) = place(index, FIRST);
@@ -215,12 +215,7 @@ impl<T: Copy> Slots<T> {
     }
 
     /// Adds a record. *No memory*: the table can't grow.
-    pub(crate) fn insert(
-        &mut self,
-        record: T,
-        pool: &mut Pool,
-        platform: impl Platform,
-    ) -> Result<Index, Error> {
+    pub(crate) fn insert(&mut self, record: T, pool: &mut Pool, platform: impl Platform) -> Result<Index> {
         let record = MaybeUninit::new(record);
         let Some(index) = self.free.checked_sub(1) else {
             // SAFETY: `&mut self` keeps others out.

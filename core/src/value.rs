@@ -24,10 +24,10 @@ struct Operations {
 /// The registered operations, or the built-in store.
 pub(crate) struct Values<P: Platform> {
     platform: P,
-    contents: Lock<Contents>,
+    pub(crate) contents: Lock<Contents>,
 }
 
-struct Contents {
+pub(crate) struct Contents {
     operations: Option<Operations>,
     store: Store,
 }
@@ -117,22 +117,6 @@ impl<P: Platform> Values<P> {
         let borrow_bytes = table.borrow_bytes.ok_or(Error::InvalidArgument)?;
         self.lock().operations = Some(Operations { make_bytes, make_string, borrow_bytes });
         Ok(())
-    }
-
-    pub(crate) fn is_own_lock(&self) -> bool {
-        self.contents.is_own(self.platform)
-    }
-
-    /// Takes the lock until [`unlock_after_fork`](Self::unlock_after_fork).
-    pub(crate) fn lock_for_fork(&self) {
-        self.contents.lock_for_fork(self.platform);
-    }
-
-    /// # Safety
-    /// This thread took the lock with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did.
-    pub(crate) unsafe fn unlock_after_fork(&self) {
-        // SAFETY: the caller says that this thread holds the lock.
-        unsafe { self.contents.unlock_after_fork(self.platform) };
     }
 
     /// Room for the bytes of a value.

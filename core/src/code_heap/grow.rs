@@ -141,7 +141,7 @@ impl Heaps {
         }
         let platform = space.platform;
         let was_fetched = chunk.blocks.any_fetched() && platform.may_run_on_other_cores();
-        let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive, platform);
+        let claim = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Exclusive);
         // SAFETY: no block lies in a chunk that was retired, and this thread alone has it in hand.
         let unmap = |claim: Claim<'_, P>| space.freed_code.unmap(was_fetched, || unsafe { claim.release() });
         match claim.and_then(unmap) {

@@ -165,7 +165,7 @@ impl Heaps {
 
     /// The live block of any heap that holds an address. Takes no lock and allocates nothing.
     #[inline]
-    pub(crate) fn find(&self, address: i64, registry: &Registry) -> Option<Block> {
+    pub(crate) fn find(&self, address: i64, registry: &Registry<impl Platform>) -> Option<Block> {
         let address = usize::try_from(address).ok()?;
         self.chunk_at(address, registry)?.find(address)
     }
@@ -173,7 +173,11 @@ impl Heaps {
     /// The chunk of any heap that holds an address: the one that was found near there the last time, or
     /// what the registry says.
     #[inline]
-    pub(super) fn chunk_at(&self, address: usize, registry: &Registry) -> Option<&'static Chunk> {
+    pub(super) fn chunk_at(
+        &self,
+        address: usize,
+        registry: &Registry<impl Platform>,
+    ) -> Option<&'static Chunk> {
         // Acquire: the record is seen as whoever put it there saw it.
         let recent = self.recent.get(stretch(address))?.load(Ordering::Acquire);
         // SAFETY: null, or a record, which lives for ever.
@@ -184,7 +188,7 @@ impl Heaps {
     }
 
     #[cold]
-    fn look_up_chunk(&self, address: usize, registry: &Registry) -> Option<&'static Chunk> {
+    fn look_up_chunk(&self, address: usize, registry: &Registry<impl Platform>) -> Option<&'static Chunk> {
         let page = registry.page(address).filter(|page| !page.is_other_view)?;
         let chunk = self.record(u32::from(page.chunk).checked_sub(1)?)?;
         let recent = self.recent.get(stretch(address))?;
@@ -311,7 +315,7 @@ impl Heaps {
     ///
     /// # Safety
     /// As for [`unlock_after_fork`](Self::unlock_after_fork).
-    pub(crate) unsafe fn recover(&self, registry: &Registry) {
+    pub(crate) unsafe fn recover(&self, registry: &Registry<impl Platform>) {
         self.all().for_each(|heap| heap.mapped.store(0, Ordering::Relaxed));
         self.has_left.store(true, Ordering::Relaxed);
         // SAFETY: the caller says that the lock is its own.

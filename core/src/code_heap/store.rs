@@ -95,12 +95,12 @@ impl Chunk {
         }
         let pages = span.pages(space.page_size());
         let is_code = |protection: Protection| protection.contains(Protection::RX);
-        if space.registry.runs(pages.range()).all(|(_, page)| is_code(page.protection)) {
+        if space.registry.runs(pages).all(|(_, page)| is_code(page.protection)) {
             return Ok(());
         }
         // SAFETY: under policy `toggle` the pages are this block's alone.
         unsafe { space.platform.protect(pages, Protection::RX) }?;
-        space.registry.record(pages, Protection::RX, space.platform);
+        space.registry.record(pages, Protection::RX);
         Ok(())
     }
 

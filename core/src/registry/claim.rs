@@ -3,7 +3,7 @@
 use super::page_map::Change;
 use super::queue::Access;
 use super::records::{Handle, Records, Registry};
-use super::region::{Kind, Region};
+use super::region::{Forked, Kind, Region};
 use crate::error::{Error, Result};
 use crate::lock::Guard;
 use crate::memory::Index;
@@ -76,16 +76,11 @@ impl Records {
     }
 }
 
-impl Registry {
+impl<P: Platform> Registry<P> {
     /// Claims a live region. Waits while others use it. *Refused* in a thread that holds all locks for a fork:
     /// others can't give up their claims before it has forked.
-    pub(crate) fn claim<P: Platform>(
-        &self,
-        wanted: Wanted,
-        access: Access,
-        platform: P,
-    ) -> Result<Claim<'_, P>> {
-        let mut records = self.lock(platform);
+    pub(crate) fn claim(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>> {
+        let mut records = self.lock();
         let mut ticket: Option<Ticket> = None;
         loop {
             // A region whose unmapping is under way has no pages to find it by, but may yet stay.
@@ -94,27 +89,26 @@ impl Registry {
                 None => self.find(wanted)?,
             };
             let record = records.regions.get_mut(index).ok_or(Error::NotOwned)?;
-            wanted.check(&record.region, platform.page_size())?;
+            wanted.check(&record.region, self.page_size())?;
             if record.usage.begin(ticket.map(|ticket| ticket.number), access) {
                 let region = record.region;
                 if ticket.is_some() {
-                    self.announce(records, platform);
+                    self.announce(records);
                 }
-                return Ok(Claim { registry: self, platform, index, region });
+                return Ok(Claim { registry: self, index, region });
             }
-            (records, ticket) = self.wait(records, index, ticket, platform)?;
+            (records, ticket) = self.wait(records, index, ticket)?;
         }
     }
 
     /// Waits until something has changed. The place in the queue, if the region is still there.
     #[cold]
     #[inline(never)]
-    fn wait<'a, P: Platform>(
+    fn wait<'a>(
         &'a self,
         mut records: Guard<'a, Records, P>,
         index: Index,
         ticket: Option<Ticket>,
-        platform: P,
     ) -> Result<(Guard<'a, Records, P>, Option<Ticket>)> {
         if records.is_for_fork() {
             return Err(Error::Refused);
@@ -123,8 +117,8 @@ impl Registry {
         records.waiters += 1;
         let seen = self.wakeups.count();
         drop(records);
-        self.wakeups.wait(seen, platform);
-        records = self.lock(platform);
+        self.wakeups.wait(seen, self.platform);
+        records = self.lock();
         records.waiters -= 1;
         let ticket = ticket.filter(|ticket| records.is_live(ticket.region));
         Ok((records, ticket))
@@ -136,19 +130,18 @@ impl Registry {
     }
 
     /// Gives the lock back, and tells those who wait that something has changed.
-    fn announce<P: Platform>(&self, records: Guard<'_, Records, P>, platform: P) {
+    fn announce(&self, records: Guard<'_, Records, P>) {
         let somebody_waits = records.waiters > 0;
         drop(records);
         if somebody_waits {
-            self.wakeups.announce(platform);
+            self.wakeups.announce(self.platform);
         }
     }
 }
 
 /// The right to use a region for a while; dropping it gives the region back.
 pub(crate) struct Claim<'a, P: Platform> {
-    registry: &'a Registry,
-    platform: P,
+    registry: &'a Registry<P>,
     index: Index,
     region: Region,
 }
@@ -160,9 +153,10 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Whether every page of `span` has a protection that `accepts` likes.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn all_pages(&self, span: Span, accepts: &dyn Fn(Protection) -> bool) -> bool {
-        let pages = span.pages(self.platform.page_size());
-        self.registry.runs(pages.range()).all(|(_, page)| accepts(page.protection))
+        let pages = span.pages(self.registry.page_size());
+        self.registry.runs(pages).all(|(_, page)| accepts(page.protection))
     }
 
     /// Records that cores may fetch these bytes, counted from the region's start, from now on.
@@ -174,18 +168,18 @@ impl<P: Platform> Claim<'_, P> {
 
     /// Records that the memory is this process's alone.
     pub(crate) fn record_own(&mut self) {
-        self.update(|region| region.is_in_common = false);
+        self.update(|region| region.forked.remove(Forked::IN_COMMON));
     }
 
     /// Records a further read-execute view of the whole region.
     pub(crate) fn record_executable_view(&mut self, view: Span) -> Result {
-        let Records { regions, pool, .. } = &mut *self.registry.lock(self.platform);
-        self.registry.reserve(view, pool, self.platform)?;
+        let Records { regions, pool, .. } = &mut *self.registry.lock();
+        self.registry.reserve(view, pool)?;
         if let Some(record) = regions.get_mut(self.index) {
             record.region.executable_view = view.start();
             self.region = record.region;
         }
-        self.registry.set_views(self.index, &self.region, self.platform.page_size());
+        self.registry.set_views(self.index, &self.region);
         Ok(())
     }
 
@@ -206,7 +200,7 @@ impl<P: Platform> Claim<'_, P> {
     /// # Safety
     /// The claim is exclusive, and nothing uses the pages.
     pub(crate) unsafe fn release(self) -> Result<usize> {
-        let page_size = self.platform.page_size();
+        let page_size = self.registry.page_size();
         let pages = self.region.pages(page_size);
         // SAFETY: the caller says that nothing uses the region's pages, and these are its own.
         unsafe { self.unmap_hidden(pages) }?;
@@ -219,9 +213,9 @@ impl<P: Platform> Claim<'_, P> {
                 Err(_) => self.change(view, Change::Remove(self.index)),
             }
         }
-        let mut records = self.registry.lock(self.platform);
+        let mut records = self.registry.lock();
         records.regions.remove(self.index);
-        self.registry.announce(records, self.platform);
+        self.registry.announce(records);
         core::mem::forget(self);
         Ok(unmapped)
     }
@@ -234,18 +228,18 @@ impl<P: Platform> Claim<'_, P> {
     unsafe fn unmap_hidden(&self, pages: Span) -> Result {
         self.change(pages, Change::Hide);
         // SAFETY: the caller says that nothing uses the pages, and they came from the platform as all of a region's.
-        let result = unsafe { self.platform.unmap(pages) };
+        let result = unsafe { self.registry.platform.unmap(pages) };
         let change = if result.is_ok() { Change::Remove(self.index) } else { Change::Show };
         self.change(pages, change);
         result
     }
 
     fn change(&self, pages: Span, change: Change) {
-        self.registry.change(pages, change, self.platform);
+        self.registry.change(pages, change);
     }
 
     fn update(&mut self, change: impl FnOnce(&mut Region)) {
-        if let Some(record) = self.registry.lock(self.platform).regions.get_mut(self.index) {
+        if let Some(record) = self.registry.lock().regions.get_mut(self.index) {
             change(&mut record.region);
             self.region = record.region;
         }
@@ -254,10 +248,10 @@ impl<P: Platform> Claim<'_, P> {
 
 impl<P: Platform> Drop for Claim<'_, P> {
     fn drop(&mut self) {
-        let mut records = self.registry.lock(self.platform);
+        let mut records = self.registry.lock();
         if let Some(record) = records.regions.get_mut(self.index) {
             record.usage.end();
         }
-        self.registry.announce(records, self.platform);
+        self.registry.announce(records);
     }
 }

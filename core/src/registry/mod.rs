@@ -15,5 +15,5 @@ pub(crate) use claim::{Claim, Wanted};
 pub(crate) use fork::Frozen;
 pub(crate) use page_map::Page;
 pub(crate) use queue::Access;
-pub(crate) use records::Registry;
-pub(crate) use region::{Kind, Region};
+pub(crate) use records::{Record, Registry};
+pub(crate) use region::{Forked, Kind, Region};

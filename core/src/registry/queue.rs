@@ -21,7 +21,7 @@ const EXCLUSIVE: u32 = u32::MAX;
 
 /// Who uses a region now, and who waits for it.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Use {
+pub(crate) struct Use {
     /// 0 nobody, n shared users, or [`EXCLUSIVE`].
     users: u32,
     /// The ticket of whoever is first in the queue, and the next one to be drawn. Equal: nobody waits.
@@ -30,11 +30,11 @@ pub(super) struct Use {
 }
 
 impl Use {
-    pub(super) fn is_in_use(self) -> bool {
+    pub(crate) fn is_in_use(self) -> bool {
         self.users != 0
     }
 
-    pub(super) fn is_exclusive(self) -> bool {
+    pub(crate) fn is_exclusive(self) -> bool {
         self.users == EXCLUSIVE
     }
 

@@ -2,6 +2,7 @@
 
 use crate::protection::Protection;
 use crate::span::{Span, round_up};
+use bitflags::bitflags;
 use core::ops::Range;
 
 /// What a region was made for.
@@ -47,8 +48,18 @@ pub(crate) struct Region {
     pub(crate) published: Published,
     /// The number + 1 of the code heap's chunk that it is; 0: none.
     pub(crate) chunk: u16,
-    /// Whether another process may have the memory behind its views too, since a fork. A chunk says so itself.
-    pub(crate) is_in_common: bool,
+    pub(crate) forked: Forked,
+}
+
+bitflags! {
+    /// What a fork means for the memory behind a region's views. In one byte, since regions are copied often.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Forked: u8 {
+        /// Another process may have it too, since a fork. A chunk says so itself.
+        const IN_COMMON = 1;
+        /// The child of a fork under way should have a copy, and there was no memory for one.
+        const LACKS_COPY = 2;
+    }
 }
 
 /// Bytes of a region, by their offsets, that hold all that was ever published in it, from the first to the last. Bytes
@@ -95,7 +106,7 @@ impl Region {
             kind,
             published: Published::NOTHING,
             chunk: 0,
-            is_in_common: false,
+            forked: Forked::empty(),
         }
     }
 

@@ -158,7 +158,7 @@ impl<P: Platform> Runtime<P> {
         let first = Span::new(address, 1)?;
         let offset = usize::try_from(offset).map_err(|_| Error::InvalidArgument)?;
         let wanted = Wanted::Bytes(first.start(), first);
-        let claim = self.space.registry.claim(wanted, Access::Shared, self.space.platform)?;
+        let claim = self.space.registry.claim(wanted, Access::Shared)?;
         let left = claim.region().requested().end() - first.start();
         let rest = left.checked_sub(offset).ok_or(Error::NotOwned)?;
         Ok((rest > 0).then(|| Span::from_parts(first.start() + offset, rest)))
@@ -219,7 +219,7 @@ impl<P: Platform> Runtime<P> {
     /// Claims the region that holds an address and `whole`, if what is read of it is readable.
     fn claim_to_read(&self, address: usize, whole: Span, read: Span) -> Result<Claim<'_, P>> {
         let wanted = Wanted::Bytes(address, whole);
-        let claim = self.space.registry.claim(wanted, Access::Shared, self.space.platform)?;
+        let claim = self.space.registry.claim(wanted, Access::Shared)?;
         match claim.all_pages(read, &|page| page.contains(Protection::READ)) {
             true => Ok(claim),
             false => Err(Error::WrongProtection),

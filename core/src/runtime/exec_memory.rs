@@ -6,7 +6,7 @@ use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
 use crate::policy::Policy;
 use crate::protection::Protection;
-use crate::registry::{Access, Kind, Region, Wanted};
+use crate::registry::{Access, Forked, Kind, Region, Wanted};
 use crate::span::Span;
 
 impl<P: Platform> Runtime<P> {
@@ -27,11 +27,9 @@ impl<P: Platform> Runtime<P> {
         let size = self.space.allocation_size(size)?;
         self.alloc_by_policy(size, |policy| {
             let views = map(size, policy.code_memory())?;
-            let region = Region {
-                writable_view: views.writable,
-                is_in_common: views.writable != 0 && self.space.is_forking(),
-                ..Region::new(Kind::Code, views.address, size)
-            };
+            let mut region = Region::new(Kind::Code, views.address, size);
+            region.writable_view = views.writable;
+            region.forked.set(Forked::IN_COMMON, views.writable != 0 && self.space.is_forking());
             self.space.register(region, policy.code_protection())
         })
     }
@@ -74,20 +72,14 @@ impl<P: Platform> Runtime<P> {
 
     /// Unmaps a region.
     pub(super) fn release(&self, wanted: Wanted) -> Result {
-        let claim = self.space.registry.claim(wanted, Access::Exclusive, self.space.platform)?;
+        let claim = self.space.registry.claim(wanted, Access::Exclusive)?;
         let region = *claim.region();
         let was_fetched = !region.published.is_empty() && self.space.platform.may_run_on_other_cores();
         let unmapped = self.space.freed_code.unmap(was_fetched, || {
             // SAFETY: the claim is exclusive, so nothing of ours uses the pages; nobody else may, by the caller's own word.
             unsafe { claim.release() }
         })?;
-        self.space.counters.unmapped(unmapped);
-        if region.kind.is_exec_memory() {
-            self.space.counters.freed(region.size);
-        }
-        if region.kind == Kind::File {
-            self.space.counters.count_file(-1);
-        }
+        self.space.counters.released(&region, unmapped);
         Ok(())
     }
 }

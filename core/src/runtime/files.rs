@@ -91,7 +91,7 @@ impl<P: Platform> Runtime<P> {
 
     fn request(&self, address: i64, size: i64, request: PageRequest) -> Result {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
-        let _claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared, self.space.platform)?;
+        let _claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared)?;
         // SAFETY: the claim holds the pages' region. What DontNeed drops, the caller asked to drop.
         unsafe { self.space.platform.request(span.pages(self.page_size()), request) }
     }

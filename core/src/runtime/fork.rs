@@ -17,12 +17,11 @@
 //! were nothing else is ever mapped, so that no address of an old block comes to be a new one's.
 
 use super::Runtime;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::memory::Index;
 use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
-use crate::registry::{Frozen, Kind, Region};
-use crate::space::Totals;
+use crate::registry::{Forked, Frozen, Record, Region};
 use crate::span::Span;
 use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
@@ -38,36 +37,32 @@ impl<P: Platform> Runtime<P> {
     #[must_use]
     pub fn before_fork(&self) -> bool {
         let platform = self.space.platform;
-        if self.values.is_own_lock()
-            || self.heaps.has_own_lock(platform)
-            || self.space.registry.is_own_lock(platform)
-        {
+        let (values, regions) = (&self.values.contents, &self.space.registry.records);
+        if values.is_own(platform) || self.heaps.has_own_lock(platform) || regions.is_own(platform) {
             return false;
         }
-        self.values.lock_for_fork();
-        self.heaps.lock_for_fork(self.space.platform);
-        self.space.registry.lock_for_fork(self.space.platform);
+        values.lock_for_fork(platform);
+        self.heaps.lock_for_fork(platform);
+        regions.lock_for_fork(platform);
         self.space.fork_is_under_way.store(true, Ordering::Release);
         // SAFETY: this thread has taken the lock just now.
         let mut frozen = unsafe { self.space.registry.frozen() };
         for index in frozen.indexes() {
-            let Some(region) = frozen.region(index).filter(Region::has_several_views) else { continue };
-            if !self.may_be_stored_to(&frozen, index, &region) {
-                match self.heaps.chunk_of(&region) {
-                    None => frozen.mark_in_common(index),
-                    Some(chunk) => chunk.mark_in_common(),
-                }
+            let record = frozen.record(index).filter(|record| record.region.has_several_views());
+            let Some(record) = record else { continue };
+            let region = record.region;
+            if !self.may_be_stored_to(&frozen, index, &record) {
+                self.heaps.chunk_of(&region).into_iter().for_each(|chunk| chunk.mark_in_common());
+                frozen.update(index, |region| region.forked = Forked::IN_COMMON);
                 continue;
             }
             // The child will have a copy, or no access: whose the memory is does not change.
-            let length = region.pages(self.page_size()).length();
             let source = region.shown(self.page_size());
-            let copy = self.copy_used(&region, source, Memory::Private(Protection::RW)).ok();
-            if !frozen.note(index, copy, length, self.space.platform) {
+            let copied = self.copy_used(&region, source, Memory::Private(Protection::RW)).and_then(|copy| {
                 // SAFETY: mapped just now, and nobody has seen it.
-                copy.into_iter().for_each(|copy| unsafe { copy.unmap(length, self.space.platform) });
-                self.has_missing_notes.store(true, Ordering::Relaxed);
-            }
+                unsafe { frozen.keep_copy(index, Span::from_parts(copy.address, source.length())) }
+            });
+            frozen.update(index, |region| region.forked.set(Forked::LACKS_COPY, copied.is_err()));
         }
         true
     }
@@ -80,12 +75,9 @@ impl<P: Platform> Runtime<P> {
         self.space.fork_is_under_way.store(false, Ordering::Release);
         // SAFETY: the locks are held since `before_fork`; what they guard is not in use any more.
         unsafe {
-            self.space.registry.frozen().take_notes(|_, note, _| {
-                note.views.into_iter().for_each(|views| views.unmap(note.length, self.space.platform));
-            });
+            self.space.registry.frozen().take_copies(|_, _, _| {});
             self.unlock_after_fork();
         }
-        self.has_missing_notes.store(false, Ordering::Relaxed);
     }
 
     /// Makes a child's records say what it has, and gives it memory of its own where that can't wait.
@@ -97,42 +89,37 @@ impl<P: Platform> Runtime<P> {
         self.space.fork_is_under_way.store(false, Ordering::Release);
         // SAFETY: the locks are held since `before_fork`.
         let mut frozen = unsafe { self.space.registry.frozen() };
-        let has_missing_notes = self.has_missing_notes.swap(false, Ordering::Relaxed);
         for index in frozen.indexes() {
-            let Some(region) = frozen.region(index) else { continue };
+            let Some(Record { region, usage }) = frozen.record(index) else { continue };
             if frozen.is_being_unmapped(index, &region) {
-                frozen.forget(index, self.page_size());
+                frozen.forget(index);
             } else if self.has_write_switch(&region) {
                 self.revise_code_behind_switch(&mut frozen, index, &region);
             } else if !region.has_several_views() {
-                if frozen.is_in_exclusive_use(index) {
+                if usage.is_exclusive() {
                     self.restore_protection(&mut frozen, &region);
                 }
-            } else if has_missing_notes
-                && !frozen.has_note(index)
-                && self.may_be_stored_to(&frozen, index, &region)
-            {
+            } else if region.forked.contains(Forked::LACKS_COPY) {
                 self.withdraw_access(&mut frozen, &region);
             }
         }
-        frozen.take_notes(|frozen, note, index| {
-            if let Some(region) = index.and_then(|index| frozen.region(index))
-                && self.take_over(&region, note.views).is_err()
-            {
+        frozen.take_copies(|frozen, copied, region| {
+            let copy = self.copy_used(&region, copied, Memory::Dual);
+            // SAFETY: the region holds what it held when the copy was made, but for what handlers before the fork wrote
+            // to both; no other thread runs.
+            if copy.and_then(|copy| unsafe { self.space.show(copy, &region) }).is_err() {
                 self.withdraw_access(frozen, &region);
             }
-            // SAFETY: `before_fork` mapped the copy, and nobody uses it any more.
-            note.views.into_iter().for_each(|copy| unsafe { copy.unmap(note.length, self.space.platform) });
         });
         frozen.void_claims();
         self.space.freed_code.forget_threads();
-        // SAFETY: this thread is the copy of the one that took the locks.
+        let regions = frozen.indexes().filter_map(|index| Some(frozen.record(index)?.region));
+        self.space.counters.count_anew(regions, self.page_size());
+        // SAFETY: this thread is the copy of the one that took the locks; `frozen` is not used any more.
         unsafe {
             self.heaps.recover(&self.space.registry);
+            self.unlock_after_fork();
         }
-        self.space.counters.reset(self.totals(&frozen));
-        // SAFETY: this thread is the copy of the one that took the locks; `frozen` is not used any more.
-        unsafe { self.unlock_after_fork() };
     }
 
     /// # Safety
@@ -140,22 +127,23 @@ impl<P: Platform> Runtime<P> {
     unsafe fn unlock_after_fork(&self) {
         // SAFETY: the caller's promise.
         unsafe {
-            self.space.registry.unlock_after_fork(self.space.platform);
+            self.space.registry.records.unlock_after_fork(self.space.platform);
             self.heaps.unlock_after_fork(self.space.platform);
-            self.values.unlock_after_fork();
+            self.values.contents.unlock_after_fork(self.space.platform);
         }
     }
 
     /// Whether somebody may be storing to a region's shared memory at this moment.
-    fn may_be_stored_to(&self, frozen: &Frozen<'_>, index: Index, region: &Region) -> bool {
+    fn may_be_stored_to(&self, frozen: &Frozen<'_, P>, index: Index, record: &Record) -> bool {
+        let region = &record.region;
         if frozen.is_being_unmapped(index, region) {
             return false;
         }
         if let Some(chunk) = self.heaps.chunk_of(region) {
             return chunk.is_lent();
         }
-        let mut runs = self.space.registry.runs(region.pages(self.page_size()).range());
-        frozen.is_in_use(index) || runs.any(|(_, page)| page.protection.contains(Protection::WRITE))
+        let mut runs = self.space.registry.runs(region.pages(self.page_size()));
+        record.usage.is_in_use() || runs.any(|(_, page)| page.protection.contains(Protection::WRITE))
     }
 
     /// Copies what a region's memory holds from `source`, a view or a copy of all of it.
@@ -172,17 +160,7 @@ impl<P: Platform> Runtime<P> {
         }
     }
 
-    /// Gives a child's region memory of its own, which holds what was copied before the fork.
-    fn take_over(&self, region: &Region, copied: Option<Views>) -> Result {
-        let length = region.pages(self.page_size()).length();
-        let copied = Span::from_parts(copied.ok_or(Error::NoMemory)?.address, length);
-        let copy = self.copy_used(region, copied, Memory::Dual)?;
-        // SAFETY: the region holds what it held when the copy was made, but for what handlers before the fork wrote to
-        // both; no other thread runs.
-        unsafe { self.space.show(copy, region) }
-    }
-
-    fn withdraw_access(&self, frozen: &mut Frozen<'_>, region: &Region) {
+    fn withdraw_access(&self, frozen: &mut Frozen<'_, P>, region: &Region) {
         self.space.has_withdrawn_views.store(true, Ordering::Relaxed);
         for view in region.all_views(self.page_size()) {
             // SAFETY: the pages are this region's. If even this fails, nothing is left to try.
@@ -192,9 +170,8 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Another thread was about to change the pages' protection, or had changed some: they get what is recorded.
-    fn restore_protection(&self, frozen: &mut Frozen<'_>, region: &Region) {
-        for (run, page) in self.space.registry.runs(region.pages(self.page_size()).range()) {
-            let run = Span::from_parts(run.start, run.len());
+    fn restore_protection(&self, frozen: &mut Frozen<'_, P>, region: &Region) {
+        for (run, page) in self.space.registry.runs(region.pages(self.page_size())) {
             // SAFETY: the pages are this region's, and no other thread runs.
             if unsafe { self.space.platform.protect(run, page.protection) }.is_err() {
                 frozen.record_no_access(run);
@@ -202,22 +179,9 @@ impl<P: Platform> Runtime<P> {
         }
     }
 
-    fn totals(&self, frozen: &Frozen<'_>) -> Totals {
-        let mut totals = Totals::default();
-        for region in frozen.indexes().filter_map(|index| frozen.region(index)) {
-            totals.mapped += region.all_views(self.page_size()).map(Span::length).sum::<usize>();
-            totals.files += i64::from(region.kind == Kind::File);
-            if region.kind.is_exec_memory() {
-                totals.live += 1;
-                totals.requested += region.size;
-            }
-        }
-        totals
-    }
-
     /// Takes all access from a region behind a write switch whose pages the child has not got, unless an earlier
     /// fork took it. Where its addresses can't be reserved they may be somebody else's by now, and it is forgotten.
-    fn revise_code_behind_switch(&self, frozen: &mut Frozen<'_>, index: Index, region: &Region) {
+    fn revise_code_behind_switch(&self, frozen: &mut Frozen<'_, P>, index: Index, region: &Region) {
         let pages = region.pages(self.page_size());
         let page = self.space.registry.page(region.base);
         let had_access = page.is_some_and(|page| page.protection != Protection::NONE);
@@ -226,7 +190,7 @@ impl<P: Platform> Runtime<P> {
         }
         match self.reserve(pages) {
             true => frozen.record_absent(pages),
-            false => frozen.forget(index, self.page_size()),
+            false => frozen.forget(index),
         }
     }
 

@@ -19,7 +19,6 @@ use crate::registry::{Kind, Region};
 use crate::space::AddressSpace;
 use crate::span::Span;
 use crate::value::Values;
-use core::sync::atomic::AtomicBool;
 
 /// A process's code memory and mapped files. One lives in a static of each adapter; tests make their own.
 ///
@@ -29,19 +28,12 @@ pub struct Runtime<P: Platform> {
     pub(crate) space: AddressSpace<P>,
     pub(crate) heaps: Heaps,
     pub(crate) values: Values<P>,
-    /// Around a fork, whether there was no memory to note what became of a copy for the child.
-    has_missing_notes: AtomicBool,
 }
 
 impl<P: Platform> Runtime<P> {
     /// A runtime without any region.
     pub const fn new(platform: P) -> Self {
-        Self {
-            space: AddressSpace::new(platform),
-            heaps: Heaps::new(),
-            values: Values::new(platform),
-            has_missing_notes: AtomicBool::new(false),
-        }
+        Self { space: AddressSpace::new(platform), heaps: Heaps::new(), values: Values::new(platform) }
     }
 
     /// Bytes in a page of the running system.
@@ -101,7 +93,7 @@ impl<P: Platform> Runtime<P> {
     #[cold]
     #[inline(never)]
     pub fn note_failure(&self, error: Error) {
-        self.space.counters.call_failed();
+        self.space.counters.failed_calls.add(1);
         self.space.platform.set_last_error(error as i32);
     }
 

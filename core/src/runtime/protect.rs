@@ -34,17 +34,25 @@ impl<P: Platform> Runtime<P> {
             }
             return self.publish(&mut claim, pages);
         }
-        self.space.registry.prepare(pages, self.space.platform)?;
+        self.space.registry.prepare(pages)?;
         let new_view = self.keep_executable_view(&mut claim, wanted)?;
         // Cache maintenance reads the pages, so they are readable while it runs.
         let step = if wanted.contains(Protection::EXEC) { wanted | Protection::READ } else { wanted };
-        let mut at = pages.start();
-        let changed = self.change_pages(&mut claim, pages, step, wanted, &mut at);
+        let region = *claim.region();
+        let apply = |pages, protection| self.apply(&region, pages, protection);
+        let (at, mut changed) = self.space.change_runs(pages, step, &apply);
+        if changed.is_ok() && wanted.contains(Protection::EXEC) {
+            changed = self.publish(&mut claim, pages);
+        }
+        if changed.is_ok() && wanted != step {
+            changed = apply(pages, wanted);
+        }
         if changed.is_ok() {
-            self.space.registry.record(pages, wanted, self.space.platform);
+            self.space.registry.record(pages, wanted);
             return Ok(());
         }
-        self.restore_pages(claim.region(), pages, step, at);
+        // What came of it, the registry says.
+        let _ = self.space.restore_runs(pages, step, at, &apply);
         if let Some(view) = new_view {
             // If the system can't unmap it, it stays, and is unmapped with the region.
             // SAFETY: the view was made above, for pages to regain EXEC from, and none does.
@@ -58,7 +66,7 @@ impl<P: Platform> Runtime<P> {
     fn claim_to_protect(&self, span: Span, wanted: Protection) -> Result<Claim<'_, P>> {
         let (pages, access) = (Wanted::Pages(span), Access::Exclusive);
         if !wanted.contains(Protection::WRITE) {
-            let claim = self.space.registry.claim(pages, access, self.space.platform)?;
+            let claim = self.space.registry.claim(pages, access)?;
             return self.space.check_not_withdrawn(claim.region()).map(|()| claim);
         }
         let claim = self.space.claim_to_write(pages, access)?;
@@ -74,42 +82,6 @@ impl<P: Platform> Runtime<P> {
             return Err(Error::Refused);
         }
         Ok(())
-    }
-
-    /// The steps of a change, the one that cache maintenance needs first. When one fails, pages before `at` have that
-    /// protection, and the run of equal pages that starts there may have it in part.
-    fn change_pages(
-        &self,
-        claim: &mut Claim<'_, P>,
-        pages: Span,
-        step: Protection,
-        wanted: Protection,
-        at: &mut usize,
-    ) -> Result {
-        for (run, page) in self.space.registry.runs(pages.range()) {
-            *at = run.start;
-            // A system may refuse EXEC even to pages that have it.
-            if page.protection != step {
-                self.apply(claim.region(), Span::from_parts(run.start, run.len()), step)?;
-            }
-        }
-        *at = pages.end();
-        if wanted.contains(Protection::EXEC) {
-            self.publish(claim, pages)?;
-        }
-        if wanted == step { Ok(()) } else { self.apply(claim.region(), pages, wanted) }
-    }
-
-    /// Puts back what the registry says, after a change that stopped at an address. The pages had these protections
-    /// before, so the system has no new ground to refuse them; if it does all the same, the registry learns what they
-    /// are left with.
-    fn restore_pages(&self, region: &Region, pages: Span, step: Protection, at: usize) {
-        for (run, page) in self.space.registry.runs(pages.range()).take_while(|(run, _)| run.start <= at) {
-            let run = Span::from_parts(run.start, run.len());
-            if self.apply(region, run, page.protection).is_err() && run.start() < at {
-                self.space.registry.record(run, step, self.space.platform);
-            }
-        }
     }
 
     /// Code memory with two views is about to lose EXEC for the first time: where the system won't let the
@@ -161,8 +133,7 @@ impl<P: Platform> Runtime<P> {
     /// After it, every core executes what was written to the range.
     pub fn flush_icache(&self, address: i64, size: i64) -> Result {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
-        let mut claim =
-            self.space.registry.claim(Wanted::Pages(span), Access::Shared, self.space.platform)?;
+        let mut claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared)?;
         if !claim.all_pages(span, &|page| page.contains(Protection::READ)) {
             return Err(Error::WrongProtection);
         }

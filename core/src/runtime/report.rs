@@ -5,7 +5,7 @@ use crate::header::RtExecMemoryStats;
 use crate::platform::Platform;
 use crate::policy::{self, Policy};
 use crate::registry::Page;
-use core::ops::Range;
+use crate::span::Span;
 
 /// A line of text on the stack: the dump must not allocate, and the formatting of the standard library would
 /// be a tenth of the code that a small kernel gets. What doesn't fit is cut off.
@@ -79,12 +79,12 @@ impl Line {
 impl<P: Platform> Runtime<P> {
     /// How many regions of code and data memory are live.
     pub fn region_count(&self) -> i64 {
-        self.space.counters.live()
+        self.space.counters.live.get()
     }
 
     /// The bytes that were requested for them.
     pub fn requested_bytes(&self) -> i64 {
-        self.space.counters.requested_bytes()
+        self.space.counters.requested.get()
     }
 
     /// Figures of this moment. While other threads allocate, figures of one call need not add up to the byte.
@@ -94,11 +94,11 @@ impl<P: Platform> Runtime<P> {
             size: size_of::<RtExecMemoryStats>() as i64,
             regions: self.region_count(),
             requested_bytes: self.requested_bytes(),
-            mapped_bytes: counters.mapped_bytes(),
-            peak_mapped_bytes: counters.peak_mapped_bytes(),
-            failed_calls: counters.failed_calls(),
+            mapped_bytes: counters.mapped.get(),
+            peak_mapped_bytes: counters.peak_mapped.get(),
+            failed_calls: counters.failed_calls.get(),
             policy: self.policy().map_or(-1, |policy| policy as i64),
-            record_bytes: self.space.registry.record_bytes(self.space.platform) as i64 + heaps.record_bytes,
+            record_bytes: self.space.registry.record_bytes() as i64 + heaps.record_bytes,
             code_blocks: heaps.blocks,
             code_bytes: heaps.bytes,
             code_chunks: heaps.chunks,
@@ -110,7 +110,7 @@ impl<P: Platform> Runtime<P> {
         let mut previous = None;
         for (run, page) in self.base_runs() {
             let index = usize::from(page.protection.bits() & 7);
-            figures.bytes_by_protection[index] += run.len() as i64;
+            figures.bytes_by_protection[index] += run.length() as i64;
             if previous != Some(page.region) {
                 figures.regions_by_protection[index] += 1;
             }
@@ -156,7 +156,7 @@ impl<P: Platform> Runtime<P> {
 
     fn dump_region(&self, pending: Option<(Page, bool)>, line: &mut Line) {
         let Some((page, is_mixed)) = pending else { return };
-        let Some(region) = self.space.registry.region_of(page, self.space.platform) else { return };
+        let Some(region) = self.space.registry.region_of(page) else { return };
         if region.kind.is_exec_memory() {
             line.text("  ").address(region.base).text(" ").decimal(region.size as i64, 12);
             line.text(" ").text(page.protection.letters()).text(if is_mixed { "+" } else { "" });
@@ -165,8 +165,8 @@ impl<P: Platform> Runtime<P> {
     }
 
     /// Runs of equal pages at addresses that callers were given, in address order.
-    fn base_runs(&self) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
-        self.space.registry.runs(0..usize::MAX).filter(|(_, page)| !page.is_other_view)
+    fn base_runs(&self) -> impl Iterator<Item = (Span, Page)> + '_ {
+        self.space.registry.runs(Span::from_parts(0, usize::MAX)).filter(|(_, page)| !page.is_other_view)
     }
 
     #[inline(never)]

@@ -2,12 +2,12 @@
 
 use super::counters::Counters;
 use super::freed_code::FreedCode;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::near::Latest;
 use crate::platform::{Memory, PageRequest, Platform, Views};
 use crate::policy::Choice;
 use crate::protection::Protection;
-use crate::registry::{Kind, Region, Registry};
+use crate::registry::{Region, Registry};
 use crate::span::{Span, round_up};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// The address space of a process, and what this library has in it.
 pub(crate) struct AddressSpace<P: Platform> {
     pub(crate) platform: P,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Registry<P>,
     pub(crate) policy: Choice,
     pub(crate) freed_code: FreedCode,
     pub(crate) counters: Counters,
@@ -33,7 +33,7 @@ impl<P: Platform> AddressSpace<P> {
     pub(crate) const fn new(platform: P) -> Self {
         Self {
             platform,
-            registry: Registry::new(),
+            registry: Registry::new(platform),
             policy: Choice::new(),
             freed_code: FreedCode::new(),
             counters: Counters::new(),
@@ -54,7 +54,7 @@ impl<P: Platform> AddressSpace<P> {
     }
 
     /// A requested size as a number of bytes, checked against the limit.
-    pub(crate) fn allocation_size(&self, size: i64) -> Result<usize, Error> {
+    pub(crate) fn allocation_size(&self, size: i64) -> Result<usize> {
         let size = usize::try_from(size).ok().filter(|size| *size > 0).ok_or(Error::InvalidArgument)?;
         let limit = match self.limit.load(Ordering::Relaxed) {
             0 => self.platform.physical_memory(),
@@ -64,27 +64,21 @@ impl<P: Platform> AddressSpace<P> {
     }
 
     /// Maps pages for `size` bytes, anywhere.
-    pub(crate) fn map(&self, size: usize, memory: Memory) -> Result<Views, Error> {
+    pub(crate) fn map(&self, size: usize, memory: Memory) -> Result<Views> {
         self.platform.map(round_up(size, self.page_size()), memory, None)
     }
 
     /// Enters a freshly mapped region. If there is no memory for that, its pages are unmapped again.
-    pub(crate) fn register(&self, region: Region, protection: Protection) -> Result<usize, Error> {
+    pub(crate) fn register(&self, region: Region, protection: Protection) -> Result<usize> {
         let page_size = self.page_size();
-        if let Err(error) = self.registry.insert(region, protection, self.platform) {
+        if let Err(error) = self.registry.insert(region, protection) {
             for view in region.all_views(page_size) {
                 // SAFETY: nobody has seen these pages. If even this fails they are lost, and nothing else is.
                 let _ = unsafe { self.platform.unmap(view) };
             }
             return Err(error);
         }
-        self.counters.mapped(region.all_views(page_size).map(Span::length).sum());
-        if region.kind.is_exec_memory() {
-            self.counters.allocated(region.size);
-        }
-        if region.kind == Kind::File {
-            self.counters.count_file(1);
-        }
+        self.counters.entered(&region, page_size);
         Ok(region.base)
     }
 
@@ -92,7 +86,7 @@ impl<P: Platform> AddressSpace<P> {
     ///
     /// # Safety
     /// The pages are mapped by this library, and stay so meanwhile.
-    pub(crate) unsafe fn populate(&self, pages: Span, for_write: bool) -> Result<(), Error> {
+    pub(crate) unsafe fn populate(&self, pages: Span, for_write: bool) -> Result {
         // SAFETY: the caller's promise; populating changes no contents.
         match unsafe { self.platform.request(pages, PageRequest::Populate { for_write }) } {
             Ok(()) | Err(Error::Unsupported) => Ok(()),
@@ -107,26 +101,51 @@ impl<P: Platform> AddressSpace<P> {
     ///
     /// # Safety
     /// The pages are a live region's, and nobody else changes their protection meanwhile.
-    pub(crate) unsafe fn flip(&self, pages: Span, write: &mut dyn FnMut()) -> Result<(), Error> {
-        let registry = &self.registry;
-        registry.prepare(pages, self.platform)?;
+    pub(crate) unsafe fn flip(&self, pages: Span, write: &mut dyn FnMut()) -> Result {
+        self.registry.prepare(pages)?;
         // SAFETY: the pages are a region's, and the caller's alone.
         let protect = |pages, protection| unsafe { self.platform.protect(pages, protection) };
-        if let Err(error) = protect(pages, Protection::RW) {
-            for (run, page) in registry.runs(pages.range()) {
-                let _ = protect(Span::from_parts(run.start, run.len()), page.protection);
-            }
-            return Err(error);
+        let (at, changed) = self.change_runs(pages, Protection::RW, &protect);
+        if changed.is_ok() {
+            write();
         }
-        write();
+        changed.and(self.restore_runs(pages, Protection::RW, at, &protect))
+    }
+
+    /// Gives pages of a region another protection than the registry says. Pages before the address that it returns have
+    /// it then. If it fails, the run of equal pages that starts there may have it in part.
+    pub(crate) fn change_runs(
+        &self,
+        pages: Span,
+        step: Protection,
+        apply: &dyn Fn(Span, Protection) -> Result,
+    ) -> (usize, Result) {
+        for (run, page) in self.registry.runs(pages) {
+            // A system may refuse EXEC even to pages that have it.
+            let applied = if page.protection == step { Ok(()) } else { apply(run, step) };
+            if applied.is_err() {
+                return (run.start(), applied);
+            }
+        }
+        (pages.end(), Ok(()))
+    }
+
+    /// Puts back what the registry says, after a change that came to an address. The pages had these protections
+    /// before, so the system has no new ground to refuse them, and a momentary shortage gets a second chance; if it
+    /// does all the same, the registry learns what they are left with.
+    pub(crate) fn restore_runs(
+        &self,
+        pages: Span,
+        step: Protection,
+        at: usize,
+        apply: &dyn Fn(Span, Protection) -> Result,
+    ) -> Result {
         let mut result = Ok(());
-        for (run, page) in registry.runs(pages.range()) {
-            let run = Span::from_parts(run.start, run.len());
-            // The bytes can't be taken back any more, so a momentary shortage gets a second chance.
-            let again = |_| protect(run, page.protection);
-            if let Err(error) = protect(run, page.protection).or_else(again) {
-                registry.record(run, Protection::RW, self.platform);
-                result = Err(error);
+        for (run, page) in self.registry.runs(pages).take_while(|(run, _)| run.start() <= at) {
+            let restored = apply(run, page.protection).or_else(|_| apply(run, page.protection));
+            if restored.is_err() && run.start() < at {
+                self.registry.record(run, step);
+                result = restored;
             }
         }
         result
@@ -134,7 +153,7 @@ impl<P: Platform> AddressSpace<P> {
 
     /// Whether an address of the caller's may be in a mapped file.
     pub(crate) fn may_be_files(&self, address: usize) -> bool {
-        self.counters.has_files() && self.registry.page(address).is_some()
+        self.counters.files.get() != 0 && self.registry.page(address).is_some()
     }
 
     /// Copies bytes of the caller's to memory that is writable. Where they lie in memory of ours it may be a mapped
@@ -142,12 +161,7 @@ impl<P: Platform> AddressSpace<P> {
     ///
     /// # Safety
     /// `source` is readable, by its protection, and `target` writable, for `length` bytes. They may overlap.
-    pub(crate) unsafe fn copy_from(
-        &self,
-        source: *const u8,
-        target: usize,
-        length: usize,
-    ) -> Result<(), Error> {
+    pub(crate) unsafe fn copy_from(&self, source: *const u8, target: usize, length: usize) -> Result {
         // SAFETY: the caller's promise.
         unsafe {
             if self.may_be_files(source.addr()) {

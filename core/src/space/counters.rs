@@ -1,99 +1,88 @@
 //! Totals of what is mapped and allocated.
 
+use crate::registry::{Kind, Region};
+use crate::span::Span;
 use core::sync::atomic::{AtomicI64, Ordering};
 
-/// Totals that are kept as calls come in, so that asking costs nothing.
+/// A total that is kept as calls come in, so that asking costs nothing.
+pub(crate) struct Counter(AtomicI64);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(AtomicI64::new(0))
+    }
+
+    pub(crate) fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Adds a difference. The total before.
+    pub(crate) fn add(&self, difference: i64) -> i64 {
+        self.0.fetch_add(difference, Ordering::Relaxed)
+    }
+}
+
 pub(crate) struct Counters {
     /// Live regions of `rt_alloc_exec_memory` and `rt_alloc_rw_memory`.
-    live: AtomicI64,
+    pub(crate) live: Counter,
     /// Their requested bytes.
-    requested: AtomicI64,
+    pub(crate) requested: Counter,
     /// Bytes of pages mapped now, each view counted.
-    mapped: AtomicI64,
-    peak_mapped: AtomicI64,
+    pub(crate) mapped: Counter,
+    pub(crate) peak_mapped: Counter,
     /// Mapped files.
-    files: AtomicI64,
-    failed_calls: AtomicI64,
+    pub(crate) files: Counter,
+    pub(crate) failed_calls: Counter,
 }
 
 impl Counters {
     pub(crate) const fn new() -> Self {
         Self {
-            live: AtomicI64::new(0),
-            requested: AtomicI64::new(0),
-            mapped: AtomicI64::new(0),
-            peak_mapped: AtomicI64::new(0),
-            files: AtomicI64::new(0),
-            failed_calls: AtomicI64::new(0),
+            live: Counter::new(),
+            requested: Counter::new(),
+            mapped: Counter::new(),
+            peak_mapped: Counter::new(),
+            files: Counter::new(),
+            failed_calls: Counter::new(),
         }
     }
 
-    pub(crate) fn live(&self) -> i64 {
-        self.live.load(Ordering::Relaxed)
+    /// Counts a new region, with the pages of its views.
+    pub(crate) fn entered(&self, region: &Region, page_size: usize) {
+        self.mapped(region.all_views(page_size).map(Span::length).sum());
+        self.count(region, 1);
     }
 
-    pub(crate) fn requested_bytes(&self) -> i64 {
-        self.requested.load(Ordering::Relaxed)
+    /// Counts a region that is gone, so many bytes of whose pages were unmapped.
+    pub(crate) fn released(&self, region: &Region, unmapped: usize) {
+        self.unmapped(unmapped);
+        self.count(region, -1);
     }
 
-    pub(crate) fn mapped_bytes(&self) -> i64 {
-        self.mapped.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn peak_mapped_bytes(&self) -> i64 {
-        self.peak_mapped.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn failed_calls(&self) -> i64 {
-        self.failed_calls.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn call_failed(&self) {
-        self.failed_calls.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A mapped file is there now, or there no longer.
-    pub(crate) fn count_file(&self, difference: i64) {
-        self.files.fetch_add(difference, Ordering::Relaxed);
-    }
-
-    pub(crate) fn has_files(&self) -> bool {
-        self.files.load(Ordering::Relaxed) != 0
-    }
-
-    /// In a forked child: what its records say. Threads that were about to count are not here.
-    pub(crate) fn reset(&self, totals: Totals) {
-        self.live.store(totals.live, Ordering::Relaxed);
-        self.requested.store(totals.requested as i64, Ordering::Relaxed);
-        self.mapped.store(totals.mapped as i64, Ordering::Relaxed);
-        self.files.store(totals.files, Ordering::Relaxed);
-    }
-
-    pub(crate) fn allocated(&self, size: usize) {
-        self.live.fetch_add(1, Ordering::Relaxed);
-        self.requested.fetch_add(size as i64, Ordering::Relaxed);
-    }
-
-    pub(crate) fn freed(&self, size: usize) {
-        self.live.fetch_sub(1, Ordering::Relaxed);
-        self.requested.fetch_sub(size as i64, Ordering::Relaxed);
+    fn count(&self, region: &Region, difference: i64) {
+        if region.kind.is_exec_memory() {
+            self.live.add(difference);
+            self.requested.add(difference * region.size as i64);
+        }
+        if region.kind == Kind::File {
+            self.files.add(difference);
+        }
     }
 
     pub(crate) fn mapped(&self, bytes: usize) {
-        let now = self.mapped.fetch_add(bytes as i64, Ordering::Relaxed) + bytes as i64;
-        self.peak_mapped.fetch_max(now, Ordering::Relaxed);
+        let now = self.mapped.add(bytes as i64) + bytes as i64;
+        self.peak_mapped.0.fetch_max(now, Ordering::Relaxed);
     }
 
     pub(crate) fn unmapped(&self, bytes: usize) {
-        self.mapped.fetch_sub(bytes as i64, Ordering::Relaxed);
+        self.mapped.add(-(bytes as i64));
     }
-}
 
-/// What the records of all regions add up to.
-#[derive(Default)]
-pub(crate) struct Totals {
-    pub(crate) live: i64,
-    pub(crate) requested: usize,
-    pub(crate) mapped: usize,
-    pub(crate) files: i64,
+    /// In a forked child: what its records say counts. Threads that were about to count are not here.
+    pub(crate) fn count_anew(&self, regions: impl Iterator<Item = Region>, page_size: usize) {
+        for counter in [&self.live, &self.requested, &self.mapped, &self.files] {
+            counter.0.store(0, Ordering::Relaxed);
+        }
+        regions.for_each(|region| self.entered(&region, page_size));
+    }
 }

@@ -1,6 +1,6 @@
 //! Code that was freed, and that other cores may still have fetched: its addresses may be given out again.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::platform::Platform;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -36,11 +36,7 @@ impl FreedCode {
 
     /// Unmaps pages; `was_fetched`: other cores may have executed them, and can fetch from them until they are
     /// gone.
-    pub(crate) fn unmap<R>(
-        &self,
-        was_fetched: bool,
-        unmap: impl FnOnce() -> Result<R, Error>,
-    ) -> Result<R, Error> {
+    pub(crate) fn unmap<R>(&self, was_fetched: bool, unmap: impl FnOnce() -> Result<R>) -> Result<R> {
         if !was_fetched {
             return unmap();
         }
@@ -65,7 +61,7 @@ impl FreedCode {
     /// Makes all cores drop what they have fetched, if one of the pages that were unmapped wants it or the code at
     /// hand `was_fetched` before. A program of one thread has no other cores: where it ran before, it left by a
     /// context switch.
-    pub(crate) fn drop_fetched(&self, was_fetched: bool, platform: impl Platform) -> Result<(), Error> {
+    pub(crate) fn drop_fetched(&self, was_fetched: bool, platform: impl Platform) -> Result {
         let must = was_fetched && platform.may_run_on_other_cores();
         let is_unmapping = self.unmapping.load(Ordering::SeqCst) > 0;
         if must || is_unmapping || self.finished() < self.wanted.load(Ordering::Acquire) {

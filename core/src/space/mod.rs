@@ -10,5 +10,4 @@ mod freed_code;
 mod separation;
 
 pub(crate) use address_space::AddressSpace;
-pub(crate) use counters::Totals;
 pub(crate) use freed_code::FreedCode;

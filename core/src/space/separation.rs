@@ -11,10 +11,10 @@
 //! process's own: it will be in common again at once.
 
 use super::address_space::AddressSpace;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
-use crate::registry::{Access, Claim, Region, Wanted};
+use crate::registry::{Access, Claim, Forked, Region, Wanted};
 use crate::span::Span;
 use core::ptr;
 use core::sync::atomic::Ordering;
@@ -23,10 +23,10 @@ impl<P: Platform> AddressSpace<P> {
     /// Claims a region to write to it, or to make it writable. What it had in common with another process is its
     /// own then; for that the claim becomes exclusive.
     #[inline]
-    pub(crate) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>, Error> {
-        let claim = self.registry.claim(wanted, access, self.platform)?;
+    pub(crate) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>> {
+        let claim = self.registry.claim(wanted, access)?;
         self.check_not_withdrawn(claim.region())?;
-        match P::CAN_FORK && claim.region().is_in_common {
+        match P::CAN_FORK && claim.region().forked.contains(Forked::IN_COMMON) {
             false => Ok(claim),
             true => self.claim_own(claim, wanted, access),
         }
@@ -38,7 +38,7 @@ impl<P: Platform> AddressSpace<P> {
         mut claim: Claim<'a, P>,
         wanted: Wanted,
         access: Access,
-    ) -> Result<Claim<'a, P>, Error> {
+    ) -> Result<Claim<'a, P>> {
         if access != Access::Exclusive {
             drop(claim);
             return self.claim_to_write(wanted, Access::Exclusive);
@@ -57,14 +57,12 @@ impl<P: Platform> AddressSpace<P> {
     /// Others wait here until the fork is over.
     #[inline]
     pub(crate) fn is_forking(&self) -> bool {
-        P::CAN_FORK
-            && self.fork_is_under_way.load(Ordering::Acquire)
-            && self.registry.is_held_for_fork(self.platform)
+        P::CAN_FORK && self.fork_is_under_way.load(Ordering::Acquire) && self.registry.is_held_for_fork()
     }
 
     /// Refuses to hand out memory that can be stored to without asking, in the middle of a fork: whose it is can't
     /// be said then.
-    pub(crate) fn check_not_forking(&self) -> Result<(), Error> {
+    pub(crate) fn check_not_forking(&self) -> Result {
         if self.is_forking() { Err(Error::Refused) } else { Ok(()) }
     }
 
@@ -76,22 +74,21 @@ impl<P: Platform> AddressSpace<P> {
         address: usize,
         length: usize,
         write: &mut dyn FnMut(usize),
-    ) -> Result<(), Error> {
-        if !self.is_forking() {
-            return Ok(());
-        }
-        if let Some((copy, offset)) = self.registry.copy_for_child(address, self.platform) {
-            let target = Span::from_parts(copy.address + offset, length);
+    ) -> Result {
+        if self.is_forking()
+            && let Some(copy) = self.registry.copy_for_child(address)
+        {
+            let pages = Span::from_parts(copy, length).pages(self.page_size());
             // SAFETY: the copy stays until this thread's own handler after the fork.
-            unsafe { self.populate(target.pages(self.page_size()), true) }?;
-            write(target.start());
+            unsafe { self.populate(pages, true) }?;
+            write(copy);
         }
         Ok(())
     }
 
     /// Refuses access to memory that this process has in common with another one and could not copy at the fork.
     #[inline]
-    pub(crate) fn check_not_withdrawn(&self, region: &Region) -> Result<(), Error> {
+    pub(crate) fn check_not_withdrawn(&self, region: &Region) -> Result {
         let is_withdrawn = |(view, _): (Span, Protection)| {
             self.registry.page(view.start()).is_none_or(|page| page.protection == Protection::NONE)
         };
@@ -107,11 +104,7 @@ impl<P: Platform> AddressSpace<P> {
     ///
     /// # Safety
     /// The region stays mapped, the parts are parts of its view [`shown`](Region::shown), and nobody writes to it.
-    pub(crate) unsafe fn separate(
-        &self,
-        region: &Region,
-        used: impl Iterator<Item = Span>,
-    ) -> Result<(), Error> {
+    pub(crate) unsafe fn separate(&self, region: &Region, used: impl Iterator<Item = Span>) -> Result {
         // SAFETY: the caller's promise, passed on; the copy is the region's.
         unsafe {
             let copy = self.copy(region.shown(self.page_size()), used, Memory::Dual)?;
@@ -128,7 +121,7 @@ impl<P: Platform> AddressSpace<P> {
         source: Span,
         used: impl Iterator<Item = Span>,
         memory: Memory,
-    ) -> Result<Views, Error> {
+    ) -> Result<Views> {
         let copy = self.platform.map(source.length(), memory, None)?;
         let start = if copy.writable != 0 { copy.writable } else { copy.address };
         for part in used {
@@ -158,7 +151,7 @@ impl<P: Platform> AddressSpace<P> {
     ///
     /// # Safety
     /// It is a [`copy`](Self::copy) of this region in dual memory, nobody has written to either since, and nobody does now.
-    pub(crate) unsafe fn show(&self, copy: Views, region: &Region) -> Result<(), Error> {
+    pub(crate) unsafe fn show(&self, copy: Views, region: &Region) -> Result {
         let pages = region.pages(self.page_size());
         let mut writable_is_left = true;
         let mut moved = 0;
@@ -175,12 +168,12 @@ impl<P: Platform> AddressSpace<P> {
                     self.platform.move_onto(whole(copy.writable), region.writable_view)?;
                     writable_is_left = false;
                 }
-                for (run, page) in self.registry.runs(pages.range()) {
-                    let source = Span::from_parts(copy.address + moved, run.len());
-                    self.platform.move_onto(source, run.start)?;
-                    moved += run.len();
+                for (run, page) in self.registry.runs(pages) {
+                    let source = Span::from_parts(copy.address + moved, run.length());
+                    self.platform.move_onto(source, run.start())?;
+                    moved += run.length();
                     if page.protection != Protection::RX {
-                        self.platform.protect(Span::from_parts(run.start, run.len()), page.protection)?;
+                        self.platform.protect(run, page.protection)?;
                     }
                 }
             }

@@ -3,6 +3,7 @@
 use super::node::{ADDRESS_END, Entry, Node, Slot, Spare, TOP, Table, extent};
 use super::page::{Change, Page};
 use crate::error::{Error, Result};
+use crate::span::Span;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -36,7 +37,7 @@ impl PageMap {
     /// The first run of equal pages that ends after `from`, up to `end`; the run's start is at least `from`.
     #[cfg_attr(not(target_os = "none"), inline)]
     #[cfg_attr(target_os = "none", inline(never))]
-    pub(super) fn next_run(&self, from: usize, end: usize) -> Option<(Range<usize>, Page)> {
+    pub(crate) fn next_run(&self, from: usize, end: usize) -> Option<(Span, Page)> {
         let end = end.min(ADDRESS_END);
         let mut at = from;
         let mut run: Option<(usize, Entry, Page)> = None;
@@ -49,18 +50,7 @@ impl PageMap {
             }
             at = (at & !(extent(level) - 1)) + extent(level);
         }
-        run.map(|(start, _, page)| (start..at.min(end), page))
-    }
-
-    /// Runs of equal pages inside a range, in address order.
-    pub(crate) fn runs(&self, range: Range<usize>) -> impl Iterator<Item = (Range<usize>, Page)> + '_ {
-        let mut at = range.start;
-        core::iter::from_fn(move || {
-            // Most ranges are one run: none is looked for behind it.
-            let run = if at < range.end { self.next_run(at, range.end) } else { None }?;
-            at = run.0.end;
-            Some(run)
-        })
+        run.map(|(start, _, page)| (Span::from_parts(start, at.min(end) - start), page))
     }
 
     /// Makes the nodes that [`change`](Self::change) of this range needs, of which `fresh` gives more. It changes no
