@@ -9,10 +9,29 @@ use crate::result::Result;
 use crate::setup;
 use crate::tally::Tally;
 
-/// All tests of the core. Each test program has a process of its own, as many at a time as there are processors.
+/// Threads beside each other, forks, and the unit tests.
+const SHORT_FORM: [&str; 4] = ["threads", "fork", "code_heap_threads", "code_heap_fork"];
+
+/// All tests of the core.
 pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
+    run(project, test_programs(project)?, tally)
+}
+
+/// Those that Miri has most to say of.
+pub fn test_short_form(project: &Project, tally: &mut Tally) -> Result<()> {
+    let is_wanted =
+        |program: &Option<String>| program.as_deref().is_none_or(|name| SHORT_FORM.contains(&name));
+    let programs: Vec<_> = test_programs(project)?.into_iter().filter(is_wanted).collect();
+    match programs.len() == 1 + SHORT_FORM.len() {
+        true => run(project, programs, tally),
+        false => Err("a test program of Miri's short form is missing".to_owned()),
+    }
+}
+
+/// Each test program has a process of its own, as many at a time as there are processors.
+fn run(project: &Project, programs: Vec<Option<String>>, tally: &mut Tally) -> Result<()> {
     setup::miri()?;
-    let programs = Mutex::new(test_programs(project)?.into_iter());
+    let programs = Mutex::new(programs.into_iter());
     let tally = Mutex::new(tally);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {

@@ -22,8 +22,9 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("host", host),
+    ("miri-short", miri::test_short_form),
     ("miri", miri::test),
     ("stress", stress),
     ("musl", musl),
