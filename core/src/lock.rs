@@ -110,6 +110,11 @@ impl<T> Lock<T> {
         self.unlock(platform);
     }
 
+    /// In a forked child, which has one thread: whoever held the lock is not here.
+    pub(crate) fn void(&self) {
+        self.state.store(FREE, Ordering::Relaxed);
+    }
+
     #[cfg_attr(target_os = "none", inline(never))]
     fn unlock(&self, platform: impl Platform) {
         if self.state.swap(FREE, Ordering::Release) & CONTENDED != 0 {

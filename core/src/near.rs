@@ -1,10 +1,10 @@
 //! Placing memory within reach of an address, as direct branches need it.
 
 use crate::error::{Error, Result};
-use crate::platform::{Mapping, Memory, Platform, Views};
+use crate::platform::{Memory, Platform, Views};
 use crate::span::round_up;
 use core::ops::{ControlFlow, Range, RangeInclusive};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Nothing is placed below: null pointers with an offset should fault, and Linux refuses addresses
 /// below `vm.mmap_min_addr`, which distributions set to 64 KiB.
@@ -160,23 +160,16 @@ impl Reach {
     }
 }
 
-/// Where memory near something was placed last: most often there is room beside it, at the side that is further from
-/// the target. That takes one look at what is mapped there, and none at the rest.
-pub(crate) struct Latest {
-    /// The edge of that memory, at that side; 0: there is none.
-    edge: AtomicUsize,
-    is_below_target: AtomicBool,
-}
-
-/// So many mappings beside it are passed over. There may be second views, and memory of others.
-const STEPS: usize = 8;
+/// Where memory near something was placed last: the next one is looked for from there on upwards ("next fit"), so that
+/// what is mapped is walked through once, not anew each time.
+pub(crate) struct Latest(AtomicUsize);
 
 impl Latest {
     pub(crate) const fn new() -> Self {
-        Self { edge: AtomicUsize::new(0), is_below_target: AtomicBool::new(false) }
+        Self(AtomicUsize::new(0))
     }
 
-    /// As [`Reach::map`], but where room beside the latest is within reach, that need not be the closest.
+    /// As [`Reach::map`], but where there is room above the latest within reach, that need not be the closest.
     pub(crate) fn map(
         &self,
         reach: Reach,
@@ -184,47 +177,37 @@ impl Latest {
         size: usize,
         memory: Memory,
     ) -> Result<Views> {
-        let beside = match self.find_room(reach, platform, size) {
+        let above = match self.find_room(reach, platform, size) {
             Some(place) => reach.map_at(platform, size, memory, place)?,
             None => None,
         };
-        let views = match beside {
+        let views = match above {
             Some(views) => views,
             None => reach.map(platform, size, memory)?,
         };
         // Only a hint: threads may mix theirs.
-        let is_below = views.address < reach.target;
-        self.is_below_target.store(is_below, Ordering::Relaxed);
-        self.edge.store(views.address + if is_below { 0 } else { size }, Ordering::Relaxed);
+        self.0.store(views.address + size, Ordering::Relaxed);
         Ok(views)
     }
 
     fn find_room(&self, reach: Reach, platform: impl Platform, size: usize) -> Option<usize> {
         let (length, granularity) = (round_up(size, platform.page_size()), platform.placement_granularity());
-        let is_below = self.is_below_target.load(Ordering::Relaxed);
-        let mut edge = Some(self.edge.load(Ordering::Relaxed)).filter(|edge| *edge != 0)?;
-        for _ in 0..STEPS {
-            let start = if is_below {
-                edge.checked_sub(length)? & !(granularity - 1)
-            } else {
-                round_up(edge, granularity)
-            };
-            let end = start + length;
-            if !reach.holds(start, size) || start < LOWEST || end > HIGHEST {
-                return None;
-            }
-            let mut obstacle = None;
-            let look = &mut |mapping: Mapping| {
-                obstacle = (mapping.start < end).then_some(mapping);
-                ControlFlow::Break(())
-            };
-            platform.mappings(start, look).ok()?;
-            match obstacle {
-                None => return Some(start),
-                Some(mapping) => edge = if is_below { mapping.start } else { mapping.end },
-            }
+        let latest = self.0.load(Ordering::Relaxed);
+        let mut place = round_up(latest, granularity);
+        if place < LOWEST || !reach.holds(place, size) {
+            return None;
         }
-        None
+        let walked = platform.mappings(place, &mut |mapping| {
+            let is_free = mapping.start >= place + length;
+            if !is_free {
+                place = round_up(mapping.end.max(place), granularity);
+            }
+            match is_free || !reach.holds(place, size) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        (walked.is_ok() && reach.holds(place, size) && place + length <= HIGHEST).then_some(place)
     }
 }
 

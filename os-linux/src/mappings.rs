@@ -2,6 +2,7 @@
 //! or read from the text of `/proc/self/maps`.
 
 use core::ffi::{CStr, c_int};
+use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use execmem_core::platform::Mapping;
@@ -53,7 +54,12 @@ const _: () = assert!(size_of::<ProcmapQuery>() == 0x68);
 fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused> {
     let mut file = maps_file()?;
     loop {
-        let number = match query(file.number, *from) {
+        let answer = if file.is_fresh || is_maps_file(file.number) {
+            query(file.number, *from)
+        } else {
+            Err(libc::EBADF)
+        };
+        let number = match answer {
             Ok(mapping) if visit(mapping).is_break() => return Ok(()),
             Ok(mapping) => {
                 *from = mapping.end;
@@ -105,6 +111,8 @@ fn query(file: c_int, from: usize) -> Result<Mapping, i32> {
 /// The open `/proc/self/maps`: process number in the upper half, file number in the lower; 0: none.
 /// A forked child must not ask about its parent, so a file belongs to the process that opened it.
 static MAPS_FILE: AtomicU64 = AtomicU64::new(0);
+/// What tells that file from another one that has its number by now, another process's list too; 0: not known.
+static MAPS_INODE: AtomicU64 = AtomicU64::new(0);
 static IS_REFUSED: AtomicBool = AtomicBool::new(false);
 
 struct MapsFile {
@@ -126,7 +134,10 @@ fn maps_file() -> Result<MapsFile, QueryRefused> {
     let number = open_maps(OF_PROCESS).map_err(|_| QueryRefused)?;
     let fresh = process << 32 | number as u64;
     match MAPS_FILE.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Ok(MapsFile { number, is_fresh: true }),
+        Ok(_) => {
+            MAPS_INODE.store(inode(number), Ordering::Release);
+            Ok(MapsFile { number, is_fresh: true })
+        }
         Err(earlier) => {
             // SAFETY: this call has opened the file, and no other thread has seen its number.
             unsafe { libc::close(number) };
@@ -139,9 +150,25 @@ fn maps_file() -> Result<MapsFile, QueryRefused> {
 /// is closed if it is that file still: the program may have closed it, and the number be somebody else's.
 pub(crate) fn forget_parent() {
     let file = MAPS_FILE.swap(0, Ordering::AcqRel) as c_int;
-    if file != 0 && query(file, 0).is_ok() {
-        // SAFETY: this library has opened the file, which answers as only such a file does; the child has one thread.
+    if file != 0 && is_maps_file(file) && query(file, 0).is_ok() {
+        // SAFETY: this library has opened the file; the child has one thread.
         unsafe { libc::close(file) };
+    }
+}
+
+fn is_maps_file(file: c_int) -> bool {
+    let known = MAPS_INODE.load(Ordering::Acquire);
+    known == 0 || known == inode(file)
+}
+
+/// The number of an open file's inode; 0: it can't be asked for.
+fn inode(file: c_int) -> u64 {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the structure is borrowed, and of the type that fstat(2) fills in.
+    match unsafe { libc::fstat(file, status.as_mut_ptr()) } {
+        // SAFETY: it was filled in.
+        0 => unsafe { status.assume_init() }.st_ino,
+        _ => 0,
     }
 }
 

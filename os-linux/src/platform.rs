@@ -1,5 +1,6 @@
 //! Linux behind the seam, and what happens when the library is loaded.
 
+use crate::process::uncancelled;
 use crate::{copy, cores, files, mappings, pages, process};
 use core::ffi::CStr;
 use core::ops::ControlFlow;
@@ -47,7 +48,7 @@ unsafe impl Pages for Linux {
 
     fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
         watch_forks();
-        pages::map(length, memory, at)
+        uncancelled(|| pages::map(length, memory, at))
     }
 
     unsafe fn unmap(self, pages: Span) -> Result<(), Error> {
@@ -71,7 +72,7 @@ unsafe impl Pages for Linux {
     }
 
     fn mappings(self, from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<()>) -> Result<(), Error> {
-        mappings::visit(from, visit)
+        uncancelled(|| mappings::visit(from, visit))
     }
 
     fn map_file(
@@ -80,7 +81,7 @@ unsafe impl Pages for Linux {
         for_write: bool,
         choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
     ) -> Result<usize, Error> {
-        unix::files::map(path, for_write, choose, files::map_part)
+        uncancelled(|| unix::files::map(path, for_write, choose, files::map_part))
     }
 
     fn file_size(self, path: &CStr) -> Result<u64, Error> {
@@ -89,7 +90,9 @@ unsafe impl Pages for Linux {
 
     unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
-        unsafe { unix::pages::request(pages, request, |for_write| copy::populate(pages, for_write)) }
+        let ask =
+            || unsafe { unix::pages::request(pages, request, |for_write| copy::populate(pages, for_write)) };
+        uncancelled(ask)
     }
 
     unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
@@ -125,7 +128,7 @@ unsafe impl Process for Linux {
     }
 
     fn print(self, line: &[u8]) {
-        process::print(line);
+        uncancelled(|| process::print(line));
     }
 
     fn set_last_error(self, code: i32) {

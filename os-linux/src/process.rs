@@ -1,10 +1,29 @@
 //! How a thread waits for another one: by `futex(2)`; and how it writes without being ended for it.
 
+use core::ffi::c_int;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::AtomicUsize;
 use execmem_core::unix;
 use execmem_core::unix::errno::preserved;
+
+/// From `bits/pthread.h`, and musl's `pthread.h`.
+const CANCEL_DISABLE: c_int = 1;
+
+unsafe extern "C" {
+    fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
+}
+
+/// Runs `work`, in which a thread that is cancelled (pthread_cancel(3)) goes on: it would leave behind what it holds.
+pub(crate) fn uncancelled<R>(work: impl FnOnce() -> R) -> R {
+    let mut before = 0;
+    // SAFETY: the number is there to be written.
+    unsafe { pthread_setcancelstate(CANCEL_DISABLE, &mut before) };
+    let result = work();
+    // SAFETY: the same; the state is the one that was found.
+    unsafe { pthread_setcancelstate(before, &mut 0) };
+    result
+}
 
 /// Sleeps while a word has a value.
 pub(crate) fn sleep(word: &AtomicUsize, value: usize) {

@@ -78,8 +78,7 @@ impl Heaps {
             let is_shortest = length == round_up(request.size, space.page_size());
             return request.reach.map(platform, if is_shortest { request.size } else { length }, memory);
         }
-        // Reading clusters off all chunks takes long: each time half of them have gone is often enough.
-        let clusters = self.clusters(&mut self.shared.lock(platform), self.record_count() / 2);
+        let clusters = self.clusters(&mut self.shared.lock(platform), false);
         let clusters = || clusters.iter().filter(|cluster| !cluster.is_empty());
         // Behind the chunks of the shortest, which has the most room: that costs no look at what is mapped.
         if let Some(cluster) = clusters().min_by_key(|cluster| cluster.len())
@@ -89,7 +88,7 @@ impl Heaps {
         {
             return Ok(views);
         }
-        let map_near = |cluster| within_reach_of(cluster).map(platform, length, memory).ok();
+        let map_near = |cluster| self.latest.map(within_reach_of(cluster), platform, length, memory).ok();
         if let Some(views) = clusters().find_map(map_near) {
             return Ok(views);
         }

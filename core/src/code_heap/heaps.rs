@@ -6,6 +6,7 @@ use super::shard::{SHARDS, Shard};
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::memory::{Arrays, Pool, Table};
+use crate::near::Latest;
 use crate::platform::{PageRequest, Platform};
 use crate::protection::Protection;
 use crate::registry::{Region, Registry};
@@ -52,6 +53,8 @@ pub(crate) struct Heaps {
     /// chunk whether it holds the address.
     recent: [AtomicPtr<Chunk>; RECENT],
     pub(super) shared: Lock<Shared>,
+    /// Where a chunk was placed that does not lie behind the others.
+    pub(super) latest: Latest,
     /// Whether there are retired chunks that nobody is about to unmap.
     pub(super) has_left: AtomicBool,
     pub(super) default: Heap,
@@ -86,6 +89,9 @@ pub(crate) struct Heap {
     /// The policy's number once it is decided, else [`UNDECIDED`].
     pub(super) policy: AtomicI32,
     pub(super) shards: [Lock<Shard>; SHARDS],
+    /// One thread at a time grows the heap: what it was charged for is there when the next one looks. Of the locks this
+    /// one comes first, and a fork leaves it alone: it guards no record.
+    pub(super) growth: Lock<()>,
     in_use: AtomicBool,
 }
 
@@ -118,6 +124,7 @@ impl Heaps {
                 clusters: [NOWHERE; MOST_CLUSTERS],
                 gone: 0,
             }),
+            latest: Latest::new(),
             has_left: AtomicBool::new(false),
             default: Heap::new(0),
             others: Table::new(),
@@ -245,9 +252,10 @@ impl Heaps {
         self.records().filter(|chunk| chunk.is_in_use() && heap.owns(chunk)).for_each(Chunk::retire);
     }
 
-    /// The clusters as they were when no more chunks have gone than `most` since.
-    pub(super) fn clusters(&self, shared: &mut Shared, most: usize) -> Clusters {
-        if shared.gone > most {
+    /// The clusters. Reading them off all chunks takes long: unless they are to be exact, each time that half of those
+    /// have gone is often enough.
+    pub(super) fn clusters(&self, shared: &mut Shared, is_exact: bool) -> Clusters {
+        if shared.gone > if is_exact { 0 } else { self.chunks.indexes().len() / 2 } {
             (shared.clusters, shared.gone) = ([NOWHERE; MOST_CLUSTERS], 0);
             for chunk in self.records().filter(|chunk| !chunk.is_free()) {
                 if let Some(cluster) = shared.clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
@@ -259,15 +267,10 @@ impl Heaps {
         shared.clusters.clone()
     }
 
-    /// How many records there are, each of a chunk or free.
-    pub(super) fn record_count(&self) -> usize {
-        self.chunks.indexes().len()
-    }
-
     /// Figures of this moment.
     pub(crate) fn figures(&self, platform: impl Platform) -> Figures {
         let mut shared = self.shared.lock(platform);
-        let clusters = self.clusters(&mut shared, 0);
+        let clusters = self.clusters(&mut shared, true);
         let mut figures = Figures {
             record_bytes: shared.pool.mapped() as i64,
             clusters: clusters.iter().filter(|cluster| !cluster.is_empty()).count() as i64,
@@ -316,7 +319,10 @@ impl Heaps {
     /// # Safety
     /// As for [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) unsafe fn recover(&self, registry: &Registry<impl Platform>) {
-        self.all().for_each(|heap| heap.mapped.store(0, Ordering::Relaxed));
+        for heap in self.all() {
+            heap.mapped.store(0, Ordering::Relaxed);
+            heap.growth.void();
+        }
         self.has_left.store(true, Ordering::Relaxed);
         // SAFETY: the caller says that the lock is its own.
         let shared = unsafe { self.shared.held_for_fork() };
@@ -363,6 +369,7 @@ impl Heap {
             mapped: AtomicUsize::new(0),
             policy: AtomicI32::new(UNDECIDED),
             shards: [const { Lock::new(Shard::new()) }; SHARDS],
+            growth: Lock::new(()),
             in_use: AtomicBool::new(false),
         }
     }

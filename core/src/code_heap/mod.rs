@@ -116,6 +116,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// the system gives once all empty chunks went back to it.
     #[cold]
     fn alloc_elsewhere(&self, index: usize, request: Request) -> Result<usize, Error> {
+        let _growth = self.heap.growth.lock(self.space.platform);
         let is_near = request.reach != Reach::ANYWHERE;
         if is_near && let Some(address) = self.alloc_anywhere(request) {
             return Ok(address);

@@ -39,7 +39,9 @@ static PAGE_SIZE: Constant = Constant::new(|| {
 static PHYSICAL_MEMORY: Constant = Constant::new(|| {
     // SAFETY: has no preconditions (sysconf(3)).
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
-    (pages.max(1) as usize).saturating_mul(page_size())
+    // A filter may keep it from us: then there is no limit but the system's.
+    let pages = if pages > 0 { pages as usize } else { usize::MAX };
+    pages.saturating_mul(page_size())
 });
 
 /// As [`Pages::page_size`](crate::platform::Pages::page_size).

@@ -63,7 +63,7 @@ fn link_shared(toolchain: &Toolchain, target: &str, object: &Path, dist: &Dist) 
     remove(&dist.shared_library())?;
     let mut linker = if target.ends_with("-musl") {
         let mut linker = toolchain.elf_linker();
-        linker.args(["-z", "relro", "-z", "now", "-soname", SHARED_NAME]);
+        linker.args(["-z", "relro", "-z", "now", "-z", "nodelete", "-soname", SHARED_NAME]);
         linker
     } else {
         let name = c_compiler(target, &toolchain.host);
@@ -73,7 +73,7 @@ fn link_shared(toolchain: &Toolchain, target: &str, object: &Path, dist: &Dist) 
         }
         let mut compiler = Command::new(name);
         compiler.args(["-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now"]);
-        compiler.arg(format!("-Wl,-soname,{SHARED_NAME}"));
+        compiler.arg(format!("-Wl,-z,nodelete,-soname,{SHARED_NAME}"));
         compiler
     };
     capture(linker.args(["-shared", "-o"]).arg(&library).arg(object))?;
