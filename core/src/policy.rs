@@ -167,10 +167,16 @@ impl Choice {
             return Ok((policy, policy));
         }
         let wish = self.wish(platform)?;
-        match wish {
-            Policy::Auto => self.first_granted(platform).map(|policy| (wish, policy)),
-            _ => self.try_out(wish, platform).map(|()| (wish, wish)),
+        if wish != Policy::Auto {
+            return self.try_out(wish, platform).map(|()| (wish, wish));
         }
+        // A shortage is reported, and `auto` stays open.
+        for policy in Policy::PREFERENCE {
+            if is_granted(self.try_out(policy, platform))? {
+                return Ok((wish, policy));
+            }
+        }
+        Err(Error::Refused)
     }
 
     /// Puts in force what was tried out. The policy that is: another thread may have been faster.
@@ -206,16 +212,6 @@ impl Choice {
             self.adds_exec.store(granted.into(), Ordering::Relaxed);
         }
         Ok(self.adds_exec.load(Ordering::Relaxed) != 0)
-    }
-
-    /// The first policy that the system grants. A shortage is reported, and `auto` stays open.
-    fn first_granted(&self, platform: impl Platform) -> Result<Policy> {
-        for policy in Policy::PREFERENCE {
-            if is_granted(self.try_out(policy, platform))? {
-                return Ok(policy);
-            }
-        }
-        Err(Error::Refused)
     }
 
     fn try_out(&self, policy: Policy, platform: impl Platform) -> Result {

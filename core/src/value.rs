@@ -13,14 +13,6 @@ use crate::platform::Platform;
 use core::ptr;
 use store::{Block, Store};
 
-/// The operations of a registered table.
-#[derive(Clone, Copy)]
-struct Operations {
-    make_bytes: unsafe extern "C" fn(data: *const u8, length: i64) -> RtValue,
-    make_string: unsafe extern "C" fn(data: *const u8, length: i64) -> RtValue,
-    borrow_bytes: unsafe extern "C" fn(value: RtValue, data: *mut *const u8, length: *mut i64) -> bool,
-}
-
 /// The registered operations, or the built-in store.
 pub(crate) struct Values<P: Platform> {
     platform: P,
@@ -28,14 +20,15 @@ pub(crate) struct Values<P: Platform> {
 }
 
 pub(crate) struct Contents {
-    operations: Option<Operations>,
+    /// A table that has all of them.
+    operations: Option<RtValueOps>,
     store: Store,
 }
 
 /// Bytes that are about to become a value.
 pub(crate) struct Draft<'a, P: Platform> {
     values: &'a Values<P>,
-    operations: Option<Operations>,
+    operations: Option<RtValueOps>,
     block: Block,
 }
 
@@ -68,10 +61,10 @@ impl<P: Platform> Draft<'_, P> {
 
     fn into_value(mut self, is_text: bool) -> Result<RtValue> {
         let values = self.values;
-        let Some(operations) = self.operations else {
+        let make = |table: RtValueOps| if is_text { table.make_string } else { table.make_bytes };
+        let Some(make) = self.operations.and_then(make) else {
             return values.lock().store.insert(self.block.take(), is_text, values.platform);
         };
-        let make = if is_text { operations.make_string } else { operations.make_bytes };
         let bytes = self.block.bytes();
         // SAFETY: who registered the operation said that it makes a value of bytes that it is lent.
         Ok(unsafe { make(bytes.as_ptr(), bytes.len() as i64) })
@@ -111,11 +104,11 @@ impl<P: Platform> Values<P> {
     /// # Safety
     /// They do what the table's fields say.
     pub(crate) unsafe fn set_operations(&self, table: RtValueOps) -> Result {
-        let RtValueOps { make_bytes: Some(make_bytes), make_string: Some(make_string), .. } = table else {
+        let RtValueOps { make_bytes: Some(_), make_string: Some(_), borrow_bytes: Some(_), .. } = table
+        else {
             return Err(Error::InvalidArgument);
         };
-        let borrow_bytes = table.borrow_bytes.ok_or(Error::InvalidArgument)?;
-        self.lock().operations = Some(Operations { make_bytes, make_string, borrow_bytes });
+        self.lock().operations = Some(table);
         Ok(())
     }
 
@@ -151,14 +144,14 @@ impl<P: Platform> Values<P> {
     /// again; for the built-in store's until the value is freed.
     pub(crate) fn borrow_bytes(&self, value: RtValue) -> Result<(*const u8, i64)> {
         let contents = self.lock();
-        let Some(operations) = contents.operations else {
+        let Some(borrow_bytes) = contents.operations.and_then(|table| table.borrow_bytes) else {
             let value = contents.store.get(value)?;
             return if value.is_text { Err(Error::BadValue) } else { Ok((value.data, value.length as i64)) };
         };
         drop(contents);
         let (mut data, mut length) = (ptr::null(), -1);
         // SAFETY: who registered the operation said that it fills in both, or refuses.
-        let lent = unsafe { (operations.borrow_bytes)(value, &mut data, &mut length) };
+        let lent = unsafe { borrow_bytes(value, &mut data, &mut length) };
         if !lent || length < 0 || (data.is_null() && length > 0) {
             return Err(Error::BadValue);
         }

@@ -80,13 +80,13 @@ impl<P: Platform> Frozen<'_, P> {
     }
 
     /// Shows each copy with its region, if that is live still, and unmaps it.
-    pub(crate) fn take_copies(&mut self, mut show: impl FnMut(&mut Self, Span, Region)) {
+    pub(crate) fn take_copies(&mut self, mut show: impl FnMut(&mut Self, Span, Index, Region)) {
         for number in self.records.copies.indexes() {
             let Some(Copied { region, pages }) = self.records.copies.remove(number) else { continue };
             if self.records.is_live(region)
                 && let Some(record) = self.record(region.index)
             {
-                show(self, pages, record.region);
+                show(self, pages, region.index, record.region);
             }
             // SAFETY: by the promise of `keep_copy`, nobody else uses them. If it fails they are lost.
             let _ = unsafe { self.registry.platform.unmap(pages) };

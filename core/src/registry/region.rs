@@ -59,6 +59,8 @@ bitflags! {
         const IN_COMMON = 1;
         /// The child of a fork under way should have a copy, and there was no memory for one.
         const LACKS_COPY = 2;
+        /// This is a child without that copy: all access is gone.
+        const WITHDRAWN = 4;
     }
 }
 

@@ -53,7 +53,10 @@ impl<P: Platform> Runtime<P> {
             let region = record.region;
             if !self.may_be_stored_to(&frozen, index, &record) {
                 self.heaps.chunk_of(&region).into_iter().for_each(|chunk| chunk.mark_in_common());
-                frozen.update(index, |region| region.forked = Forked::IN_COMMON);
+                frozen.update(index, |region| {
+                    region.forked.insert(Forked::IN_COMMON);
+                    region.forked.remove(Forked::LACKS_COPY);
+                });
                 continue;
             }
             // The child will have a copy, or no access: whose the memory is does not change.
@@ -75,7 +78,7 @@ impl<P: Platform> Runtime<P> {
         self.space.fork_is_under_way.store(false, Ordering::Release);
         // SAFETY: the locks are held since `before_fork`; what they guard is not in use any more.
         unsafe {
-            self.space.registry.frozen().take_copies(|_, _, _| {});
+            self.space.registry.frozen().take_copies(|_, _, _, _| {});
             self.unlock_after_fork();
         }
     }
@@ -100,15 +103,15 @@ impl<P: Platform> Runtime<P> {
                     self.restore_protection(&mut frozen, &region);
                 }
             } else if region.forked.contains(Forked::LACKS_COPY) {
-                self.withdraw_access(&mut frozen, &region);
+                self.withdraw_access(&mut frozen, index, &region);
             }
         }
-        frozen.take_copies(|frozen, copied, region| {
+        frozen.take_copies(|frozen, copied, index, region| {
             let copy = self.copy_used(&region, copied, Memory::Dual);
             // SAFETY: the region holds what it held when the copy was made, but for what handlers before the fork wrote
             // to both; no other thread runs.
             if copy.and_then(|copy| unsafe { self.space.show(copy, &region) }).is_err() {
-                self.withdraw_access(frozen, &region);
+                self.withdraw_access(frozen, index, &region);
             }
         });
         frozen.void_claims();
@@ -136,7 +139,7 @@ impl<P: Platform> Runtime<P> {
     /// Whether somebody may be storing to a region's shared memory at this moment.
     fn may_be_stored_to(&self, frozen: &Frozen<'_, P>, index: Index, record: &Record) -> bool {
         let region = &record.region;
-        if frozen.is_being_unmapped(index, region) {
+        if frozen.is_being_unmapped(index, region) || region.forked.contains(Forked::WITHDRAWN) {
             return false;
         }
         if let Some(chunk) = self.heaps.chunk_of(region) {
@@ -160,8 +163,8 @@ impl<P: Platform> Runtime<P> {
         }
     }
 
-    fn withdraw_access(&self, frozen: &mut Frozen<'_, P>, region: &Region) {
-        self.space.has_withdrawn_views.store(true, Ordering::Relaxed);
+    fn withdraw_access(&self, frozen: &mut Frozen<'_, P>, index: Index, region: &Region) {
+        frozen.update(index, |region| region.forked.insert(Forked::WITHDRAWN));
         for view in region.all_views(self.page_size()) {
             // SAFETY: the pages are this region's. If even this fails, nothing is left to try.
             let _ = unsafe { self.space.platform.protect(view, Protection::NONE) };

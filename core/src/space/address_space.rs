@@ -25,8 +25,6 @@ pub(crate) struct AddressSpace<P: Platform> {
     limit: AtomicUsize,
     /// Whether a thread is between the handlers that it runs before and after a fork.
     pub(crate) fork_is_under_way: AtomicBool,
-    /// Whether this process is a forked child that could not get memory of its own for all views.
-    pub(crate) has_withdrawn_views: AtomicBool,
 }
 
 impl<P: Platform> AddressSpace<P> {
@@ -40,7 +38,6 @@ impl<P: Platform> AddressSpace<P> {
             near: Latest::new(),
             limit: AtomicUsize::new(0),
             fork_is_under_way: AtomicBool::new(false),
-            has_withdrawn_views: AtomicBool::new(false),
         }
     }
 

@@ -89,11 +89,7 @@ impl<P: Platform> AddressSpace<P> {
     /// Refuses access to memory that this process has in common with another one and could not copy at the fork.
     #[inline]
     pub(crate) fn check_not_withdrawn(&self, region: &Region) -> Result {
-        let is_withdrawn = |(view, _): (Span, Protection)| {
-            self.registry.page(view.start()).is_none_or(|page| page.protection == Protection::NONE)
-        };
-        let has_withdrawn_views = P::CAN_FORK && self.has_withdrawn_views.load(Ordering::Relaxed);
-        match has_withdrawn_views && region.other_views(self.page_size()).any(is_withdrawn) {
+        match P::CAN_FORK && region.forked.contains(Forked::WITHDRAWN) {
             true => Err(Error::WrongProtection),
             false => Ok(()),
         }
