@@ -10,6 +10,7 @@ use crate::{Error, positive, runtime};
 /// ```
 /// # #[cfg(target_arch = "x86_64")] const CODE: &[u8] = &[0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret
 /// # #[cfg(target_arch = "aarch64")] const CODE: &[u8] = &[0x40, 0x05, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6];
+/// # #[cfg(target_arch = "riscv64")] const CODE: &[u8] = &[0x13, 0x05, 0xa0, 0x02, 0x67, 0x80, 0, 0];
 /// let function = execmem::Function::new(CODE)?;
 /// // SAFETY: the code is a function without arguments.
 /// assert_eq!(unsafe { function.call(&[]) }?, 42);

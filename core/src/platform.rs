@@ -222,6 +222,10 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
     /// Makes this core execute what was written: `length` bytes, written at `written`, executed at
     /// `executed` (the same address unless there are two views). Need not be page-aligned.
     ///
+    /// Another core executes it too, if it has not fetched from there before: the thread may go on there, or pass the
+    /// address on, without a call of [`synchronize_cores`](Self::synchronize_cores). On x86-64 and aarch64 the default
+    /// does that, on riscv64 not: its instruction is about one hart.
+    ///
     /// # Safety
     /// Both ranges are mapped and readable.
     unsafe fn flush_icache(self, written: usize, executed: usize, length: usize) {

@@ -75,6 +75,32 @@ fn by_visits() -> Result<(), Error> {
     visited.and(run_on(&own).map_err(translate))
 }
 
+/// Makes every hart that runs this process, now or later, fetch anew: `riscv_flush_icache`, for all threads.
+///
+/// The core counts on that where code is published for the first time, and where a program has one thread: no
+/// [`synchronize`] follows there. `fence.i` would not do. It is about the hart that executes it alone, and this thread may
+/// be moved to another one, by the kernel, behind it (unprivileged specification, "Zifencei";
+/// Documentation/arch/riscv/cmodx.rst: programs shall not use it). The call has the harts that run this process execute
+/// one, and notes the others, which do before they run it next (flush_icache_mm in arch/riscv/mm/cacheflush.c): what
+/// moves a thread is such a change of the hart's process. The kernel takes the range for a hint, and this library has none
+/// to give: all that was written before the call is meant. The vDSO's function makes the same call
+/// (arch/riscv/kernel/vdso/flush_icache.S), so it saves nothing.
+///
+/// It fails only where a filter refuses it. Then each hart is visited, as by [`synchronize`] without `membarrier`.
+#[cfg(target_arch = "riscv64")]
+pub(crate) fn flush_all_harts() {
+    // asm/unistd.h: __NR_arch_specific_syscall (244) + 15.
+    const RISCV_FLUSH_ICACHE: libc::c_long = 259;
+    const ALL_THREADS: usize = 0;
+    // SAFETY: the kernel reads and writes nothing at the range.
+    let flushed =
+        retried(|| unsafe { libc::syscall(RISCV_FLUSH_ICACHE, 0, usize::MAX, ALL_THREADS) } as isize);
+    if flushed.is_err() && by_visits().is_err() {
+        // Nothing is left but this hart.
+        serialize();
+    }
+}
+
 /// Moves this thread to one of these cores, where it stays.
 fn run_on(cores: &Cores) -> Result<(), i32> {
     // SAFETY: the set is borrowed and as long as the kernel is told. Any core runs this thread as well as another.
@@ -93,7 +119,7 @@ fn serialize() {
         core::arch::asm!("isb", options(nostack, preserves_flags))
     };
     // SAFETY: FENCE.I changes no memory and no register: it orders this hart's fetches behind the stores that it sees
-    // (Zifencei).
+    // (Zifencei), also those of other harts that it has synchronised with, as with the one that this thread left.
     #[cfg(target_arch = "riscv64")]
     unsafe {
         core::arch::asm!("fence.i", options(nostack, preserves_flags))

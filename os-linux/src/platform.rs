@@ -100,6 +100,11 @@ unsafe impl Pages for Linux {
         unsafe { copy::guarded(source, target, length) }
     }
 
+    #[cfg(target_arch = "riscv64")]
+    unsafe fn flush_icache(self, _written: usize, _executed: usize, _length: usize) {
+        cores::flush_all_harts();
+    }
+
     fn synchronize_cores(self) -> Result<(), Error> {
         cores::synchronize()
     }

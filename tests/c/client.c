@@ -34,6 +34,11 @@ int64_t code_returning(uint8_t *code, uint8_t value) {
     const uint32_t words[] = {0xd2800000u | (uint32_t)value << 5, 0xd65f03c0u};
     memcpy(code, words, sizeof words);
     return sizeof words;
+#elif defined(__riscv)
+    /* li a0, value; ret */
+    const uint32_t words[] = {0x00000513u | (uint32_t)value << 20, 0x00008067u};
+    memcpy(code, words, sizeof words);
+    return sizeof words;
 #else
 #error "no machine code is written down for this processor"
 #endif
@@ -55,6 +60,17 @@ int64_t code_of_digits(uint8_t *code, int arguments) {
     }
     code[length] = 0xc3;
     return length + 1;
+#elif defined(__riscv)
+    /* li t0, 10; then for each further argument: mul a0, a0, t0; add a0, a0, REG; at last ret */
+    uint32_t words[12] = {0x00a00293u};
+    int count = 1;
+    for (int argument = 1; argument < arguments; argument++) {
+        words[count++] = 0x02550533u;
+        words[count++] = 0x00050533u | (uint32_t)(10 + argument) << 20;
+    }
+    words[count++] = 0x00008067u;
+    memcpy(code, words, sizeof *words * (size_t)count);
+    return 4 * count;
 #else
     /* mov x9, #10; then for each further argument: madd x0, x0, x9, REG; at last ret */
     uint32_t words[7] = {0xd2800149u};

@@ -53,6 +53,8 @@ static void code(void) {
     const uint8_t code[] = {0xb8, 42, 0, 0, 0, 0xc3};
 #elif defined(__aarch64__)
     const uint8_t code[] = {0x40, 0x05, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6};
+#elif defined(__riscv)
+    const uint8_t code[] = {0x13, 0x05, 0xa0, 0x02, 0x67, 0x80, 0x00, 0x00};
 #else
 #error "no machine code is written down for this processor"
 #endif

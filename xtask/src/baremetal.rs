@@ -91,10 +91,10 @@ impl Kernel {
         let mut objcopy = Command::new(toolchain.llvm_tool("llvm-objcopy")?);
         capture(objcopy.args(["-O", "binary"]).arg(&program).arg(&image))?;
         let archive = image.with_extension("cpio");
-        let entries = [
-            ("etc", cpio::DIRECTORY, ""),
-            ("etc/greeting", cpio::REGULAR, "hello from the archive\n"),
-            ("etc/fifo", cpio::FIFO, ""),
+        let entries: [(&str, u32, &[u8]); 3] = [
+            ("etc", cpio::DIRECTORY, b""),
+            ("etc/greeting", cpio::REGULAR, b"hello from the archive\n"),
+            ("etc/fifo", cpio::FIFO, b""),
         ];
         write(&archive, &cpio::archive(&entries))?;
         Ok(Kernel { qemu, image, archive })

@@ -61,9 +61,17 @@ pub fn run_c_client(project: &Project, dist: &Dist, tally: &mut Tally) {
 
 /// The C program as one static program with musl.
 pub fn run_c_client_with_musl(project: &Project, dist: &Dist, compiler: &str, tally: &mut Tally) {
+    run_under_each_policy(project, compiler, "static musl", Ok(static_flags(dist)), tally);
+}
+
+/// The C program as one static program. `kind` is a word to tell it by.
+pub fn compile_static(project: &Project, compiler: &str, kind: &str, dist: &Dist) -> Result<PathBuf> {
+    compile_client(project, compiler, &format!("static {kind}"), &static_flags(dist))
+}
+
+fn static_flags(dist: &Dist) -> Vec<String> {
     let include = format!("-I{}", dist.include().display());
-    let flags = vec!["-static".to_owned(), include, dist.static_library().display().to_string()];
-    run_under_each_policy(project, compiler, "static musl", Ok(flags), tally);
+    vec!["-static".to_owned(), include, dist.static_library().display().to_string()]
 }
 
 fn run_under_each_policy(

@@ -12,6 +12,8 @@ use crate::version::Version;
 /// Where the backports suite is written down when the machine does not know it yet.
 const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/execmem-backports.sources";
 
+const NOT_DEBIAN: &str = "this system is not a Debian";
+
 /// Installs packages in the version that this Debian release offers.
 pub fn install(packages: &[&str]) -> Result<()> {
     require_root_on_debian()?;
@@ -35,10 +37,14 @@ pub fn install_at_least(packages: &[&str], oldest: Version) -> Result<()> {
 
 /// The release's code name, or why nothing can be installed here.
 fn require_root_on_debian() -> Result<String> {
-    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let codename = debian_codename(&release).ok_or("this system is not a Debian")?;
+    let codename = codename()?;
     let user = capture(Command::new("id").arg("-u"))?;
     if user.trim() == "0" { Ok(codename) } else { Err("only root can install packages".into()) }
+}
+
+fn codename() -> Result<String> {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    debian_codename(&release).ok_or_else(|| NOT_DEBIAN.to_owned())
 }
 
 fn debian_codename(os_release: &str) -> Option<String> {
@@ -61,16 +67,23 @@ fn candidate(policy: &str) -> Option<&str> {
 
 /// Tells apt about the backports suite, at the mirror that serves this machine's own release.
 fn add_backports(codename: &str, backports: &str) -> Result<()> {
-    let sources = configured_sources()?;
-    if sources.iter().any(|source| source.has_suite(backports)) {
+    if configured_sources()?.iter().any(|source| source.has_suite(backports)) {
         return Ok(());
     }
-    let release = sources.iter().find(|source| source.has_suite(codename));
-    let release = release.ok_or_else(|| format!("apt knows no source for {codename}"))?;
-    fs::write(BACKPORTS_FILE, release.with_suite(backports).to_string())
+    fs::write(BACKPORTS_FILE, release_source(codename)?.with_suite(backports).to_string())
         .map_err(|error| format!("{BACKPORTS_FILE} can't be written: {error}"))?;
     println!("set-up: added {backports} to apt's sources ({BACKPORTS_FILE})");
     apt_get(&["update"])
+}
+
+/// Another suite, at the mirror that serves this machine's own release.
+pub fn source_of(suite: &str) -> Result<Source> {
+    Ok(release_source(&codename()?)?.with_suite(suite))
+}
+
+fn release_source(codename: &str) -> Result<Source> {
+    let source = configured_sources()?.into_iter().find(|source| source.has_suite(codename));
+    source.ok_or_else(|| format!("apt knows no source for {codename}"))
 }
 
 fn configured_sources() -> Result<Vec<Source>> {

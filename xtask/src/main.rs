@@ -7,6 +7,7 @@ mod c_clients;
 mod cpio;
 mod debian;
 mod dist;
+mod guests;
 mod header;
 mod macos;
 mod miri;
@@ -31,7 +32,7 @@ use toolchain::Toolchain;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
   test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos, miri-short, miri,
-                          stress), or of all but the last two
+                          guests-short, guests, stress), or of all but the last four
   dist [--target TARGET]  lay out the C header and libraries in target/dist/TARGET
   header [--check]        write include/execmem.h, or tell whether it is up to date
   bench [NAME] [--quick]  compare with peers, in one run (regions, queries, copies, forks, heap, threads) or all of them

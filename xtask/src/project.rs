@@ -43,7 +43,7 @@ impl Project {
 }
 
 /// Writes a file and the folders that it needs.
-pub fn write(path: &Path, content: &str) -> Result<()> {
+pub fn write(path: &Path, content: &(impl AsRef<[u8]> + ?Sized)) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     make_folder(folder)?;
     std::fs::write(path, content).map_err(|error| format!("{} can't be written: {error}", path.display()))

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::debian;
 use crate::process::{capture, find_program};
 use crate::result::Result;
-use crate::targets::{AARCH64_LINUX, BARE_MACHINE};
+use crate::targets::{AARCH64_LINUX, AARCH64_LINUX_GNU, BARE_MACHINE, RISCV64_LINUX, X86_64_LINUX};
 use crate::toolchain::Toolchain;
 use crate::version::Version;
 
@@ -15,7 +15,10 @@ use crate::version::Version;
 /// mode forgets `ic ivau` on one of two views of the same memory.
 const OLDEST_QEMU: Version = Version(8, 1);
 
-const QEMU_PACKAGES: [&str; 3] = ["qemu-user-static", "qemu-user", "qemu-system-arm"];
+const QEMU_FOR_AARCH64: [&str; 3] = ["qemu-user-static", "qemu-user", "qemu-system-arm"];
+const QEMU_FOR_X86_64: [&str; 1] = ["qemu-system-x86"];
+/// With the firmware that starts its kernels.
+const QEMU_FOR_RISCV64: [&str; 2] = ["qemu-system-riscv", "opensbi"];
 
 /// All that any part of the tests needs, so that it can be there before they start.
 pub fn everything() -> Result<()> {
@@ -27,6 +30,7 @@ pub fn everything() -> Result<()> {
     c_compilers()?;
     musl_compiler()?;
     miri()?;
+    guests(&toolchain)?;
     qemu_system_aarch64()?;
     let qemu = qemu_aarch64()?;
     println!("set-up: complete, with {}", qemu.display());
@@ -35,21 +39,54 @@ pub fn everything() -> Result<()> {
 
 /// A QEMU that runs aarch64 Linux programs and is new enough to be believed.
 pub fn qemu_aarch64() -> Result<PathBuf> {
-    qemu(&["qemu-aarch64", "qemu-aarch64-static"])
+    qemu(&["qemu-aarch64", "qemu-aarch64-static"], &QEMU_FOR_AARCH64)
 }
 
 /// A QEMU that is a whole aarch64 machine.
 pub fn qemu_system_aarch64() -> Result<PathBuf> {
-    qemu(&["qemu-system-aarch64"])
+    qemu(&["qemu-system-aarch64"], &QEMU_FOR_AARCH64)
 }
 
-fn qemu(names: &[&str]) -> Result<PathBuf> {
+/// A QEMU that is a whole x86_64 machine.
+pub fn qemu_system_x86_64() -> Result<PathBuf> {
+    qemu(&["qemu-system-x86_64"], &QEMU_FOR_X86_64)
+}
+
+/// A QEMU that is a whole riscv64 machine.
+pub fn qemu_system_riscv64() -> Result<PathBuf> {
+    qemu(&["qemu-system-riscv64"], &QEMU_FOR_RISCV64)
+}
+
+/// What guests of each architecture need.
+pub fn guests(toolchain: &Toolchain) -> Result<()> {
+    for target in [X86_64_LINUX, AARCH64_LINUX, AARCH64_LINUX_GNU, RISCV64_LINUX] {
+        toolchain.require_target(target)?;
+    }
+    musl_compiler()?;
+    aarch64_compiler()?;
+    riscv64_compiler()?;
+    for qemu in [qemu_system_x86_64, qemu_system_aarch64, qemu_system_riscv64] {
+        qemu()?;
+    }
+    Ok(())
+}
+
+/// The name of a C compiler for aarch64 Linux with glibc.
+pub fn aarch64_compiler() -> Result<&'static str> {
+    require_program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu").map(|()| "aarch64-linux-gnu-gcc")
+}
+
+/// The name of a C compiler for riscv64 Linux.
+pub fn riscv64_compiler() -> Result<&'static str> {
+    require_program("riscv64-linux-gnu-gcc", "gcc-riscv64-linux-gnu").map(|()| "riscv64-linux-gnu-gcc")
+}
+
+fn qemu(names: &[&str], packages: &[&str]) -> Result<PathBuf> {
     if let Some(qemu) = installed_qemu(names) {
         return Ok(qemu);
     }
     let missing = format!("{} {OLDEST_QEMU} or newer is missing: please install it", names[0]);
-    debian::install_at_least(&QEMU_PACKAGES, OLDEST_QEMU)
-        .map_err(|reason| format!("{missing} ({reason})"))?;
+    debian::install_at_least(packages, OLDEST_QEMU).map_err(|reason| format!("{missing} ({reason})"))?;
     installed_qemu(names).ok_or(missing)
 }
 

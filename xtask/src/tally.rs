@@ -55,7 +55,7 @@ impl Tally {
             Ok(status) if !status.success() && reported.failed == 0 => {
                 self.fail(&format!("`{}` failed ({status})", shown(command)));
             }
-            Ok(_) if reported == Counter::default() => {
+            Ok(_) if reported.passed + reported.failed == 0 => {
                 self.fail(&format!("`{}` ran no test", shown(command)));
             }
             Ok(_) => {}
@@ -63,10 +63,13 @@ impl Tally {
     }
 }
 
-/// The counts in a line that closes a run: `3 passed, 0 failed`, and the same as cargo's own test programs say it,
-/// `test result: ok. 3 passed; 0 failed; 0 ignored; ...`.
+/// The counts in a line that closes a run: `3 passed, 0 failed`, before it `1 not applicable`, and the same as cargo's
+/// own test programs say it, `test result: ok. 3 passed; 0 failed; 0 ignored; ...`.
 pub fn counts(line: &str) -> Option<Counter> {
     let line = line.trim();
+    if let Some(count) = line.strip_suffix(" not applicable") {
+        return Some(Counter { not_applicable: count.parse().ok()?, ..Counter::default() });
+    }
     let (passed, failed) = match line.strip_prefix("test result: ") {
         Some(rest) => {
             let mut counts = rest.split_once(". ")?.1.split("; ");
@@ -106,16 +109,21 @@ mod tests {
     #[test]
     fn a_client_is_counted_by_its_closing_line() {
         let mut tally = Tally::default();
-        tally.run(&mut shell("echo 'a check of 7 passed, 1 failed'; echo '7 passed, 0 failed'"));
-        assert_eq!(tally.counter(), Counter { passed: 7, failed: 0, not_applicable: 0 });
+        tally.run(&mut shell(
+            "echo 'a check of 7 passed, 1 failed'; echo '2 not applicable'; echo '7 passed, 0 failed'",
+        ));
+        assert_eq!(tally.counter(), Counter { passed: 7, failed: 0, not_applicable: 2 });
     }
 
     #[test]
     fn a_program_that_dies_or_runs_nothing_is_a_failure() {
-        for script in ["exit 101", "kill -9 $$", "true", "echo '0 passed, 0 failed'"] {
+        for script in
+            ["exit 101", "kill -9 $$", "true", "echo '0 passed, 0 failed'", "echo '1 not applicable'"]
+        {
             let mut tally = Tally::default();
             tally.run(&mut shell(script));
-            assert_eq!(tally.counter(), Counter { passed: 0, failed: 1, not_applicable: 0 }, "{script}");
+            let Counter { passed, failed, .. } = tally.counter();
+            assert_eq!((passed, failed), (0, 1), "{script}");
         }
     }
 

@@ -8,6 +8,7 @@ use execmem_tests_counter::Counter;
 use crate::baremetal;
 use crate::c_clients;
 use crate::dist::{self, Dist};
+use crate::guests::{self, SAMPLE_RESULT};
 use crate::header;
 use crate::macos;
 use crate::miri;
@@ -22,7 +23,7 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 10] = [
     ("host", host),
     ("miri-short", miri::test_short_form),
     ("miri", miri::test),
@@ -31,17 +32,16 @@ const PARTS: [(&str, Part); 8] = [
     ("aarch64", aarch64),
     ("baremetal", baremetal::test),
     ("macos", macos::test),
+    ("guests-short", guests::test_short_form),
+    ("guests", guests::test),
 ];
 
-/// Each takes as long as all other parts together, and has a run of its own: interpreting the core's tests, and forking
-/// a hundred thousand times.
-const BY_NAME_ONLY: [&str; 2] = ["miri", "stress"];
+/// Each takes as long as all other parts together, and has a run of its own: interpreting the core's tests, forking
+/// a hundred thousand times, and kernels of their own.
+const BY_NAME_ONLY: [&str; 4] = ["miri", "stress", "guests-short", "guests"];
 
 /// Forks under each of four policies: 100,000 in all.
 const FORKS: &str = "25000";
-
-/// What the bundled object of run_object computes.
-const SAMPLE_RESULT: &str = "sample(10) = 2848";
 
 /// Runs the part of that name, or all of them but those that are run by their names only.
 pub fn run(name: Option<&str>) -> Result<ExitCode> {

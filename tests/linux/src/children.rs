@@ -1,5 +1,6 @@
 //! A forked child for each test.
 
+use crate::system::is_slow;
 use libc::c_int;
 use std::fmt;
 use std::io::{PipeReader, Read, Write};
@@ -26,8 +27,10 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A test that takes longer has hung. Generous, as qemu and a busy machine are slow.
-const WATCHDOG_SECONDS: u32 = 120;
+/// A test that takes longer has hung. Generous, as a busy machine is slow.
+fn patience() -> u32 {
+    if is_slow() { 600 } else { 120 }
+}
 
 const PASSED: c_int = 0;
 const FAILED: c_int = 1;
@@ -42,7 +45,7 @@ pub fn run(test: impl FnOnce() -> Outcome) -> Outcome {
         0 => {
             drop(reader);
             // SAFETY: asks for a SIGALRM, which ends the child.
-            unsafe { libc::alarm(WATCHDOG_SECONDS) };
+            unsafe { libc::alarm(patience()) };
             let outcome = catch_unwind(AssertUnwindSafe(test))
                 .unwrap_or_else(|_| Outcome::Failed("it panicked, as told above".to_owned()));
             let (status, text) = match outcome {

@@ -11,6 +11,7 @@ pub mod faults;
 pub mod files;
 pub mod limits;
 pub mod maps;
+pub mod programs;
 pub mod report;
 pub mod stepping;
 pub mod system;

@@ -31,6 +31,19 @@ pub fn is_emulated() -> bool {
     std::fs::read("/proc/self/comm").is_ok_and(|name| name.starts_with(b"qemu-"))
 }
 
+/// By how much fewer repetitions do, where the processor is emulated: by qemu's user mode, or in a whole machine, whose
+/// maker says so in the environment.
+pub fn slowness() -> u32 {
+    let told = std::env::var("EXECMEM_TESTS_SLOWNESS").ok();
+    let natively = if is_emulated() { 10 } else { 1 };
+    told.map_or(natively, |number| number.parse().expect("EXECMEM_TESTS_SLOWNESS is a number"))
+}
+
+/// Whether the processor is emulated in any way.
+pub fn is_slow() -> bool {
+    slowness() > 1
+}
+
 /// The system for a process that was asked to use this policy.
 pub fn world(wished_policy: i32) -> World {
     World {

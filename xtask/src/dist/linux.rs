@@ -82,5 +82,9 @@ fn link_shared(toolchain: &Toolchain, target: &str, object: &Path, dist: &Dist) 
 
 /// The name of the C compiler for a target, as Debian's cross compilers have it.
 fn c_compiler(target: &str, host: &str) -> String {
-    if target == host { "cc".to_owned() } else { target.replace("-unknown", "") + "-gcc" }
+    if target == host {
+        "cc".to_owned()
+    } else {
+        target.replace("-unknown", "").replace("riscv64gc", "riscv64") + "-gcc"
+    }
 }

@@ -135,7 +135,7 @@ fn overlapping() -> Outcome {
 }
 
 fn short_file() -> Outcome {
-    let page = 4096;
+    let page = execmem_conformance::memory::page() as usize;
     let path = files::file(&vec![7; 64 * page]);
     let start = mapping(path, 64 * page);
     files::shrink(path, 32 * page as u64 + 10);

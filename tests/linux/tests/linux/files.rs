@@ -2,12 +2,13 @@
 
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;
-use execmem_conformance::memory::{RW, RX};
+use execmem_conformance::memory::{RW, RX, page};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::confinement::{self, Condition, NO_PROCMAP_QUERY, Refusal};
 use execmem_tests_linux::files;
+use execmem_tests_linux::programs;
 use execmem_tests_linux::system::foreign_function;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -106,7 +107,7 @@ fn close_on_exec() -> Outcome {
     assert!(rt_is_executable(foreign_function()));
     let code = rt_alloc_exec_memory(4096);
     assert!(code > 0);
-    let listed = std::process::Command::new("ls").args(["-l", "/proc/self/fd"]).output().expect("ls runs");
+    let listed = programs::open_files_command().output().expect("a program runs");
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(text.contains("->"), "{text}");
     assert!(!text.contains("/maps") && !text.contains("memfd"), "{text}");
@@ -174,15 +175,16 @@ fn wide_bool() -> Outcome {
 }
 
 fn shrunk_write() -> Outcome {
+    let page = page();
     for flags in [RT_MAP_PRIVATE, RT_MAP_SHARED] {
-        let path = files::file(&[b'x'; 8192]);
+        let path = files::file(&vec![b'x'; 2 * page as usize]);
         let mapping = map_file(Some(path), RW, flags, 0, 0);
         files::shrink(path, 100);
         assert_eq!(write_bytes(mapping.address, b"text", 0), 4);
-        assert_eq!(write_bytes(mapping.address, b"text", 4096), -1);
+        assert_eq!(write_bytes(mapping.address, b"text", page), -1);
         assert_eq!(rt_last_error(), RT_ERROR_IO);
-        assert_eq!(write_bytes(mapping.address, b"text", 4094), -1);
-        assert_eq!(read_into(mapping.address, 4094, &mut [0; 2]), 2);
+        assert_eq!(write_bytes(mapping.address, b"text", page - 2), -1);
+        assert_eq!(read_into(mapping.address, page - 2, &mut [0; 2]), 2);
         assert!(rt_munmap(mapping.address, mapping.size));
     }
     Outcome::Passed

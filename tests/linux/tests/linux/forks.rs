@@ -9,7 +9,7 @@ use execmem_conformance::code::returning;
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::{Outcome, Status, wait};
-use execmem_tests_linux::system::{foreign_function, is_emulated};
+use execmem_tests_linux::system::{foreign_function, is_emulated, slowness};
 use execmem_tests_linux::threads::meanwhile;
 use execmem_tests_linux::{files, maps};
 use std::io::{Read, Write};
@@ -81,7 +81,7 @@ pub fn expect_success(child: libc::pid_t) {
 }
 
 pub fn rounds(natively: u32) -> u32 {
-    if is_emulated() { natively / 10 } else { natively }
+    natively / slowness()
 }
 
 /// A written and published function in the code heap.

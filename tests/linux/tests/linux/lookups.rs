@@ -3,7 +3,7 @@
 //!
 //! Nothing here allocates or panics while the work goes on: what is wrong is noted, and told afterwards.
 
-use crate::operations::{Ground, LARGE, PAGE, SIZE, WIDE};
+use crate::operations::{Ground, LARGE, WIDE, page, size};
 use execmem_conformance::memory::{RW, RWX, RX};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
@@ -145,21 +145,21 @@ impl Watch {
         let block = |start, size| Some([heap, 1, packed((start, size))]);
         let dead = Some([heap, 0, -1]);
         self.place("code", on.code, Some(code));
-        self.place("its second page", on.code + PAGE, Some(code));
+        self.place("its second page", on.code + page(), Some(code));
         self.place("data", on.data, data(RW));
-        self.place("its second page", on.data + PAGE, data(RW));
+        self.place("its second page", on.data + page(), data(RW));
         self.place("readable page", on.mixed, data(RT_PROT_READ));
-        self.place("writable page", on.mixed + PAGE, data(RW));
-        self.place("executable page", on.mixed + 2 * PAGE + 5, data(RX));
+        self.place("writable page", on.mixed + page(), data(RW));
+        self.place("executable page", on.mixed + 2 * page() + 5, data(RX));
         self.place("file", on.mapping.address, data(RW));
         self.place("wide", on.wide, data(RW));
         self.place("its inner page", on.inner_page(), data(RW));
-        self.place("the page before that", on.inner_page() - PAGE, data(RW));
+        self.place("the page before that", on.inner_page() - page(), data(RW));
         self.place("its end", on.wide + WIDE - 1, data(RW));
         self.place("function", on.function, block(on.function, 8));
         self.place("its last byte", on.function + 7, block(on.function, 8));
         self.place("the byte behind it", on.function + 8, dead);
-        self.place("large block", on.large + PAGE, block(on.large, LARGE));
+        self.place("large block", on.large + page(), block(on.large, LARGE));
         self.place("the byte behind it", on.large + LARGE, dead);
         self.place("freed region", freed, None);
         self.place("freed block", freed_block, dead);
@@ -329,8 +329,8 @@ fn set_errno(number: i32) {
 
 /// A region and a block that were freed: what lookups say of them, the kernel and the heap decide.
 pub fn freed() -> (i64, i64) {
-    let (region, block) = (rt_alloc_rw_memory(SIZE), rt_code_alloc(8));
+    let (region, block) = (rt_alloc_rw_memory(size()), rt_code_alloc(8));
     assert!(region > 0 && write_block(block, &[0; 8], 0) == 8 && rt_code_publish(block, 8));
-    assert!(rt_free_exec_memory(region, SIZE) && rt_code_free(block));
+    assert!(rt_free_exec_memory(region, size()) && rt_code_free(block));
     (region, block)
 }

@@ -1,6 +1,6 @@
 //! What a test looks at before and after an operation: what must not have changed, and what may be left.
 
-use crate::operations::{Ground, PAGE, SIZE};
+use crate::operations::{Ground, page, size};
 use execmem_conformance::snapshot::{Snapshot, Watched};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 /// The memory that a ground consists of.
 pub fn watched(on: &Ground) -> [Watched; 5] {
-    [on.code, on.data, on.mixed, on.mapping.address, on.function & -PAGE].map(|address| (address, SIZE))
+    [on.code, on.data, on.mixed, on.mapping.address, on.function & -page()].map(|address| (address, size()))
 }
 
 pub fn snapshot(watched: &[Watched]) -> Snapshot {

@@ -31,8 +31,6 @@ pub struct Ground {
     stderr: RawFd,
 }
 
-pub const PAGE: i64 = 4096;
-pub const SIZE: i64 = 3 * PAGE;
 /// More than any block that shares a chunk.
 pub const LARGE: i64 = 100_000;
 pub const WIDE: i64 = 2 * UNIT;
@@ -40,18 +38,31 @@ pub const UNIT: i64 = 2 << 20;
 /// Where the first NUL of the mapped file is.
 const TEXT: usize = 1500;
 
+/// The kernel's: the library is asked by an operation alone, since it may be the first that asks it anything.
+pub fn page() -> i64 {
+    // SAFETY: asks for a number.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }
+}
+
+/// Three pages.
+pub fn size() -> i64 {
+    3 * page()
+}
+
 impl Ground {
     pub fn lay() -> Self {
         let bare = Self::bare();
         let mapping = map_file(Some(bare.path), RW, RT_MAP_PRIVATE, 0, 0);
-        let (code, data) = (rt_alloc_exec_memory(SIZE), rt_alloc_rw_memory(SIZE));
-        assert!(code > 0 && data > 0 && mapping.size == SIZE, "error {}", rt_last_error());
+        let (code, data) = (rt_alloc_exec_memory(size()), rt_alloc_rw_memory(size()));
+        assert!(code > 0 && data > 0 && mapping.size == size(), "error {}", rt_last_error());
         assert_eq!(write_bytes(code, &returning(1), 0), 8);
         assert_eq!(write_bytes(data, &returning(2), 0), 8);
-        rt_flush_icache(code, SIZE);
+        rt_flush_icache(code, size());
         assert_eq!(call(code, &[]), 1);
-        let mixed = rt_alloc_rw_memory(SIZE);
-        assert!(rt_set_protection(mixed, PAGE, RT_PROT_READ) && rt_make_executable(mixed + 2 * PAGE, PAGE));
+        let mixed = rt_alloc_rw_memory(size());
+        assert!(
+            rt_set_protection(mixed, page(), RT_PROT_READ) && rt_make_executable(mixed + 2 * page(), page())
+        );
         let (function, large) = (rt_code_alloc(8), rt_code_alloc(LARGE));
         assert!(large > 0, "error {}", rt_last_error());
         assert_eq!(write_block(function, &returning(4), 0), 8);
@@ -64,7 +75,7 @@ impl Ground {
 
     /// For the first operation of a process: there is nothing yet.
     pub fn bare() -> Self {
-        let mut bytes = [b'x'; SIZE as usize];
+        let mut bytes = vec![b'x'; size() as usize];
         bytes[TEXT] = 0;
         Self {
             code: 0,
@@ -84,7 +95,7 @@ impl Ground {
 
     /// A page in the middle of `wide`, where a whole unit of the page map has been one word.
     pub fn inner_page(&self) -> i64 {
-        (self.wide + UNIT - 1) / UNIT * UNIT + PAGE
+        (self.wide + UNIT - 1) / UNIT * UNIT + page()
     }
 }
 
@@ -200,16 +211,16 @@ const INNER_PAGE: fn(&Ground) -> i64 = Ground::inner_page;
 const FOREIGN: fn(&Ground) -> i64 = |_| foreign_function();
 
 pub const OPERATIONS: &[Operation] = &[
-    first("the first rt_alloc_exec_memory", |_| gives(rt_alloc_exec_memory(SIZE))),
-    first("the first rt_alloc_rw_memory", |_| gives(rt_alloc_rw_memory(SIZE))),
+    first("the first rt_alloc_exec_memory", |_| gives(rt_alloc_exec_memory(size()))),
+    first("the first rt_alloc_rw_memory", |_| gives(rt_alloc_rw_memory(size()))),
     first("the first rt_alloc_exec_memory_near", |_| {
-        gives(rt_alloc_exec_memory_near(SIZE, foreign_function(), 1 << 40))
+        gives(rt_alloc_exec_memory_near(size(), foreign_function(), 1 << 40))
     }),
     first("the first rt_mmap_file", |on| gives(map_file(Some(on.path), RW, RT_MAP_SHARED, 0, 0).address)),
     first("the first rt_code_alloc", |_| gives(rt_code_alloc(100))),
     // These walk through all that there is.
     alike(first("rt_exec_memory_stats of one region", |_| {
-        gives(rt_alloc_rw_memory(SIZE)) && statistics().is_ok()
+        gives(rt_alloc_rw_memory(size())) && statistics().is_ok()
     })),
     alike(first("rt_exec_memory_dump_stats of nothing", dumps_to_nowhere)),
     operation("rt_code_alloc", NOWHERE, |_| gives(rt_code_alloc(100))),
@@ -227,62 +238,62 @@ pub const OPERATIONS: &[Operation] = &[
     operation("rt_code_set_limit", NOWHERE, |_| rt_code_set_limit(1 << 40)),
     operation("rt_code_free", FUNCTION, |on| rt_code_free(on.function)),
     operation("rt_code_free of a chunk", LARGE_BLOCK, |on| rt_code_free(on.large)),
-    operation("rt_alloc_exec_memory", NOWHERE, |_| gives(rt_alloc_exec_memory(SIZE))),
-    operation("rt_alloc_rw_memory", NOWHERE, |_| gives(rt_alloc_rw_memory(SIZE))),
+    operation("rt_alloc_exec_memory", NOWHERE, |_| gives(rt_alloc_exec_memory(size()))),
+    operation("rt_alloc_rw_memory", NOWHERE, |_| gives(rt_alloc_rw_memory(size()))),
     operation("rt_alloc_exec_memory_near", NOWHERE, |on| {
-        gives(rt_alloc_exec_memory_near(SIZE, on.code, 1 << 30))
+        gives(rt_alloc_exec_memory_near(size(), on.code, 1 << 30))
     }),
     operation("rt_mmap_file", NOWHERE, |on| gives(map_file(Some(on.path), RW, RT_MAP_SHARED, 0, 0).address)),
     operation("rt_mmap_file, executable", NOWHERE, |on| {
         gives(map_file(Some(on.path), RX, RT_MAP_PRIVATE, 0, 0).address)
     }),
     operation("rt_mmap_file, anonymous", NOWHERE, |_| {
-        gives(map_file(None, RW, RT_MAP_SHARED | RT_MAP_ANONYMOUS, 0, SIZE).address)
+        gives(map_file(None, RW, RT_MAP_SHARED | RT_MAP_ANONYMOUS, 0, size()).address)
     }),
-    operation("rt_free_exec_memory of code", CODE, |on| rt_free_exec_memory(on.code, SIZE)),
-    operation("rt_free_exec_memory of data", DATA, |on| rt_free_exec_memory(on.data, SIZE)),
+    operation("rt_free_exec_memory of code", CODE, |on| rt_free_exec_memory(on.code, size())),
+    operation("rt_free_exec_memory of data", DATA, |on| rt_free_exec_memory(on.data, size())),
     operation("rt_free_exec_memory of much", INNER_PAGE, |on| rt_free_exec_memory(on.wide, WIDE)),
-    operation("rt_munmap", MAPPING, |on| rt_munmap(on.mapping.address, SIZE)),
-    operation("rt_write_exec_bytes", CODE, |on| write_bytes(on.code, b"across two pages", PAGE - 8) == 16),
-    operation("rt_write_exec_memory", CODE, |on| rt_write_exec_memory(on.code, on.value, 2 * PAGE) == 8),
+    operation("rt_munmap", MAPPING, |on| rt_munmap(on.mapping.address, size())),
+    operation("rt_write_exec_bytes", CODE, |on| write_bytes(on.code, b"across two pages", page() - 8) == 16),
+    operation("rt_write_exec_memory", CODE, |on| rt_write_exec_memory(on.code, on.value, 2 * page()) == 8),
     operation("rt_write_exec_bytes to a file", MAPPING, |on| {
-        write_bytes(on.mapping.address, b"text", PAGE) == 4
+        write_bytes(on.mapping.address, b"text", page()) == 4
     }),
-    operation("rt_make_executable", DATA, |on| rt_make_executable(on.data, SIZE)),
-    operation("rt_make_executable of one page", DATA, |on| rt_make_executable(on.data + PAGE, 1)),
+    operation("rt_make_executable", DATA, |on| rt_make_executable(on.data, size())),
+    operation("rt_make_executable of one page", DATA, |on| rt_make_executable(on.data + page(), 1)),
     operation("rt_make_executable of one page of many", INNER_PAGE, |on| {
         rt_make_executable(on.inner_page(), 1)
     }),
-    operation("rt_make_writable", CODE, |on| rt_make_writable(on.code, SIZE)),
-    operation("rt_make_writable of one page", CODE, |on| rt_make_writable(on.code + PAGE, 1)),
-    operation("rt_set_protection", CODE, |on| rt_set_protection(on.code + PAGE, 1, RT_PROT_NONE)),
+    operation("rt_make_writable", CODE, |on| rt_make_writable(on.code, size())),
+    operation("rt_make_writable of one page", CODE, |on| rt_make_writable(on.code + page(), 1)),
+    operation("rt_set_protection", CODE, |on| rt_set_protection(on.code + page(), 1, RT_PROT_NONE)),
     operation("rt_set_protection to EXEC alone", DATA, |on| {
-        rt_set_protection(on.data, 2 * PAGE, RT_PROT_EXEC)
+        rt_set_protection(on.data, 2 * page(), RT_PROT_EXEC)
     }),
-    operation("rt_make_executable of mixed pages", MIXED, |on| rt_make_executable(on.mixed, SIZE)),
-    operation("rt_make_writable of mixed pages", MIXED, |on| rt_make_writable(on.mixed, SIZE)),
-    operation("rt_free_exec_memory of mixed pages", MIXED, |on| rt_free_exec_memory(on.mixed, SIZE)),
+    operation("rt_make_executable of mixed pages", MIXED, |on| rt_make_executable(on.mixed, size())),
+    operation("rt_make_writable of mixed pages", MIXED, |on| rt_make_writable(on.mixed, size())),
+    operation("rt_free_exec_memory of mixed pages", MIXED, |on| rt_free_exec_memory(on.mixed, size())),
     operation("rt_flush_icache", CODE, |on| {
-        call_by_name(c"rt_flush_icache", [on.code, SIZE, 0, 0, 0, 0]) == 0
+        call_by_name(c"rt_flush_icache", [on.code, size(), 0, 0, 0, 0]) == 0
     }),
     operation("rt_mmap_read_bytes", MAPPING, |on| {
-        frees_text(rt_mmap_read_bytes(on.mapping.address, 0, SIZE), SIZE)
+        frees_text(rt_mmap_read_bytes(on.mapping.address, 0, size()), size())
     }),
     alike(operation("rt_mmap_read_string", MAPPING, |on| {
         frees_text(rt_mmap_read_string(on.mapping.address, 0, 0), TEXT as i64)
     })),
-    operation("rt_mmap_read_into", MAPPING, |on| read_into(on.mapping.address, PAGE - 4, &mut [0; 8]) == 8),
+    operation("rt_mmap_read_into", MAPPING, |on| read_into(on.mapping.address, page() - 4, &mut [0; 8]) == 8),
     alike(operation("rt_value_bytes", NOWHERE, |_| value_of(&[7; 33_000]) != RT_VALUE_NIL)),
     operation("rt_value_data", NOWHERE, |on| !rt_value_data(on.value).is_null()),
     operation("rt_value_len", NOWHERE, |on| rt_value_len(on.value) == 8),
     operation("rt_value_free", NOWHERE, |on| rt_value_free(on.value)),
     operation("rt_set_value_ops", NOWHERE, |_| set_value_ops(Some(&OWN_VALUES))),
-    operation("rt_msync", MAPPING, |on| rt_msync(on.mapping.address, SIZE, false)),
-    operation("rt_mlock", MAPPING, |on| rt_mlock(on.mapping.address, SIZE)),
-    operation("rt_munlock", MAPPING, |on| rt_munlock(on.mapping.address, SIZE)),
-    operation("rt_madvise", MAPPING, |on| rt_madvise(on.mapping.address, SIZE, RT_ADVICE_RANDOM)),
-    operation("rt_file_size_for_mmap", NOWHERE, |on| file_size(Some(on.path)) == SIZE),
-    operation("rt_get_page_size", NOWHERE, |_| rt_get_page_size() == PAGE),
+    operation("rt_msync", MAPPING, |on| rt_msync(on.mapping.address, size(), false)),
+    operation("rt_mlock", MAPPING, |on| rt_mlock(on.mapping.address, size())),
+    operation("rt_munlock", MAPPING, |on| rt_munlock(on.mapping.address, size())),
+    operation("rt_madvise", MAPPING, |on| rt_madvise(on.mapping.address, size(), RT_ADVICE_RANDOM)),
+    operation("rt_file_size_for_mmap", NOWHERE, |on| file_size(Some(on.path)) == size()),
+    operation("rt_get_page_size", NOWHERE, |_| rt_get_page_size() == page()),
     operation("rt_get_function_pointer", CODE, |on| rt_get_function_pointer(on.code) == on.code),
     operation("rt_call_function_0", CODE, |on| call(on.code, &[]) == 1),
     operation("rt_call_function_0 of a foreign function", FOREIGN, |_| call(foreign_function(), &[]) != -1),
@@ -299,7 +310,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("rt_get_protection of a foreign function", FOREIGN, |_| {
         rt_get_protection(foreign_function()) == RX
     }),
-    operation("rt_exec_memory_total", NOWHERE, |_| rt_exec_memory_total() == 3 * SIZE + WIDE),
+    operation("rt_exec_memory_total", NOWHERE, |_| rt_exec_memory_total() == 3 * size() + WIDE),
     operation("rt_exec_memory_count", NOWHERE, |_| rt_exec_memory_count() == 4),
     operation("rt_exec_memory_policy", NOWHERE, |_| rt_exec_memory_policy() > 0),
     operation("rt_exec_memory_set_policy", NOWHERE, |_| rt_exec_memory_set_policy(rt_exec_memory_policy())),

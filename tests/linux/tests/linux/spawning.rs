@@ -7,6 +7,7 @@ use crate::{Needs, Test};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
+use execmem_tests_linux::programs;
 use execmem_tests_linux::threads::meanwhile;
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
@@ -29,14 +30,11 @@ pub const TESTS: &[Test] = &[
     },
 ];
 
-/// A program that does nothing, successfully.
-const PROGRAM: &std::ffi::CStr = c"/bin/true";
-
 /// What a child that shares memory with its parent may do: false is a failure.
 fn looks(function: i64, region: i64) -> bool {
     find_block(function + 1).is_some_and(|(start, _)| start == function)
         && rt_is_executable(region)
-        && rt_get_protection(region) == rt_get_protection(region + 4096)
+        && rt_get_protection(region) == rt_get_protection(region + 4999)
         && call(function, &[]) == 7
         && call(region, &[]) == 8
 }
@@ -44,10 +42,11 @@ fn looks(function: i64, region: i64) -> bool {
 /// # Safety
 /// This is a child, with one thread.
 unsafe fn execute() -> ! {
-    let arguments = [PROGRAM.as_ptr(), ptr::null()];
+    let [program, argument] = programs::idle();
+    let arguments = [program.as_ptr(), argument.as_ptr(), ptr::null()];
     // SAFETY: C strings and a list that ends with null. What comes back has failed.
     unsafe {
-        libc::execv(PROGRAM.as_ptr(), arguments.as_ptr());
+        libc::execv(program.as_ptr(), arguments.as_ptr());
         libc::_exit(3)
     }
 }
@@ -126,8 +125,8 @@ fn in_a_handler(policy: i32) -> Outcome {
 
 /// A child that has its parent's memory, and this stack.
 extern "C" fn child_of_vfork(_: *mut libc::c_void) -> i32 {
-    // SAFETY: the child looks, and executes a program.
     if looks(FUNCTION.load(Ordering::Relaxed), REGION.load(Ordering::Relaxed)) {
+        // SAFETY: this is a child with one thread.
         unsafe { execute() }
     } else {
         1
@@ -140,6 +139,7 @@ unsafe extern "C" {
 }
 
 fn unheard() -> Outcome {
+    programs::idle(); // As it asks for.
     let (function, region) = (function(7), region(8));
     FUNCTION.store(function, Ordering::Relaxed);
     REGION.store(region, Ordering::Relaxed);
@@ -161,7 +161,7 @@ fn unheard() -> Outcome {
         // SAFETY: this thread sleeps for as long as the child has its memory; the stack is the child's alone.
         let number = unsafe { libc::clone(child_of_vfork, top, flags, ptr::null_mut()) };
         begin(number.into(), false);
-        assert!(std::process::Command::new("/bin/true").status().is_ok_and(|status| status.success()));
+        assert!(programs::idle_command().status().is_ok_and(|status| status.success()));
         rewrite(function, 7);
         rewrite_region(region, 8);
     }

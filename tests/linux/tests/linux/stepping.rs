@@ -22,37 +22,37 @@ pub const TESTS: &[Test] = &[
     },
     Test {
         name: "stepping: lookups at each instruction of each operation say what is so before or after it (rwx)",
-        needs: Needs::TrapFlag,
+        needs: Needs::X86_64,
         run: || all_operations(RT_POLICY_RWX, Sight::Blind),
     },
     Test {
         name: "stepping: lookups at each instruction of each operation say what is so before or after it (dual)",
-        needs: Needs::TrapFlag,
+        needs: Needs::X86_64,
         run: || all_operations(RT_POLICY_DUAL, Sight::Blind),
     },
     Test {
         name: "stepping: lookups at each instruction of each operation say what is so before or after it (toggle)",
-        needs: Needs::TrapFlag,
+        needs: Needs::X86_64,
         run: || all_operations(RT_POLICY_TOGGLE, Sight::Blind),
     },
     Test {
         name: "stepping: lookups at each instruction of each operation say what is so before or after it (auto)",
-        needs: Needs::TrapFlag,
+        needs: Needs::X86_64,
         run: || all_operations(RT_POLICY_AUTO, Sight::Blind),
     },
     Test {
         name: "stepping: so they do where the kernel tells of pages that come and go",
-        needs: Needs::TrapFlag,
+        needs: Needs::X86_64,
         run: || all_operations(RT_POLICY_AUTO, Sight::Sighted),
     },
     Test {
         name: "stepping: a lookup that interrupts another one which reads /proc/self/maps is right, and so is that",
-        needs: Needs::TrapFlag,
+        needs: Needs::X86_64,
         run: without_query,
     },
     Test {
         name: "stepping: lookups are right at each instruction of what the library does around a fork",
-        needs: Needs::TrapFlag,
+        needs: Needs::X86_64,
         run: around_a_fork,
     },
 ];

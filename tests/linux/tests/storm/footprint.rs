@@ -1,7 +1,7 @@
 //! What a process has mapped and open: it must not grow with the number of forks.
 
 use crate::calls::Board;
-use execmem_conformance::memory::EMPTY_STATISTICS;
+use execmem_conformance::memory::{EMPTY_STATISTICS, page};
 use execmem_conformance::symbols::fill_statistics;
 use execmem_core::abi::*;
 use execmem_tests_linux::maps;
@@ -30,7 +30,7 @@ impl Footprint {
         let is_shared =
             |line: &maps::Line| line.name.starts_with(b"/dev/zero") || line.name.starts_with(b"/memfd:");
         let can_be = |line: &maps::Line, protection| line.protection & protection != 0;
-        let board = (size_of::<Board>() as i64 + 4095) & !4095;
+        let board = size_of::<Board>().next_multiple_of(page() as usize) as i64;
         Self {
             mappings: lines.len() as i64,
             private: bytes(&|line| line.name.is_empty() && can_be(line, RT_PROT_WRITE)),

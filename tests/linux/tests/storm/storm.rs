@@ -6,7 +6,8 @@ use crate::everything::{self, Shared};
 use crate::things::{self, CHILDREN_FROM, Kind, Thing, WORKERS, World};
 use crate::values;
 use execmem_tests_linux::children::{Status, wait};
-use execmem_tests_linux::system::is_emulated;
+use execmem_tests_linux::programs;
+use execmem_tests_linux::system::is_slow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -219,27 +220,28 @@ fn await_end(child: libc::pid_t) {
 
 /// Another program: its process shares this one's memory until then.
 fn spawn() -> Checked {
-    let arguments = [c"true".as_ptr().cast_mut(), std::ptr::null_mut()];
+    let [program, argument] = programs::idle();
+    let arguments = [program.as_ptr().cast_mut(), argument.as_ptr().cast_mut(), std::ptr::null_mut()];
     let nothing = [std::ptr::null_mut()];
     let mut child = 0;
     // SAFETY: C strings, and lists that end with NULL.
     let error = unsafe {
         libc::posix_spawn(
             &mut child,
-            c"/bin/true".as_ptr(),
+            program.as_ptr(),
             std::ptr::null(),
             std::ptr::null(),
             arguments.as_ptr(),
             nothing.as_ptr(),
         )
     };
-    crate::calls::same(error.into(), 0, &"posix_spawn of /bin/true")?;
-    holds(wait(child) == Status::Exit(0), &"/bin/true")
+    crate::calls::same(error.into(), 0, &"posix_spawn of a program")?;
+    holds(wait(child) == Status::Exit(0), &"a program that does nothing")
 }
 
 /// Nothing takes so long.
 fn patience() -> Duration {
-    Duration::from_secs(if is_emulated() { 300 } else { 60 })
+    Duration::from_secs(if is_slow() { 300 } else { 60 })
 }
 
 /// Ends what hangs, and says what that was at: a child, or else the whole process.

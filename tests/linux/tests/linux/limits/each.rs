@@ -70,11 +70,11 @@ impl Limit {
 
     fn reach(self) {
         match self {
-            Self::Addresses(pages) => leave_addresses(pages * PAGE as u64),
-            Self::Data(pages) => leave_data(pages * PAGE as u64),
+            Self::Addresses(pages) => leave_addresses(pages * page() as u64),
+            Self::Data(pages) => leave_data(pages * page() as u64),
             Self::DescriptorsFromTheStart | Self::Descriptors => leave_no_descriptor(),
             Self::LockedMemory => {
-                limit(libc::RLIMIT_MEMLOCK, PAGE as u64);
+                limit(libc::RLIMIT_MEMLOCK, page() as u64);
                 // SAFETY: locks what is mapped later.
                 let result = unsafe { libc::mlockall(libc::MCL_FUTURE) };
                 assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
@@ -189,7 +189,7 @@ fn survive(limit: Limit, policy: i32, operation: &Operation) -> Outcome {
     if !operation.is_lookup() && (error != RT_ERROR_NO_MEMORY || count == failed_calls) {
         return failed("another error, or none that was counted");
     }
-    if code_memory() != mappings || self::open_files() != open_files {
+    if code_memory() != mappings || crate::observed::open_files() != open_files {
         return failed("mappings or open files leaked, or were lost");
     }
     if !(operation.run)(&ground) {

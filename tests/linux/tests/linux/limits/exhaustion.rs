@@ -2,6 +2,7 @@
 
 use crate::service::{expect_function, expect_service};
 use crate::{Needs, Test};
+use execmem_conformance::memory::page;
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
@@ -176,10 +177,11 @@ fn no_memory_file() -> Outcome {
 
 fn locked_memory() -> Outcome {
     give_up_locking();
-    limit(libc::RLIMIT_MEMLOCK, 8192);
+    let allowed = 2 * page();
+    limit(libc::RLIMIT_MEMLOCK, allowed as u64);
     let size = 1 << 20;
     let address = rt_alloc_rw_memory(size);
-    assert!(rt_mlock(address, 8192));
+    assert!(rt_mlock(address, allowed));
     assert!(!rt_mlock(address, size));
     assert_eq!(rt_last_error(), RT_ERROR_NO_MEMORY);
     assert!(rt_munlock(address, size));

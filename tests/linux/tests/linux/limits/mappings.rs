@@ -75,7 +75,7 @@ fn under(policy: i32) -> Outcome {
                 complain(&format!("then it fails with more mappings, by error {}", rt_last_error()));
             }
             if is_written {
-                assert!(rt_make_executable(ground.code, SIZE), "error {}", rt_last_error());
+                assert!(rt_make_executable(ground.code, size()), "error {}", rt_last_error());
                 assert_eq!(call(ground.code, &[]), 1);
             }
         }
