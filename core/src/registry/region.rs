@@ -54,7 +54,7 @@ pub(crate) struct Region {
 bitflags! {
     /// What a fork means for the memory behind a region's views. In one byte, since regions are copied often.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub(crate) struct Forked: u8 {
+    pub struct Forked: u8 {
         /// Another process may have it too, since a fork. A chunk says so itself.
         const IN_COMMON = 1;
         /// The child of a fork under way should have a copy, and there was no memory for one.

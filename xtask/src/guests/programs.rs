@@ -48,7 +48,7 @@ impl Source {
 }
 
 const fn test(name: &'static str) -> Program {
-    // Four harts of an emulated machine wait for each other at each change of their pages, on fewer real ones.
+    // An emulated machine is slow, and slower where its processors outnumber the real ones.
     Program {
         name,
         words: None,
