@@ -76,7 +76,7 @@ pub(super) struct Shared {
 
 type Clusters = [Range<usize>; MOST_CLUSTERS];
 
-pub(super) const NOWHERE: Range<usize> = usize::MAX..0;
+pub(super) const NOWHERE: Range<usize> = Range { start: usize::MAX, end: 0 };
 
 /// One heap.
 pub(crate) struct Heap {
