@@ -142,8 +142,8 @@ impl<T, P: Platform> Deref for Guard<'_, T, P> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: this thread holds the lock: it took it, or the platform says that it did for a fork. It has no
-        // other guard of it in use.
+        // SAFETY: this thread holds the lock: it took it, or the platform says that it did for a fork, when it takes all
+        // but those that guard nothing. It has no other guard of it in use.
         unsafe { &*self.lock.contents.get() }
     }
 }

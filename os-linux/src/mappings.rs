@@ -53,12 +53,9 @@ const _: () = assert!(size_of::<ProcmapQuery>() == 0x68);
 /// Leaves in `from` where the next mapping has to be looked for.
 fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused> {
     let mut file = maps_file()?;
+    let mut is_ours = file.is_fresh || is_maps_file(file.number);
     loop {
-        let answer = if file.is_fresh || is_maps_file(file.number) {
-            query(file.number, *from)
-        } else {
-            Err(libc::EBADF)
-        };
+        let answer = if is_ours { query(file.number, *from) } else { Err(libc::EBADF) };
         let number = match answer {
             Ok(mapping) if visit(mapping).is_break() => return Ok(()),
             Ok(mapping) => {
@@ -76,6 +73,7 @@ fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused
             _ if !file.is_fresh => {
                 forget_maps_file(file.number);
                 file = maps_file()?;
+                is_ours = file.is_fresh || is_maps_file(file.number);
             }
             number => {
                 // A refusal stays. (ESRCH: the list is that of a main thread which has ended.)
@@ -154,6 +152,7 @@ pub(crate) fn forget_parent() {
         // SAFETY: this library has opened the file; the child has one thread.
         unsafe { libc::close(file) };
     }
+    MAPS_INODE.store(0, Ordering::Release);
 }
 
 fn is_maps_file(file: c_int) -> bool {
@@ -174,8 +173,10 @@ fn inode(file: c_int) -> u64 {
 
 fn forget_maps_file(file: c_int) {
     let known = MAPS_FILE.load(Ordering::Acquire);
-    if known as c_int == file {
-        let _ = MAPS_FILE.compare_exchange(known, 0, Ordering::AcqRel, Ordering::Acquire);
+    if known as c_int == file
+        && MAPS_FILE.compare_exchange(known, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    {
+        MAPS_INODE.store(0, Ordering::Release);
     }
 }
 

@@ -36,6 +36,9 @@ pub(crate) fn find_stack() {
     // SAFETY: the structure is borrowed, and of the type that getrlimit(2) fills in. If it fails the limit is 0.
     unsafe { libc::getrlimit(libc::RLIMIT_STACK, &mut limit) };
     let room = usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX).min(MOST_STACK) + STACK_GAP;
+    // What is loaded lies below that room, whatever became of the limit since the program's start.
+    let here = (&raw const STACK).addr();
+    let room = if here < address { room.min(address - here) } else { room };
     for (place, number) in STACK.iter().zip([address, room]) {
         place.store(number, Ordering::Relaxed);
     }

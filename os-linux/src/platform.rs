@@ -151,6 +151,6 @@ impl Forking for Linux {
     }
 
     fn forget_parent() {
-        mappings::forget_parent();
+        uncancelled(mappings::forget_parent);
     }
 }

@@ -45,9 +45,8 @@ pub(crate) fn wake(word: &AtomicUsize, everybody: bool) {
 /// kernel sends this thread a signal, which by default ends the process: none of those is left that came of this.
 pub(crate) fn print(line: &[u8]) {
     preserved(|| {
-        let [mut ours, mut before, mut waiting] = [MaybeUninit::<libc::sigset_t>::uninit(); 3];
-        // SAFETY: the first set is made by the first call; the system fills in the others before they are read. Signals
-        // are held back from this thread alone, as long as it writes (pthread_sigmask(3), sigpending(2)).
+        let [mut ours, mut before, mut waiting] = [MaybeUninit::<libc::sigset_t>::zeroed(); 3];
+        // SAFETY: the sets are there to be written, and zeros are one that is empty. Signals are held back from this thread alone, as long as it writes (pthread_sigmask(3), sigpending(2)).
         let (ours, before, waiting) = unsafe {
             libc::sigemptyset(ours.as_mut_ptr());
             libc::sigemptyset(waiting.as_mut_ptr());

@@ -148,7 +148,6 @@ impl Heaps {
                 space.counters.unmapped(unmapped);
                 self.heap_of(chunk).refund(chunk.length());
                 self.shared.lock(platform).give_record(chunk);
-                self.sweep_left(space);
             }
             Err(_) => {
                 chunk.retire();
@@ -158,7 +157,7 @@ impl Heaps {
     }
 
     /// Unmaps what could not be unmapped before.
-    fn sweep_left<P: Platform>(&self, space: &AddressSpace<P>) {
+    pub(super) fn sweep_left<P: Platform>(&self, space: &AddressSpace<P>) {
         if self.has_left.swap(false, Ordering::Acquire) {
             self.sweep(space);
         }

@@ -75,7 +75,6 @@ pub(super) struct Shared {
 }
 
 type Clusters = [Range<usize>; MOST_CLUSTERS];
-
 pub(super) const NOWHERE: Range<usize> = Range { start: usize::MAX, end: 0 };
 
 /// One heap.
@@ -89,8 +88,8 @@ pub(crate) struct Heap {
     /// The policy's number once it is decided, else [`UNDECIDED`].
     pub(super) policy: AtomicI32,
     pub(super) shards: [Lock<Shard>; SHARDS],
-    /// One thread at a time grows the heap: what it was charged for is there when the next one looks. Of the locks this
-    /// one comes first, and a fork leaves it alone: it guards no record.
+    /// One thread at a time grows the heap: what it was charged for is there when the next one looks. It comes before
+    /// all other locks. It guards no record, so a fork does not wait for it.
     pub(super) growth: Lock<()>,
     in_use: AtomicBool,
 }
@@ -288,8 +287,9 @@ impl Heaps {
 
     /// Whether this thread holds a lock of a heap's.
     pub(crate) fn has_own_lock(&self, platform: impl Platform) -> bool {
+        let is_growing = self.all().any(|heap| heap.growth.is_own(platform));
         let mut shards = self.all().flat_map(|heap| &heap.shards);
-        self.shared.is_own(platform) || shards.any(|shard| shard.is_own(platform))
+        is_growing || self.shared.is_own(platform) || shards.any(|shard| shard.is_own(platform))
     }
 
     /// Takes all locks, until [`unlock_after_fork`](Self::unlock_after_fork).

@@ -176,6 +176,7 @@ impl<P: Platform> CodeHeap<'_, P> {
         let retired = shard.free(chunk, start);
         drop(shard);
         if let Some(chunk) = retired {
+            self.heaps.sweep_left(self.space);
             self.heaps.unmap(chunk, self.space);
         }
         Ok(())

@@ -31,6 +31,8 @@ pub struct Forks<P: Platform> {
     thread: AtomicUsize,
     /// The process that it is in, before the fork.
     process: AtomicI32,
+    /// How many more forks that thread has begun since, in a handler of the program's own.
+    inner: AtomicUsize,
 }
 
 impl<P: Forking> Forks<P> {
@@ -41,6 +43,7 @@ impl<P: Forking> Forks<P> {
             is_watched: AtomicBool::new(false),
             thread: AtomicUsize::new(0),
             process: AtomicI32::new(0),
+            inner: AtomicUsize::new(0),
         }
     }
 
@@ -79,6 +82,14 @@ impl<P: Forking> Forks<P> {
     }
 
     fn before(&self) {
+        if self.is_in_this_thread() {
+            if process() == self.process.load(Ordering::Relaxed) {
+                self.inner.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            // SAFETY: as in `wait`.
+            unsafe { self.in_child() };
+        }
         if self.runtime.before_fork() {
             self.process.store(process(), Ordering::Relaxed);
             self.thread.store(thread(), Ordering::Release);
@@ -88,10 +99,16 @@ impl<P: Forking> Forks<P> {
     /// # Safety
     /// This thread has run [`before`](Self::before), and has forked or could not.
     unsafe fn in_parent(&self) {
-        if self.is_in_this_thread() {
-            self.thread.store(0, Ordering::Release);
-            // SAFETY: the caller's promise, and `before` took the locks.
-            unsafe { self.runtime.after_fork_in_parent() };
+        if !self.is_in_this_thread() {
+            return;
+        }
+        match self.inner.load(Ordering::Relaxed).checked_sub(1) {
+            Some(rest) => self.inner.store(rest, Ordering::Relaxed),
+            None => {
+                self.thread.store(0, Ordering::Release);
+                // SAFETY: the caller's promise, and `before` took the locks for the fork that this is.
+                unsafe { self.runtime.after_fork_in_parent() };
+            }
         }
     }
 
@@ -101,6 +118,7 @@ impl<P: Forking> Forks<P> {
     /// This thread is the copy, in the child, of one that ran [`before`](Self::before).
     unsafe fn in_child(&self) {
         if self.is_in_this_thread() {
+            self.inner.store(0, Ordering::Relaxed);
             self.thread.store(0, Ordering::Release);
             // SAFETY: the caller's promise, and `before` took the locks. A child has one thread, and whatever needs a
             // lock leads here first.
