@@ -186,7 +186,7 @@ const OF_THREAD: &CStr = c"/proc/thread-self/maps";
 fn open_maps(path: &CStr) -> Result<c_int, i32> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
     // SAFETY: a `CStr` ends with its zero.
-    let file = retried(|| unsafe { libc::open(path.as_ptr(), flags) } as isize)?;
+    let file = retried(|| unsafe { libc::openat(libc::AT_FDCWD, path.as_ptr(), flags) } as isize)?;
     Ok(file as c_int)
 }
 
