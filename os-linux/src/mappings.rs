@@ -53,10 +53,8 @@ const _: () = assert!(size_of::<ProcmapQuery>() == 0x68);
 /// Leaves in `from` where the next mapping has to be looked for.
 fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused> {
     let mut file = maps_file()?;
-    let mut is_ours = file.is_fresh || is_maps_file(file.number);
     loop {
-        let answer = if is_ours { query(file.number, *from) } else { Err(libc::EBADF) };
-        let number = match answer {
+        let number = match query(file.number, *from) {
             Ok(mapping) if visit(mapping).is_break() => return Ok(()),
             Ok(mapping) => {
                 *from = mapping.end;
@@ -73,7 +71,6 @@ fn visit_by_query(from: &mut usize, visit: Visit<'_>) -> Result<(), QueryRefused
             _ if !file.is_fresh => {
                 forget_maps_file(file.number);
                 file = maps_file()?;
-                is_ours = file.is_fresh || is_maps_file(file.number);
             }
             number => {
                 // A refusal stays. (ESRCH: the list is that of a main thread which has ended.)
@@ -126,7 +123,7 @@ fn maps_file() -> Result<MapsFile, QueryRefused> {
     // SAFETY: getpid(2) has no preconditions.
     let process = unsafe { libc::getpid() } as u64;
     let known = MAPS_FILE.load(Ordering::Acquire);
-    if known != 0 && known >> 32 == process {
+    if known != 0 && known >> 32 == process && is_maps_file(known as c_int) {
         return Ok(MapsFile { number: known as c_int, is_fresh: false });
     }
     let number = open_maps(OF_PROCESS).map_err(|_| QueryRefused)?;
