@@ -70,6 +70,14 @@ impl Ground {
         Self { region: region(1), block: function(2), lent, writable }
     }
 
+    fn expect_writes(&self) {
+        rewrite_region(self.region, 5);
+        rewrite(self.block, 6);
+        rewrite(self.lent, 7);
+        let found = [self.region, self.block, self.lent].map(|function| call(function, &[]));
+        assert_eq!(found, [5, 6, 7]);
+    }
+
     fn expect_calls(&self) {
         assert_eq!([call(self.region, &[]), call(self.block, &[])], [1, 2]);
     }
@@ -161,11 +169,7 @@ fn of_one_view() -> Outcome {
             leave_addresses(0);
             expect_success(fork(|| {
                 ground.expect_calls();
-                rewrite_region(ground.region, 5);
-                rewrite(ground.block, 6);
-                rewrite(ground.lent, 7);
-                let found = [ground.region, ground.block, ground.lent].map(|function| call(function, &[]));
-                assert_eq!(found, [5, 6, 7]);
+                ground.expect_writes();
                 assert!(rt_make_executable(ground.writable, 5000));
                 assert_eq!(call(ground.writable, &[]), 4);
                 Ground { ..ground }.free();
@@ -189,11 +193,7 @@ fn without_files() -> Outcome {
     limit(libc::RLIMIT_FSIZE, 0);
     expect_success(fork(|| {
         ground.expect_calls();
-        rewrite_region(ground.region, 5);
-        rewrite(ground.block, 6);
-        rewrite(ground.lent, 7);
-        let found = [ground.region, ground.block, ground.lent].map(|function| call(function, &[]));
-        assert_eq!(found, [5, 6, 7]);
+        ground.expect_writes();
         Ground { ..ground }.free();
     }));
     ground.expect_calls();
