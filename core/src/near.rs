@@ -124,7 +124,7 @@ impl Reach {
             };
             let target = self.target & !(granularity - 1);
             let places =
-                parts.into_iter().flatten().map(|starts| target.clamp(*starts.start(), *starts.end()));
+                parts.into_iter().flatten().map(|starts| target.max(*starts.start()).min(*starts.end()));
             best = best.into_iter().chain(places).min_by_key(|place| place.abs_diff(self.target));
         };
         let mut free_from = self.low.max(LOWEST);

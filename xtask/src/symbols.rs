@@ -54,6 +54,25 @@ pub fn check_loading(library: &Path) -> Result<()> {
     Ok(())
 }
 
+/// No listed symbol may panic, on any input. The linker leaves out what no export can reach, so that a library whose
+/// functions may panic is told by the functions that `core` has for it.
+pub fn check_panics(library: &Path) -> Result<()> {
+    let data = contents(library)?;
+    let file = parse(library, &data)?;
+    if file.symbols().next().is_none() {
+        return Err("the shared library has no symbols to tell by".into());
+    }
+    let names = file.symbols().filter_map(|symbol| symbol.name().ok());
+    let panics: Vec<_> = names
+        .filter(|name| ["panicking", "rust_begin_unwind"].iter().any(|part| name.contains(part)))
+        .collect();
+    if panics.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("the shared library can panic: {}", panics.join(", ")))
+    }
+}
+
 /// A listed symbol that a relocation for the loader names.
 fn own_name_asked_for<'data>(file: &object::File<'data>) -> Option<&'data str> {
     let symbols = file.dynamic_symbol_table()?;

@@ -179,6 +179,9 @@ fn check_libraries(dist: &Dist, tally: &mut Tally) {
     tally.check("the shared library needs libc alone and no patching", || {
         symbols::check_loading(&dist.shared_library())
     });
+    tally.check("nothing that the shared library exports can panic", || {
+        symbols::check_panics(&dist.shared_library())
+    });
 }
 
 /// Whether a program succeeds and says the expected word.

@@ -38,16 +38,16 @@ impl Line {
         if number < 0 {
             self.byte(b'-');
         }
-        let number = number.unsigned_abs();
-        let (mut power, mut digits) = (1, 1);
-        while number / power >= 10 {
-            (power, digits) = (power * 10, digits + 1);
+        let mut rest = number.unsigned_abs();
+        let (mut digits, mut count) = ([0; 20], 0);
+        for digit in &mut digits {
+            (*digit, rest, count) = (b'0' + (rest % 10) as u8, rest / 10, count + 1);
+            if rest == 0 {
+                break;
+            }
         }
-        (digits..width).for_each(|_| self.byte(b' '));
-        while power > 0 {
-            self.byte(b'0' + (number / power % 10) as u8);
-            power /= 10;
-        }
+        (count..width).for_each(|_| self.byte(b' '));
+        digits.iter().take(count as usize).rev().for_each(|digit| self.byte(*digit));
         self
     }
 
