@@ -106,3 +106,15 @@ fn what_a_near_block_leaves_of_a_run_is_found_again() {
     assert_eq!(heap.alloc(30_000), Err(Error::OverLimit));
     heap.alloc(20_000).unwrap();
 }
+
+#[test]
+fn a_block_may_end_where_its_reach_does_though_its_last_granule_does_not() {
+    System::each(|system| {
+        let (start, length) = system.fake.arena();
+        let target = (start + length / 2).next_multiple_of(1 << 16) as i64;
+        let heap = system.runtime.code_heap();
+        assert_eq!(heap.alloc_near(100, target, 113), Ok(target as usize));
+        assert_eq!(heap.free(target), Ok(()));
+        assert_eq!(heap.alloc_near(100, target, 100), Ok(target as usize));
+    });
+}

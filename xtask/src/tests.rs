@@ -94,10 +94,14 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// This machine, in the storm of forks of which all other parts have a short form.
+/// This machine, in the storm of forks and under the hostile calls of which all other parts have a short form.
 fn stress(project: &Project, tally: &mut Tally) -> Result<()> {
-    let package = ["test", "--release", "--package", "execmem-tests-linux", "--test", "storm"];
-    tally.run(project.cargo(&package).env("EXECMEM_STORM_FORKS", FORKS));
+    for (test, variable, number) in
+        [("storm", "EXECMEM_STORM_FORKS", FORKS), ("hostile", "EXECMEM_HOSTILE_CALLS", "1000000")]
+    {
+        let package = ["test", "--release", "--package", "execmem-tests-linux", "--test", test];
+        tally.run(project.cargo(&package).env(variable, number));
+    }
     Ok(())
 }
 

@@ -98,8 +98,8 @@ impl Shard {
             let bytes = request.reach.clip(chunk.base()..chunk.base() + chunk.length());
             let fitting = |run: &Range<usize>| {
                 let start = chunk.first_granule_from(bytes.start).max(run.start);
-                let end = start + request.granules;
-                (end <= run.end && chunk.address_of(end) <= bytes.end).then_some(start)
+                let has_room = start + request.granules <= run.end;
+                (has_room && chunk.address_of(start) + request.size <= bytes.end).then_some(start)
             };
             let runs = if bytes.is_empty() { None } else { Some(chunk.space.runs()) };
             let (run, start) = runs?.find_map(|run| fitting(&run).map(|start| (run, start)))?;
