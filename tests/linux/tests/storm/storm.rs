@@ -1,13 +1,15 @@
-//! The threads of the storm: eight that work, two that fork, and one that watches.
+//! The threads of the storm: eight that work, two that fork, one that watches them, and one that watches the pages.
 
 use crate::calls::{Checked, FORKERS, Report, Wrong, board, holds};
 use crate::child;
 use crate::everything::{self, Shared};
 use crate::things::{self, CHILDREN_FROM, Kind, Thing, WORKERS, World};
 use crate::values;
+use execmem_core::abi::{RT_POLICY_DUAL, RT_POLICY_TOGGLE};
 use execmem_tests_linux::children::{Status, wait};
+use execmem_tests_linux::maps;
 use execmem_tests_linux::programs;
-use execmem_tests_linux::system::is_slow;
+use execmem_tests_linux::system::{is_emulated, is_slow};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -93,6 +95,10 @@ impl Storm<'_> {
                 })
                 .collect();
             scope.spawn(|| watch(run));
+            let has_own_kernel = !is_emulated();
+            if has_own_kernel && [RT_POLICY_DUAL, RT_POLICY_TOGGLE].contains(&self.world.policy) {
+                scope.spawn(|| watch_pages(run));
+            }
             // A thread that panics says so itself.
             let mut panics = forkers.into_iter().filter_map(|thread| thread.join().err()).count();
             run.is_over.store(true, Relaxed);
@@ -281,6 +287,19 @@ fn watch(run: &Run) {
             }
         }
     }
+}
+
+/// No page may be writable and executable, at any moment that the kernel can be asked at.
+fn watch_pages(run: &Run) {
+    let mut samples = 0u64;
+    while !run.has_ended.load(Relaxed) {
+        samples += 1;
+        if let Some(line) = maps::lines().into_iter().find(|line| line.protection & 6 == 6) {
+            run.fail(&format!("pages are writable and executable: {line:?}"));
+            run.is_over.store(true, Relaxed);
+        }
+    }
+    println!("    {samples} looks at the pages");
 }
 
 /// What the kernel says of the threads of a child, or of this process.
