@@ -51,6 +51,9 @@ pub fn check_loading(library: &Path) -> Result<()> {
     if has_text_relocations(&file)? {
         return Err("the shared library must be patched by the loader: it has DT_TEXTREL".into());
     }
+    if has_executable_stack(&file) {
+        return Err("the shared library would make the process's stacks executable".into());
+    }
     Ok(())
 }
 
@@ -94,6 +97,16 @@ fn has_text_relocations(file: &object::File<'_>) -> Result<bool> {
     Ok(table
         .iter()
         .any(|entry| entry.tag == DT_TEXTREL || entry.tag == DT_FLAGS && entry.val & DF_TEXTREL.0 != 0))
+}
+
+/// What doesn't say that it needs none gets one.
+fn has_executable_stack(file: &object::File<'_>) -> bool {
+    use object::elf::{PF_X, PT_GNU_STACK};
+    use object::read::elf::ProgramHeader;
+    let object::File::Elf64(elf) = file else { return true };
+    let endian = elf.endian();
+    let stack = elf.elf_program_headers().iter().find(|header| header.p_type(endian) == PT_GNU_STACK);
+    stack.is_none_or(|header| (header.p_flags(endian) & PF_X).0 != 0)
 }
 
 /// A file's bytes.
