@@ -6,13 +6,14 @@
 
 use super::blocks::Block;
 use super::chunk::Chunk;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::icache::TRAP;
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::space::AddressSpace;
 use crate::span::Span;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
@@ -20,19 +21,18 @@ impl Chunk {
     /// Calls `write` with an address where the bytes of `span`, which lie in `block`, can be written; in the middle of a
     /// fork also with that of a copy for the child. If it fails, `write` was not called, or the pages could not be made
     /// executable again.
-    pub(super) unsafe fn store<P: Platform>(
+    pub(super) unsafe fn store(
         &'static self,
         block: Block,
         span: Span,
         policy: Policy,
-        space: &AddressSpace<P>,
+        space: &AddressSpace<impl Platform>,
         write: &mut dyn FnMut(usize),
-    ) -> Result<(), Error> {
+    ) -> Result {
         match policy {
             Policy::Dual => {
                 // SAFETY: the caller's promise, passed on.
                 let view = unsafe { self.view_to_write(block, span.start(), space) }?;
-                let view = view.ok_or(Error::WrongProtection)?;
                 space.write_for_child(span.start(), span.length(), write)?;
                 write(view);
             }
@@ -53,16 +53,16 @@ impl Chunk {
         Ok(())
     }
 
-    /// Where the byte at an address can be written so that no other process sees it, as the rest of the block behind
-    /// it, if there is a second view. A store to a page that the system has no memory for would end the process, so
-    /// all of the block has some.
+    /// Where the byte at an address can be written so that no other process sees it, as the rest of the block behind it.
+    /// *Unsupported* without a second view. A store to a page that the system has no memory for would end the process,
+    /// so all of the block has some.
     pub(super) unsafe fn view_to_write<P: Platform>(
         &'static self,
         block: Block,
         address: usize,
         space: &AddressSpace<P>,
-    ) -> Result<Option<usize>, Error> {
-        let Some(view) = self.view_of(address) else { return Ok(None) };
+    ) -> Result<usize> {
+        let view = self.view_of(address).ok_or(Error::Unsupported)?;
         let (backing, length) = (&self.backing, self.length());
         if backing.is_withdrawn.load(Ordering::Relaxed) {
             return Err(Error::WrongProtection);
@@ -76,17 +76,17 @@ impl Chunk {
         // SAFETY: the chunk stays as long as a block in it, by the lock.
         let bring_in = |parts| unsafe { space.populate(parts, true) };
         backing.populate(offset..offset + block.size, length, bring_in)?;
-        Ok(Some(view))
+        Ok(view)
     }
 
     /// Sees to it that pages of a block can be read and executed: an earlier flip may have stopped half-way. Those that
     /// a fork has taken can't.
-    pub(super) unsafe fn restore_exec<P: Platform>(
+    pub(super) unsafe fn restore_exec(
         &self,
         span: Span,
         policy: Policy,
-        space: &AddressSpace<P>,
-    ) -> Result<(), Error> {
+        space: &AddressSpace<impl Platform>,
+    ) -> Result {
         if self.backing.is_withdrawn.load(Ordering::Relaxed) {
             return Err(Error::WrongProtection);
         }
@@ -104,37 +104,48 @@ impl Chunk {
         Ok(())
     }
 
-    /// Flushes a range of a block whose pages can be read and executed.
-    pub(super) unsafe fn flush<P: Platform>(&self, span: Span, space: &AddressSpace<P>) {
+    /// Flushes a range of a block whose pages can be read and executed. Whether other cores may have fetched from there
+    /// before, and have to be told.
+    pub(super) unsafe fn publish(
+        &self,
+        block: Block,
+        span: Span,
+        space: &AddressSpace<impl Platform>,
+    ) -> bool {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.flush(span, space) };
+        // Under policy `rwx` the caller may have written without us.
+        self.blocks.dirty.set(self.granule_of(block.address));
+        self.blocks.record_fetched(self.granules_of(span))
+    }
+
+    unsafe fn flush(&self, span: Span, space: &AddressSpace<impl Platform>) {
         let written = self.view_of(span.start()).unwrap_or(span.start());
         // SAFETY: the lock keeps the block, whose pages are readable by both views.
         unsafe { space.platform.flush_icache(written, span.start(), span.length()) };
     }
 
-    /// Fills a block that is about to be freed with traps: what a pointer to freed code should meet. This core meets
-    /// them from now on; others at the latest when the address is published anew.
-    pub(super) unsafe fn fill_with_traps<P: Platform>(
+    /// Fills granules of a block that are about to be freed with traps: what a pointer to freed code should meet. This core
+    /// meets them from now on; others at the latest when the address is published anew.
+    pub(super) unsafe fn fill_with_traps(
         &'static self,
         block: Block,
+        granules: Range<usize>,
         policy: Policy,
-        space: &AddressSpace<P>,
-    ) -> Result<(), Error> {
-        // A single block's pages go back to the system, and withdrawn ones serve nobody: what is left there is a fault.
-        if !self.blocks.is_single() && !self.backing.is_withdrawn.load(Ordering::Relaxed) {
-            let granules = self.granules_of(block.span());
-            let whole = Span::from_parts(block.address, self.address_of(granules.end) - block.address);
-            // SAFETY: the caller's promise, passed on. `store` gives an address where the whole block can be written; it is
-            // as aligned as the block, since views differ by whole pages.
-            unsafe {
-                let mut fill = |target| write_traps(target, whole.length());
-                self.store(block, whole, policy, space, &mut fill)?;
-                self.flush(whole, space);
-            }
-            if !space.platform.may_run_on_other_cores() {
-                self.blocks.forget_fetched(granules);
-            }
+        space: &AddressSpace<impl Platform>,
+    ) -> Result {
+        let start = self.address_of(granules.start);
+        let whole = Span::from_parts(start, self.address_of(granules.end) - start);
+        // SAFETY: the caller's promise, passed on. `store` gives an address where all of it can be written; it is as aligned
+        // as the granules, since views differ by whole pages.
+        unsafe {
+            let mut fill = |target| write_traps(target, whole.length());
+            self.store(block, whole, policy, space, &mut fill)?;
+            self.flush(whole, space);
         }
-        self.blocks.dirty.clear(self.granule_of(block.address));
+        if !space.platform.may_run_on_other_cores() {
+            self.blocks.fetched.clear_all(granules);
+        }
         Ok(())
     }
 }
