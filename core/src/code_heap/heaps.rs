@@ -9,6 +9,7 @@ use crate::lock::Lock;
 use crate::memory::{Arrays, Pool, Table};
 use crate::near::Latest;
 use crate::platform::{PageRequest, Platform};
+use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Region, Registry};
 use crate::span::Span;
@@ -342,6 +343,12 @@ impl Heap {
             growth: Lock::new(()),
             in_use: AtomicBool::new(false),
         }
+    }
+
+    /// Its policy, if that is decided.
+    #[inline]
+    pub(super) fn policy(&self) -> Result<Policy> {
+        Policy::from_number(self.policy.load(Ordering::Relaxed))
     }
 
     /// Which of its shards a chunk belongs to, if to one.

@@ -60,6 +60,7 @@ use core::ptr;
 use core::sync::atomic::Ordering;
 use heaps::{Heap, UNDECIDED};
 use shard::{Request, SHARDS, Shard};
+use store::LockedBlock;
 
 /// A code heap: blocks of executable memory. The process's default one is
 /// [`Runtime::code_heap`](crate::Runtime::code_heap); others have limits of their own, and when they are dropped
@@ -159,20 +160,20 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// Frees the live block that starts at an address; any other address is *not owned*. If it was written,
     /// it holds nothing but trap instructions afterwards.
     pub fn free(&self, address: i64) -> Result {
-        let (chunk, block, mut shard) = self.lock_block(byte_at(address)?)?;
-        if block.address as i64 != address {
+        let mut found = self.lock_block(byte_at(address)?)?;
+        if found.block.address as i64 != address {
             return Err(Error::NotOwned);
         }
-        let granules = chunk.granules_of(block.span());
+        let chunk = found.chunk;
+        let granules = chunk.granules_of(found.block.span());
         if chunk.blocks.dirty.is_set(granules.start) {
             if chunk.is_for_others() {
-                // SAFETY: the block is live, and the lock of its shard is held.
-                unsafe { chunk.fill_with_traps(block, granules.clone(), self.policy()?, self.space) }?;
+                found.fill_with_traps(granules.clone())?;
             }
             chunk.blocks.dirty.clear(granules.start);
         }
-        let retired = shard.free(chunk, granules);
-        drop(shard);
+        let retired = found.lock.free(chunk, granules);
+        drop(found);
         if let Some(chunk) = retired {
             self.heaps.sweep_left(self.space);
             self.heaps.unmap(chunk, self.space);
@@ -193,10 +194,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// The policy of the heap's pages, decided now if it was open.
     #[inline]
     pub fn policy(&self) -> Result<Policy> {
-        match Policy::from_number(self.heap.policy.load(Ordering::Relaxed)) {
-            Ok(policy) => Ok(policy),
-            Err(_) => self.decide(),
-        }
+        self.heap.policy().or_else(|_| self.decide())
     }
 
     #[cold]
@@ -230,17 +228,23 @@ impl<P: Platform> CodeHeap<'_, P> {
         Ok((chunk, self.heap.shard_of(chunk).ok_or(Error::NotOwned)?))
     }
 
-    /// The live block that holds bytes in a chunk, if it is in the shard of this number, whose lock is held.
-    fn block_in(&self, chunk: &Chunk, index: usize, bytes: Span) -> Result<Block> {
-        let block = chunk.find_in(self.heap.first_shard + index as u32, bytes.start());
-        block.filter(|block| block.span().contains(bytes)).ok_or(Error::NotOwned)
+    /// The live block that holds bytes in a chunk, if it is in the shard of this number, whose `lock` is held.
+    fn block_in<L>(
+        &self,
+        chunk: &'static Chunk,
+        index: usize,
+        bytes: Span,
+        lock: L,
+    ) -> Result<LockedBlock<'_, P, L>> {
+        let found = chunk.find_in(self.heap.first_shard + index as u32, bytes.start());
+        let block = found.filter(|block| block.span().contains(bytes)).ok_or(Error::NotOwned)?;
+        Ok(LockedBlock { heap: self.heap, space: self.space, chunk, block, lock })
     }
 
-    /// The live block that holds bytes, and its chunk. As long as the lock of its shard is held it can't be freed.
-    fn lock_block(&self, bytes: Span) -> Result<(&'static Chunk, Block, Guard<'_, Shard, P>)> {
+    /// The live block that holds bytes, and the lock of its shard.
+    fn lock_block(&self, bytes: Span) -> Result<LockedBlock<'_, P, Guard<'_, Shard, P>>> {
         let (chunk, index) = self.chunk_of(bytes)?;
-        let shard = self.shard(index).lock(self.space.platform);
-        Ok((chunk, self.block_in(chunk, index, bytes)?, shard))
+        self.block_in(chunk, index, bytes, self.shard(index).lock(self.space.platform))
     }
 }
 

@@ -35,15 +35,14 @@ impl<P: Platform> CodeHeap<'_, P> {
         let most = if policy == Policy::Toggle { span.length() } else { PIECE };
         let mut done = 0;
         while done < span.length() {
-            let (chunk, block, _shard) = self.lock_block(from_address)?;
+            let found = self.lock_block(from_address)?;
             let piece = Span::from_parts(span.start() + done, most.min(span.length() - done));
             let source = source.wrapping_add(done);
             let mut copied = Ok(());
-            // SAFETY: the lock is held; `source` by the caller; `store` gives an address where the piece can be written.
-            unsafe {
-                let mut copy = |target| copied = self.space.copy_from(source, target, piece.length());
-                chunk.store(block, piece, policy, self.space, &mut copy)?;
-            }
+            found.store(piece, &mut |target| {
+                // SAFETY: `source` by the caller; `store` gives an address where the piece can be written.
+                copied = unsafe { self.space.copy_from(source, target, piece.length()) };
+            })?;
             copied?;
             done += piece.length();
         }
@@ -53,12 +52,11 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// Where the byte at an address of a live block can be written directly, as the rest of the block
     /// behind it: a store there costs no call. *Unsupported* unless the heap's policy is `dual`.
     pub fn write_view(&self, address: i64) -> Result<usize> {
-        let (chunk, block, _shard) = self.lock_block(byte_at(address)?)?;
+        let found = self.lock_block(byte_at(address)?)?;
         self.space.check_not_forking()?;
-        // SAFETY: the lock is held.
-        let view = unsafe { chunk.view_to_write(block, address as usize, self.space) }?;
-        chunk.blocks.dirty.set(chunk.granule_of(block.address));
-        chunk.backing.is_lent.store(true, Ordering::Relaxed);
+        let view = found.view_to_write(address as usize)?;
+        found.mark_dirty();
+        found.chunk.backing.is_lent.store(true, Ordering::Relaxed);
         Ok(view)
     }
 
@@ -81,25 +79,21 @@ impl<P: Platform> CodeHeap<'_, P> {
         // Who holds several locks has taken them in this order.
         let lock = |index| (shards >> index & 1 != 0).then(|| self.shard(index).lock(self.space.platform));
         let locks: [_; SHARDS] = core::array::from_fn(lock);
-        let policy = self.policy()?;
         let locked = ranges.filter(|(_, size)| *size != 0).map(|(address, size)| {
             let span = Span::new(address, size)?;
             let (chunk, index) = self.chunk_of(span)?;
             // What lies in another shard has only come there since the locks were taken.
-            let is_locked = shards >> index & 1 != 0;
-            let block = if is_locked { self.block_in(chunk, index, span) } else { Err(Error::NotOwned) };
-            Ok((chunk, block?, span))
+            let lock = locks.get(index).and_then(Option::as_ref).ok_or(Error::NotOwned)?;
+            Ok((self.block_in(chunk, index, span, lock)?, span))
         });
         for found in locked.clone() {
-            let (chunk, _, span) = found?;
-            // SAFETY: the block is live, and the lock of its shard is one of those that are held.
-            unsafe { chunk.restore_exec(span, policy, self.space) }?;
+            let (block, span) = found?;
+            block.restore_exec(span)?;
         }
         let mut was_fetched = false;
         for found in locked {
-            let (chunk, block, span) = found?;
-            // SAFETY: the block is live, and the lock of its shard is one of those that are held.
-            was_fetched |= unsafe { chunk.publish(block, span, self.space) };
+            let (block, span) = found?;
+            was_fetched |= block.publish(span);
         }
         drop(locks);
         self.space.freed_code.drop_fetched(was_fetched, self.space.platform)
@@ -120,22 +114,20 @@ impl<P: Platform> CodeHeap<'_, P> {
         if address % BYTES != 0 {
             return Err(Error::InvalidArgument);
         }
-        let policy = self.policy()?;
-        if policy == Policy::Toggle {
+        if self.policy()? == Policy::Toggle {
             return Err(Error::Unsupported);
         }
-        let before = self.exchange(span, None, word, policy)?;
+        let before = self.exchange(span, None, word)?;
         self.publish(address, BYTES).inspect_err(|_| {
             // Unless somebody else's word is there by now.
-            let _ = self.exchange(span, Some(word), before, policy).and_then(|_| self.make_coherent(span));
+            let _ = self.exchange(span, Some(word), before).and_then(|_| self.make_coherent(span));
         })
     }
 
     /// Stores a word in a block, if the one that is `expected` is there. The one that was there.
-    fn exchange(&self, span: Span, expected: Option<u64>, word: u64, policy: Policy) -> Result<u64> {
-        let (chunk, block, _shard) = self.lock_block(span)?;
+    fn exchange(&self, span: Span, expected: Option<u64>, word: u64) -> Result<u64> {
         let mut before = 0;
-        let mut exchange = |target| {
+        self.lock_block(span)?.store(span, &mut |target| {
             // SAFETY: `store` gives an address where the word can be written; it is as aligned as the span, since views
             // differ by whole pages.
             let place = unsafe { AtomicU64::from_ptr(ptr::with_exposed_provenance_mut(target)) };
@@ -145,20 +137,15 @@ impl<P: Platform> CodeHeap<'_, P> {
                     .compare_exchange(expected, word, Ordering::AcqRel, Ordering::Acquire)
                     .unwrap_or_else(|found| found),
             };
-        };
-        // SAFETY: the lock is held.
-        unsafe { chunk.store(block, span, policy, self.space, &mut exchange) }?;
+        })?;
         Ok(before)
     }
 
     /// Makes instruction caches coherent with what was written. Whether other cores may have fetched from
     /// there before, and have to be told.
     fn make_coherent(&self, span: Span) -> Result<bool> {
-        let (chunk, block, _shard) = self.lock_block(span)?;
-        // SAFETY: the lock is held.
-        unsafe {
-            chunk.restore_exec(span, self.policy()?, self.space)?;
-            Ok(chunk.publish(block, span, self.space))
-        }
+        let found = self.lock_block(span)?;
+        found.restore_exec(span)?;
+        Ok(found.publish(span))
     }
 }
