@@ -26,7 +26,7 @@ pub(super) struct Backing {
     populated: Bits,
     /// The part behind those that got memory last.
     populated_to: AtomicUsize,
-    /// Whether another process may have the memory too, since a fork.
+    /// Whether another process may have the memory too, since a fork. Of a chunk this counts, not what its region says.
     pub(super) is_in_common: AtomicBool,
     /// Whether this is a child that could not get memory of its own for it: nothing can be read or written there.
     pub(super) is_withdrawn: AtomicBool,

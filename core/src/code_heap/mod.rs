@@ -23,7 +23,7 @@
 //! | [`write`] | writes, patches and publishes blocks |
 //! | this one | allocates, frees and finds them |
 //! | [`grow`] | chunks come from the system and go back to it; where they lie |
-//! | [`store`] | the ways into a chunk's bytes, by policy |
+//! | [`store`] | the ways into a block's bytes, by policy |
 //! | [`heaps`] | all heaps, the records of their chunks, forks |
 //! | [`shard`] | which free space a block gets, and when that is used again |
 //! | [`chunk`] | composed of [`blocks`], [`free_space`] and [`backing`] |
