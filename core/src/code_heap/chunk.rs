@@ -242,11 +242,13 @@ impl Chunk {
     }
 
     /// The granules that bytes of the chunk lie in.
+    #[inline]
     pub(super) fn granules_of(&self, bytes: Span) -> Range<usize> {
         self.granule_of(bytes.start())..self.granule_of(bytes.end() - 1) + 1
     }
 
     /// Whether what is freed here can serve other blocks. Else its pages do nothing more than to go back to the system.
+    #[inline]
     pub(super) fn is_for_others(&self) -> bool {
         !self.blocks.is_single() && !self.backing.is_withdrawn.load(Ordering::Relaxed)
     }

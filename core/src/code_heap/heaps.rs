@@ -235,9 +235,8 @@ impl Heaps {
         for shard in &heap.shards {
             *shard.lock(platform) = Shard::new();
         }
-        self.records()
-            .filter(|chunk| chunk.is_in_use() && heap.shard_of(chunk).is_some())
-            .for_each(Chunk::retire);
+        let is_its = |chunk: &&Chunk| chunk.is_in_use() && heap.shard_of(chunk).is_some();
+        self.records().filter(is_its).for_each(Chunk::retire);
     }
 
     /// Figures of this moment: of all heaps together, nothing else.

@@ -115,6 +115,9 @@ impl<P: Platform, L> LockedBlock<'_, P, L> {
     /// Fills granules of the block that are about to be freed with traps: what a pointer to freed code should meet. This
     /// core meets them from now on; others at the latest when the address is published anew.
     pub(super) fn fill_with_traps(&self, granules: Range<usize>) -> Result {
+        if !self.chunk.is_for_others() {
+            return Ok(());
+        }
         let start = self.chunk.address_of(granules.start);
         let whole = Span::from_parts(start, self.chunk.address_of(granules.end) - start);
         // SAFETY: `store` gives an address where all of it can be written; it is as aligned as the granules, since views
