@@ -127,21 +127,37 @@ impl Reach {
                 parts.into_iter().flatten().map(|starts| target.max(*starts.start()).min(*starts.end()));
             best = best.into_iter().chain(places).min_by_key(|place| place.abs_diff(self.target));
         };
-        let mut free_from = self.low.max(LOWEST);
+        self.gaps(platform, self.low, &mut |gap| {
+            consider(gap);
+            ControlFlow::Continue(())
+        })?;
+        Ok(best)
+    }
+
+    /// Calls `each` with the free gaps from an address on, in their order, up to the one that leaves reach or the one at
+    /// which it breaks off.
+    fn gaps(
+        self,
+        platform: impl Platform,
+        from: usize,
+        each: &mut dyn FnMut(Range<usize>) -> ControlFlow<()>,
+    ) -> Result {
+        let mut free_from = from.max(LOWEST);
+        let mut flow = ControlFlow::Continue(());
         platform.mappings(free_from, &mut |mapping| {
             if mapping.start > free_from {
-                consider(free_from..mapping.start.min(HIGHEST));
+                flow = each(free_from..mapping.start.min(HIGHEST));
             }
             free_from = free_from.max(mapping.end);
-            match mapping.start > self.high {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if free_from >= self.high.min(HIGHEST) {
+                flow = ControlFlow::Break(());
             }
+            flow
         })?;
-        if free_from < self.high.min(HIGHEST) {
-            consider(free_from..HIGHEST);
+        if flow.is_continue() {
+            let _ = each(free_from..HIGHEST);
         }
-        Ok(best)
+        Ok(())
     }
 
     /// Where in a free gap pages can start.
@@ -193,21 +209,15 @@ impl Latest {
     fn find_room(&self, reach: Reach, platform: impl Platform, size: usize) -> Option<usize> {
         let (length, granularity) = (round_up(size, platform.page_size()), platform.placement_granularity());
         let latest = self.0.load(Ordering::Relaxed);
-        let mut place = round_up(latest, granularity);
-        if place < LOWEST || !reach.holds(place, size) {
+        if latest < LOWEST || !reach.holds(latest, size) {
             return None;
         }
-        let walked = platform.mappings(place, &mut |mapping| {
-            let is_free = mapping.start >= place + length;
-            if !is_free {
-                place = round_up(mapping.end.max(place), granularity);
-            }
-            match is_free || !reach.holds(place, size) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
+        let mut found = None;
+        let walked = reach.gaps(platform, latest, &mut |gap| {
+            found = reach.starts_in(gap, size, length, granularity).map(|starts| *starts.start());
+            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        (walked.is_ok() && reach.holds(place, size) && place + length <= HIGHEST).then_some(place)
+        walked.ok().and(found)
     }
 }
 

@@ -103,6 +103,22 @@ fn blocks_of_different_threads_never_overlap() {
 }
 
 #[test]
+fn threads_that_wait_for_a_shard_to_grow_share_what_it_got() {
+    let system = System::new(Policy::Dual, 4096);
+    let heap = system.runtime.new_code_heap(Limits { bytes: 8 << 20, chunk_bytes: 64 << 10 }).unwrap();
+    // Whoever grows the heap is slow: all others find nothing meanwhile, and wait.
+    system.fake.observe(|_| thread::sleep(std::time::Duration::from_millis(2)));
+    thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| heap.alloc(100).unwrap());
+        }
+    });
+    system.fake.stop_observing();
+    let chunks = system.runtime.statistics().code_chunks;
+    assert!((1..=8).contains(&chunks), "{chunks} chunks for eight shards");
+}
+
+#[test]
 fn of_many_threads_that_free_one_block_exactly_one_does() {
     let system = System::new(Policy::Dual, 4096);
     let heap = system.runtime.code_heap();

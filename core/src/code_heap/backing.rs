@@ -4,7 +4,7 @@
 //! a call that can fail instead.
 
 use crate::bits::Bits;
-use crate::error::Error;
+use crate::error::Result;
 use crate::memory::Arrays;
 use crate::span::Span;
 use core::ops::Range;
@@ -26,7 +26,7 @@ pub(super) struct Backing {
     populated: Bits,
     /// The part behind those that got memory last.
     populated_to: AtomicUsize,
-    /// Whether another process may have the memory too, since a fork.
+    /// Whether another process may have the memory too, since a fork. Of a chunk this counts, not what its region says.
     pub(super) is_in_common: AtomicBool,
     /// Whether this is a child that could not get memory of its own for it: nothing can be read or written there.
     pub(super) is_withdrawn: AtomicBool,
@@ -51,7 +51,6 @@ impl Backing {
         self.is_lent.store(false, Ordering::Relaxed);
     }
 
-    /// The read-write view's address; 0: there is none.
     pub(super) fn view(&self) -> usize {
         self.view.load(Ordering::Relaxed)
     }
@@ -62,8 +61,8 @@ impl Backing {
         &self,
         bytes: Range<usize>,
         length: usize,
-        bring_in: impl FnOnce(Span) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        bring_in: impl FnOnce(Span) -> Result,
+    ) -> Result {
         let part_of = |offset: usize| offset >> self.part_bits.load(Ordering::Relaxed);
         let last = part_of(bytes.end - 1);
         let without = (part_of(bytes.start)..=last).find(|part| !self.populated.is_set(*part));
@@ -82,7 +81,6 @@ impl Backing {
         self.populated.runs().map(move |parts| self.span_of(parts, length))
     }
 
-    /// Where parts of the view are.
     fn span_of(&self, parts: Range<usize>, length: usize) -> Span {
         let part_bits = self.part_bits.load(Ordering::Relaxed);
         let start = parts.start << part_bits;

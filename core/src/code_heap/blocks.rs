@@ -58,7 +58,7 @@ pub(super) struct Blocks {
     /// The block that starts here was written since it was allocated: there may be code in it.
     pub(super) dirty: Bits,
     /// A core may have fetched from here: publishing anew takes a cross-core step.
-    fetched: Bits,
+    pub(super) fetched: Bits,
     /// Whether any granule was ever fetched.
     any_fetched: AtomicBool,
     /// How many blocks are live.
@@ -78,12 +78,10 @@ impl Blocks {
         self.sizes.len()
     }
 
-    /// Whether there is one block at most.
     pub(super) fn is_single(&self) -> bool {
         self.room() == 1
     }
 
-    /// Starts the only block.
     pub(super) fn start_single(&self, size: usize) {
         self.single.store(size, Ordering::Relaxed);
         self.start(0, size);
@@ -112,7 +110,6 @@ impl Blocks {
         }
     }
 
-    /// How many blocks are live.
     #[inline]
     pub(super) fn live(&self) -> u32 {
         self.live.load(Ordering::Relaxed)
@@ -141,7 +138,6 @@ impl Blocks {
         self.live.store(self.live() - 1, Ordering::Relaxed);
     }
 
-    /// Ends all blocks.
     pub(super) fn end_all(&self) {
         self.starts.reset();
         self.dirty.reset();
@@ -165,11 +161,6 @@ impl Blocks {
         self.fetched.set_all(granules);
         self.any_fetched.store(true, Ordering::Relaxed);
         was_fetched
-    }
-
-    /// Notes that no core has anything left of these granules.
-    pub(super) fn forget_fetched(&self, granules: Range<usize>) {
-        self.fetched.clear_all(granules);
     }
 
     /// Notes that no core has anything left of any granule.

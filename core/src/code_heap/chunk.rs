@@ -22,7 +22,8 @@ pub(super) const LONGEST_CHUNK: usize = LONGEST << GRANULE_BITS;
 /// Bytes of a granule, as a power of two, where a single block has the whole chunk: more bits than any offset has.
 const ALL_BITS: u32 = usize::BITS - 1;
 
-/// One thread alone knows of the chunk: it maps or unmaps it. If that thread is not in a forked child, nobody does.
+/// One thread alone knows of the chunk: it maps or unmaps it. If that thread is not in a forked child, nobody does. A
+/// free record's stage, too.
 const IN_HAND: u8 = 0;
 /// It is in its shard's list, or holds a block that has it alone.
 const IN_USE: u8 = 1;
@@ -33,7 +34,8 @@ const RETIRED: u8 = 2;
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct Chunk {
-    /// Odd while no address leads here, and another number for each chunk that the record was for.
+    /// Odd while no address leads here, and another number for each chunk that the record was for. (A new record's is
+    /// even, but its pages are none.)
     life: AtomicU32,
     /// Bytes of a granule, as a power of two.
     granule_bits: AtomicU32,
@@ -43,7 +45,6 @@ pub(crate) struct Chunk {
     pub(super) blocks: Blocks,
     pub(super) space: FreeSpace,
     pub(super) backing: Backing,
-    /// [`IN_HAND`], [`IN_USE`] or [`RETIRED`].
     stage: AtomicU8,
     /// The number of the shard that it belongs to: each heap has [`SHARDS`](super::shard::SHARDS) in a row.
     shard: AtomicU32,
@@ -125,22 +126,41 @@ impl Chunk {
     /// lies between its own and the address.
     #[inline]
     pub(super) fn find(&self, address: usize) -> Option<Block> {
-        let life = self.life.load(Ordering::Acquire);
-        let base = self.base();
-        let offset = address.wrapping_sub(base);
-        if offset >= self.length() {
-            return None;
-        }
-        let granule_bits = self.granule_bits();
-        let found = self.blocks.find(offset >> granule_bits);
-        fence(Ordering::Acquire);
-        let is_same_life = life.is_multiple_of(2) && self.life.load(Ordering::Relaxed) == life;
-        let (start, size) = found.filter(|_| is_same_life)?;
-        let start = start << granule_bits;
-        (offset - start < size).then_some(Block { address: base + start, size })
+        self.in_one_life(|| self.block_at(address))
     }
 
-    /// The region that it is.
+    /// The live block that holds an address, if the chunk belongs to the shard of that number, whose lock is held: then
+    /// the block is live until the lock is released. Before the lock was taken the chunk may have been unmapped, and its
+    /// record become another one's.
+    pub(super) fn find_in(&self, shard: u32, address: usize) -> Option<Block> {
+        self.in_one_life(|| self.block_at(address).filter(|_| self.shard() == shard))
+    }
+
+    /// Whether an address lies in its pages. Takes no lock.
+    #[inline]
+    pub(super) fn holds(&self, address: usize) -> bool {
+        self.in_one_life(|| (address.wrapping_sub(self.base()) < self.length()).then_some(())).is_some()
+    }
+
+    /// What `read` finds, if the record was one chunk's all the while.
+    #[inline]
+    fn in_one_life<R>(&self, read: impl FnOnce() -> Option<R>) -> Option<R> {
+        let life = self.life.load(Ordering::Acquire);
+        let found = read();
+        fence(Ordering::Acquire);
+        found.filter(|_| life.is_multiple_of(2) && self.life.load(Ordering::Relaxed) == life)
+    }
+
+    #[inline]
+    fn block_at(&self, address: usize) -> Option<Block> {
+        let (base, granule_bits) = (self.base(), self.granule_bits());
+        // No block reaches an address outside of the pages.
+        let offset = address.wrapping_sub(base);
+        let (start, size) = self.blocks.find(offset >> granule_bits)?;
+        let start = start << granule_bits;
+        (offset.wrapping_sub(start) < size).then_some(Block { address: base + start, size })
+    }
+
     pub(super) fn region(&self) -> Region {
         Region {
             writable_view: self.backing.view(),
@@ -159,7 +179,6 @@ impl Chunk {
         self.length.load(Ordering::Relaxed)
     }
 
-    /// Whether the record has no chunk.
     pub(super) fn is_free(&self) -> bool {
         self.length.load(Ordering::Acquire) == 0
     }
@@ -168,7 +187,6 @@ impl Chunk {
         self.granule_bits.load(Ordering::Relaxed)
     }
 
-    /// The number of the shard that it belongs to.
     #[inline]
     pub(super) fn shard(&self) -> u32 {
         self.shard.load(Ordering::Relaxed)
@@ -187,25 +205,6 @@ impl Chunk {
     /// The parts of its write view that were ever written to.
     pub(crate) fn written_parts(&'static self) -> impl Iterator<Item = Span> {
         self.backing.populated_parts(self.length())
-    }
-
-    /// Whether an address lies in its pages. Takes no lock.
-    #[inline]
-    pub(super) fn holds(&self, address: usize) -> bool {
-        let life = self.life.load(Ordering::Acquire);
-        let holds = address.wrapping_sub(self.base()) < self.length();
-        fence(Ordering::Acquire);
-        holds && life.is_multiple_of(2) && self.life.load(Ordering::Relaxed) == life
-    }
-
-    /// The live block that holds an address, if the chunk belongs to the shard of that number, whose lock is held: then
-    /// the block is live until the lock is released. Before the lock was taken the chunk may have been unmapped, and its
-    /// record become another one's.
-    pub(super) fn find_in(&self, shard: u32, address: usize) -> Option<Block> {
-        let life = self.life.load(Ordering::Acquire);
-        let block = self.find(address).filter(|_| self.shard() == shard);
-        fence(Ordering::Acquire);
-        block.filter(|_| self.life.load(Ordering::Relaxed) == life)
     }
 
     /// Whether every byte of it is within reach.
@@ -230,9 +229,12 @@ impl Chunk {
         (address - self.base()) >> self.granule_bits()
     }
 
-    /// The first granule that starts at an address of the chunk or behind it.
-    pub(super) fn first_granule_from(&self, address: usize) -> usize {
-        (address - self.base()).div_ceil(1 << self.granule_bits())
+    /// The granules at which a block can start whose `size` bytes are within reach.
+    pub(super) fn starts_within(&self, reach: Reach, size: usize) -> Range<usize> {
+        let bytes = reach.clip(self.base()..self.base() + self.length());
+        let first_from =
+            |address: usize| address.saturating_sub(self.base()).div_ceil(1 << self.granule_bits());
+        first_from(bytes.start)..first_from((bytes.end + 1).saturating_sub(size))
     }
 
     #[inline]
@@ -241,55 +243,48 @@ impl Chunk {
     }
 
     /// The granules that bytes of the chunk lie in.
+    #[inline]
     pub(super) fn granules_of(&self, bytes: Span) -> Range<usize> {
         self.granule_of(bytes.start())..self.granule_of(bytes.end() - 1) + 1
     }
 
-    /// The granules of the live block that starts at one.
-    pub(super) fn granules_from(&self, start: usize) -> Range<usize> {
-        start..start + ((self.blocks.size_at(start) - 1) >> self.granule_bits()) + 1
-    }
-
-    /// Makes the granules of all blocks that have ended free space. No bump is under way here.
-    pub(super) fn coalesce(&self) {
-        match self.blocks.live() {
-            0 => self.space.reset(self.granules()),
-            _ => self.space.coalesce(self.blocks.starts, self.granules()),
-        }
+    /// Whether what is freed here can serve other blocks. Else its pages do nothing more than to go back to the system.
+    #[inline]
+    pub(super) fn is_for_others(&self) -> bool {
+        !self.blocks.is_single() && !self.backing.is_withdrawn.load(Ordering::Relaxed)
     }
 }
 
 /// A list of chunks, each of which is in one list at most. Whoever changes it holds its lock.
-pub(super) struct List(Option<&'static Chunk>);
+pub(super) struct List(AtomicPtr<Chunk>);
 
 impl List {
     pub(super) const fn new() -> Self {
-        Self(None)
+        Self(AtomicPtr::new(ptr::null_mut()))
     }
 
     pub(super) fn push(&mut self, chunk: &'static Chunk) {
-        let rest = self.0.map_or(ptr::null_mut(), |first| ptr::from_ref(first).cast_mut());
-        chunk.next.store(rest, Ordering::Relaxed);
-        self.0 = Some(chunk);
+        chunk.next.store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.0.store(ptr::from_ref(chunk).cast_mut(), Ordering::Relaxed);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &'static Chunk> + use<> {
-        core::iter::successors(self.0, |chunk| next_of(chunk))
+        core::iter::successors(chunk_at(&self.0), |chunk| chunk_at(&chunk.next))
     }
 
     /// Takes a chunk out if it is in.
     pub(super) fn remove(&mut self, chunk: &'static Chunk) {
-        if self.0.is_some_and(|first| ptr::eq(first, chunk)) {
-            self.0 = next_of(chunk);
-        } else if let Some(before) =
-            self.iter().find(|before| next_of(before).is_some_and(|next| ptr::eq(next, chunk)))
-        {
-            before.next.store(chunk.next.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut place = &self.0;
+        while let Some(found) = chunk_at(place) {
+            if ptr::eq(found, chunk) {
+                return place.store(chunk.next.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            place = &found.next;
         }
     }
 }
 
-fn next_of(chunk: &Chunk) -> Option<&'static Chunk> {
+fn chunk_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
     // SAFETY: `push` stored null or a record, and records live for ever.
-    unsafe { chunk.next.load(Ordering::Relaxed).as_ref() }
+    unsafe { place.load(Ordering::Relaxed).as_ref() }
 }

@@ -88,13 +88,11 @@ impl FreeSpace {
         }
     }
 
-    /// The classes that may have runs.
     #[inline]
     pub(super) fn classes(&self) -> u64 {
         self.classes.load(Ordering::Relaxed)
     }
 
-    /// How often something was deferred since it was coalesced last.
     #[inline]
     pub(super) fn deferrals(&self) -> u32 {
         self.deferrals.load(Ordering::Relaxed)
@@ -185,24 +183,19 @@ impl FreeSpace {
     /// A free run of at least `length` granules of the class of that length, some of whose runs are too short.
     pub(super) fn find_in_class(&self, length: usize) -> Option<Range<usize>> {
         let class = class_of(length);
-        let line = self.line_of(class);
-        let mut from = line.start;
-        for _ in 0..if self.classes() >> class & 1 != 0 { TRIES } else { 0 } {
-            let entry = self.index.first_set(from, line.end)?;
-            if let Some(run) = self.fitting_run(entry - line.start, length) {
-                return Some(run);
-            }
-            from = entry + 1;
+        if self.classes() >> class & 1 == 0 {
+            return None;
         }
-        None
+        let line = self.line_of(class);
+        let entry_from = |from| self.index.first_set(from, line.end);
+        let entries = core::iter::successors(entry_from(line.start), |entry| entry_from(entry + 1));
+        entries.take(TRIES).find_map(|entry| self.fitting_run(entry - line.start, length))
     }
 
-    /// The bits of a class.
     fn line_of(&self, class: usize) -> Range<usize> {
         class * self.line..(class + 1) * self.line
     }
 
-    /// All free runs, in address order.
     pub(super) fn runs(&self) -> impl Iterator<Item = Range<usize>> {
         self.free.runs()
     }

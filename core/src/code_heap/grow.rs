@@ -7,9 +7,9 @@
 
 use super::blocks::granule_bits;
 use super::chunk::{Chunk, LONGEST_CHUNK};
-use super::heaps::{Heap, Heaps};
+use super::heaps::{Cluster, Heap, Heaps};
 use super::shard::{Request, Shard};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::lock::Lock;
 use crate::near::{self, Reach};
 use crate::platform::{Platform, Views};
@@ -37,13 +37,13 @@ const ALIGNMENT: usize = LONGEST_CHUNK;
 impl Heaps {
     /// A new chunk for a shard, by its number in the heap, with room for what is asked for. Only the caller knows of
     /// it. Where memory is short it may be smaller than usual.
-    pub(super) fn grow<P: Platform>(
+    pub(super) fn grow(
         &self,
         heap: &Heap,
         shard: usize,
-        request: Request,
-        space: &AddressSpace<P>,
-    ) -> Result<&'static Chunk, Error> {
+        request: Request<'_>,
+        space: &AddressSpace<impl Platform>,
+    ) -> Result<&'static Chunk> {
         self.sweep_left(space);
         let page_size = space.page_size();
         // A small machine without memory on demand would miss a long one elsewhere.
@@ -65,12 +65,12 @@ impl Heaps {
     }
 
     /// Maps pages where blocks in them are within reach of all others, or at least of what the caller asks for.
-    fn place<P: Platform>(
+    fn place(
         &self,
         length: usize,
-        request: Request,
-        space: &AddressSpace<P>,
-    ) -> Result<Views, Error> {
+        request: Request<'_>,
+        space: &AddressSpace<impl Platform>,
+    ) -> Result<Views> {
         let memory = request.policy.code_memory();
         let platform = space.platform;
         if request.reach != Reach::ANYWHERE {
@@ -78,12 +78,14 @@ impl Heaps {
             let is_shortest = length == round_up(request.size, space.page_size());
             return request.reach.map(platform, if is_shortest { request.size } else { length }, memory);
         }
-        let clusters = self.clusters(&mut self.shared.lock(platform), false);
-        let clusters = || clusters.iter().filter(|cluster| !cluster.is_empty());
+        let clusters = self.shared.lock(platform).clusters.clone();
+        let clusters =
+            || clusters.iter().map(|cluster| &cluster.addresses).filter(|cluster| !cluster.is_empty());
         // Behind the chunks of the shortest, which has the most room: that costs no look at what is mapped.
         if let Some(cluster) = clusters().min_by_key(|cluster| cluster.len())
             && let Some(place) =
                 cluster.end.checked_next_multiple_of(length.next_power_of_two().min(ALIGNMENT))
+            && within_reach_of(cluster).holds(place, length)
             && let Some(views) = within_reach_of(cluster).map_at(platform, length, memory, place)?
         {
             return Ok(views);
@@ -104,13 +106,13 @@ impl Heaps {
     }
 
     /// Maps a chunk of `length` bytes and enters it. If there is no memory for that its pages are unmapped.
-    fn map_chunk<P: Platform>(
+    fn map_chunk(
         &self,
         length: usize,
         shard: u32,
-        request: Request,
-        space: &AddressSpace<P>,
-    ) -> Result<&'static Chunk, Error> {
+        request: Request<'_>,
+        space: &AddressSpace<impl Platform>,
+    ) -> Result<&'static Chunk> {
         let platform = space.platform;
         let views = self.place(length, request, space)?;
         let is_in_common = space.is_forking();
@@ -157,20 +159,20 @@ impl Heaps {
     }
 
     /// Unmaps what could not be unmapped before.
-    pub(super) fn sweep_left<P: Platform>(&self, space: &AddressSpace<P>) {
+    pub(super) fn sweep_left(&self, space: &AddressSpace<impl Platform>) {
         if self.has_left.swap(false, Ordering::Acquire) {
             self.sweep(space);
         }
     }
 
     /// Unmaps all chunks that were retired.
-    pub(super) fn sweep<P: Platform>(&self, space: &AddressSpace<P>) {
+    pub(super) fn sweep(&self, space: &AddressSpace<impl Platform>) {
         self.records().for_each(|chunk| self.unmap(chunk, space));
     }
 
     /// Gives a heap's empty chunks back to the system. Whether there were any.
-    pub(super) fn return_empty_chunks<P: Platform>(&self, heap: &Heap, space: &AddressSpace<P>) -> bool {
-        let remove = |found, shard: &Lock<Shard>| shard.lock(space.platform).remove_all(true) || found;
+    pub(super) fn return_empty_chunks(&self, heap: &Heap, space: &AddressSpace<impl Platform>) -> bool {
+        let remove = |found, shard: &Lock<Shard>| shard.lock(space.platform).remove_empty() || found;
         let found = heap.shards.iter().fold(false, remove);
         self.sweep(space);
         found
@@ -184,33 +186,34 @@ fn within_reach_of(cluster: &Range<usize>) -> Reach {
 
 /// Enters pages in the cluster that they are within reach of all of, or else in a new one, if they `may_open` it. Its
 /// number; that behind the last one's stands for none.
-fn join(clusters: &mut [Range<usize>], pages: &Range<usize>, may_open: bool) -> usize {
-    let with = |cluster: &Range<usize>| cluster.start.min(pages.start)..cluster.end.max(pages.end);
-    let joins = |cluster: &Range<usize>| !cluster.is_empty() && with(cluster).len() <= REACH;
-    let opens = |cluster: &Range<usize>| may_open && cluster.is_empty();
+fn join(clusters: &mut [Cluster], pages: &Range<usize>, may_open: bool) -> usize {
+    let with =
+        |cluster: &Cluster| cluster.addresses.start.min(pages.start)..cluster.addresses.end.max(pages.end);
+    let joins = |cluster: &Cluster| cluster.chunks > 0 && with(cluster).len() <= REACH;
+    let opens = |cluster: &Cluster| may_open && cluster.chunks == 0;
     let joined = clusters.iter().position(joins).or_else(|| clusters.iter().position(opens));
-    let cluster = joined.and_then(|number| clusters.get_mut(number));
-    cluster.into_iter().for_each(|cluster| *cluster = with(cluster));
+    if let Some(cluster) = joined.and_then(|number| clusters.get_mut(number)) {
+        *cluster = Cluster { addresses: with(cluster), chunks: cluster.chunks + 1 };
+    }
     joined.unwrap_or(clusters.len())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::heaps::NOWHERE;
     use super::*;
 
     #[test]
     fn pages_join_the_cluster_that_they_are_within_reach_of_all_of_or_open_one() {
         let (start, page) = (1 << 40, 4096);
-        let clusters = [NOWHERE, start..start + page];
+        let clusters = [Cluster::NONE, Cluster { addresses: start..start + page, chunks: 1 }];
         let joined = |place, may_open| join(&mut clusters.clone(), &(place..place + page), may_open);
         for place in [start + page, start + REACH - page, start + page - REACH] {
             assert_eq!((joined(place, false), joined(place, true)), (1, 1));
-            assert!(within_reach_of(&clusters[1]).holds(place, page));
+            assert!(within_reach_of(&clusters[1].addresses).holds(place, page));
         }
         for place in [start + REACH - page + 1, start + page - REACH - 1] {
             assert_eq!((joined(place, false), joined(place, true)), (2, 0));
-            assert!(!within_reach_of(&clusters[1]).holds(place, page));
+            assert!(!within_reach_of(&clusters[1].addresses).holds(place, page));
         }
     }
 }

@@ -3,11 +3,13 @@
 use super::blocks::Block;
 use super::chunk::{Chunk, LONGEST_CHUNK, List};
 use super::shard::{SHARDS, Shard};
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::header::RtExecMemoryStats;
 use crate::lock::Lock;
 use crate::memory::{Arrays, Pool, Table};
 use crate::near::Latest;
 use crate::platform::{PageRequest, Platform};
+use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Region, Registry};
 use crate::span::Span;
@@ -30,12 +32,6 @@ impl Limits {
     pub const DEFAULT: Self = Self { bytes: usize::MAX, chunk_bytes: LONGEST_CHUNK };
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
 /// A page word has 16 bits for a chunk's number + 1.
 const MOST_CHUNKS: u32 = u16::MAX as u32;
 
@@ -55,7 +51,7 @@ pub(crate) struct Heaps {
     pub(super) shared: Lock<Shared>,
     /// Where a chunk was placed that does not lie behind the others.
     pub(super) latest: Latest,
-    /// Whether there are retired chunks that nobody is about to unmap.
+    /// Whether there may be retired chunks that nobody is about to unmap. Only a hint to look for them.
     pub(super) has_left: AtomicBool,
     pub(super) default: Heap,
     /// The other heaps. One that is dropped waits there for its next user.
@@ -68,14 +64,19 @@ pub(super) struct Shared {
     pool: Pool,
     /// Records without a chunk.
     free: List,
-    /// The addresses that the chunks of each cluster lie in, or lay in lately; [`NOWHERE`] without any.
-    pub(super) clusters: Clusters,
-    /// How many chunks went since those were read off all that there are.
-    gone: usize,
+    pub(super) clusters: [Cluster; MOST_CLUSTERS],
 }
 
-type Clusters = [Range<usize>; MOST_CLUSTERS];
-pub(super) const NOWHERE: Range<usize> = Range { start: usize::MAX, end: 0 };
+/// A stretch of addresses that chunks lie in, or lay in since it had none.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    pub(super) addresses: Range<usize>,
+    pub(super) chunks: u32,
+}
+
+impl Cluster {
+    pub(super) const NONE: Self = Self { addresses: usize::MAX..0, chunks: 0 };
+}
 
 /// One heap.
 pub(crate) struct Heap {
@@ -96,17 +97,6 @@ pub(crate) struct Heap {
 
 pub(super) const UNDECIDED: i32 = -1;
 
-/// Figures of all code heaps together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Figures {
-    pub(crate) blocks: i64,
-    pub(crate) bytes: i64,
-    pub(crate) chunks: i64,
-    pub(crate) chunk_bytes: i64,
-    pub(crate) clusters: i64,
-    pub(crate) record_bytes: i64,
-}
-
 /// The stretches are as long as chunks usually are.
 fn stretch(address: usize) -> usize {
     address >> 22 & (RECENT - 1)
@@ -120,8 +110,7 @@ impl Heaps {
             shared: Lock::new(Shared {
                 pool: Pool::new(),
                 free: List::new(),
-                clusters: [NOWHERE; MOST_CLUSTERS],
-                gone: 0,
+                clusters: [const { Cluster::NONE }; MOST_CLUSTERS],
             }),
             latest: Latest::new(),
             has_left: AtomicBool::new(false),
@@ -131,7 +120,7 @@ impl Heaps {
     }
 
     /// A heap for a new user.
-    pub(super) fn add(&self, limits: Limits, platform: impl Platform) -> Result<&Heap, Error> {
+    pub(super) fn add(&self, limits: Limits, platform: impl Platform) -> Result<&Heap> {
         let pool = &mut self.shared.lock(platform).pool;
         let heap = match self.others.iter().find(|heap| !heap.in_use.load(Ordering::Relaxed)) {
             Some(idle) => idle,
@@ -208,7 +197,7 @@ impl Heaps {
         granules: usize,
         shared: &mut Shared,
         platform: impl Platform,
-    ) -> Result<&'static Chunk, Error> {
+    ) -> Result<&'static Chunk> {
         let found = shared.free.iter().find(|chunk| chunk.blocks.room() == granules);
         if let Some(chunk) = found {
             shared.free.remove(chunk);
@@ -237,50 +226,31 @@ impl Heaps {
         self.record(number).ok_or(Error::NoMemory)
     }
 
-    /// The heap that a chunk belongs to.
     pub(super) fn heap_of(&self, chunk: &Chunk) -> &Heap {
-        self.all().find(|heap| heap.owns(chunk)).unwrap_or(&self.default)
+        self.all().find(|heap| heap.shard_of(chunk).is_some()).unwrap_or(&self.default)
     }
 
-    /// Retires all chunks of a heap.
+    /// Retires all chunks of a heap that nobody uses any more.
     pub(super) fn retire_all(&self, heap: &Heap, platform: impl Platform) {
         for shard in &heap.shards {
-            shard.lock(platform).remove_all(false);
+            *shard.lock(platform) = Shard::new();
         }
-        // Those that hold one block.
-        self.records().filter(|chunk| chunk.is_in_use() && heap.owns(chunk)).for_each(Chunk::retire);
+        let is_its = |chunk: &&Chunk| chunk.is_in_use() && heap.shard_of(chunk).is_some();
+        self.records().filter(is_its).for_each(Chunk::retire);
     }
 
-    /// The clusters. Reading them off all chunks takes long: unless they are to be exact, each time that half of those
-    /// have gone is often enough.
-    pub(super) fn clusters(&self, shared: &mut Shared, is_exact: bool) -> Clusters {
-        if shared.gone > if is_exact { 0 } else { self.chunks.indexes().len() / 2 } {
-            (shared.clusters, shared.gone) = ([NOWHERE; MOST_CLUSTERS], 0);
-            for chunk in self.records().filter(|chunk| !chunk.is_free()) {
-                if let Some(cluster) = shared.clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
-                    let end = chunk.base() + chunk.length();
-                    *cluster = cluster.start.min(chunk.base())..cluster.end.max(end);
-                }
-            }
-        }
-        shared.clusters.clone()
-    }
-
-    /// Figures of this moment.
-    pub(crate) fn figures(&self, platform: impl Platform) -> Figures {
-        let mut shared = self.shared.lock(platform);
-        let clusters = self.clusters(&mut shared, true);
-        let mut figures = Figures {
-            record_bytes: shared.pool.mapped() as i64,
-            clusters: clusters.iter().filter(|cluster| !cluster.is_empty()).count() as i64,
-            ..Figures::default()
-        };
+    /// Figures of this moment: of all heaps together, nothing else.
+    pub(crate) fn figures(&self, platform: impl Platform) -> RtExecMemoryStats {
+        let mut figures = RtExecMemoryStats::default();
+        let shared = self.shared.lock(platform);
+        figures.record_bytes = shared.pool.mapped() as i64;
+        figures.code_clusters = shared.clusters.iter().filter(|cluster| cluster.chunks > 0).count() as i64;
         drop(shared);
         for chunk in self.records() {
-            figures.chunks += i64::from(!chunk.is_free());
-            figures.chunk_bytes += chunk.length() as i64;
-            figures.blocks += i64::from(chunk.blocks.live());
-            figures.bytes += chunk.blocks.live_bytes() as i64;
+            figures.code_chunks += i64::from(!chunk.is_free());
+            figures.code_chunk_bytes += chunk.length() as i64;
+            figures.code_blocks += i64::from(chunk.blocks.live());
+            figures.code_bytes += chunk.blocks.live_bytes() as i64;
         }
         figures
     }
@@ -326,12 +296,7 @@ impl Heaps {
         self.has_left.store(true, Ordering::Relaxed);
         // SAFETY: the caller says that the lock is its own.
         let shared = unsafe { self.shared.held_for_fork() };
-        shared.free = List::new();
-        for chunk in self.records() {
-            if chunk.is_free() {
-                shared.give_record(chunk);
-                continue;
-            }
+        for chunk in self.records().filter(|chunk| !chunk.is_free()) {
             let heap = self.heap_of(chunk);
             // SAFETY: the caller says that the lock is its own.
             let shard = unsafe { heap.shards[chunk.shard() as usize % SHARDS].held_for_fork() };
@@ -353,9 +318,14 @@ impl Heaps {
 impl Shared {
     /// Takes back the record of a chunk that is gone.
     pub(super) fn give_record(&mut self, chunk: &'static Chunk) {
+        if let Some(cluster) = self.clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
+            cluster.chunks -= 1;
+            if cluster.chunks == 0 {
+                *cluster = Cluster::NONE;
+            }
+        }
         chunk.forget();
         self.free.push(chunk);
-        self.gone += 1;
     }
 }
 
@@ -374,20 +344,26 @@ impl Heap {
         }
     }
 
-    /// Whether a chunk belongs to one of its shards.
-    fn owns(&self, chunk: &Chunk) -> bool {
-        chunk.shard() / SHARDS as u32 * SHARDS as u32 == self.first_shard
+    /// Its policy, if that is decided.
+    #[inline]
+    pub(super) fn policy(&self) -> Result<Policy> {
+        Policy::from_number(self.policy.load(Ordering::Relaxed))
+    }
+
+    /// Which of its shards a chunk belongs to, if to one.
+    pub(super) fn shard_of(&self, chunk: &Chunk) -> Option<usize> {
+        let shard = chunk.shard().wrapping_sub(self.first_shard) as usize;
+        (shard < SHARDS).then_some(shard)
     }
 
     /// Counts the pages of a chunk that is about to be mapped, if the limit allows them.
-    pub(super) fn charge(&self, bytes: usize) -> Result<(), Error> {
+    pub(super) fn charge(&self, bytes: usize) -> Result {
         let limit = self.limit.load(Ordering::Relaxed);
         let more = |mapped: usize| mapped.checked_add(bytes).filter(|sum| *sum <= limit);
         let charged = self.mapped.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         charged.map(drop).map_err(|_| Error::OverLimit)
     }
 
-    /// The pages are gone.
     pub(super) fn refund(&self, bytes: usize) {
         self.mapped.fetch_sub(bytes, Ordering::Relaxed);
     }

@@ -23,13 +23,10 @@
 //! | [`write`] | writes, patches and publishes blocks |
 //! | this one | allocates, frees and finds them |
 //! | [`grow`] | chunks come from the system and go back to it; where they lie |
-//! | [`store`] | the ways into a chunk's bytes, by policy |
+//! | [`store`] | the ways into a block's bytes, by policy |
 //! | [`heaps`] | all heaps, the records of their chunks, forks |
 //! | [`shard`] | which free space a block gets, and when that is used again |
 //! | [`chunk`] | composed of [`blocks`], [`free_space`] and [`backing`] |
-//!
-//! No page is writable and executable outside policy `rwx`. Code is written through the second view of
-//! `dual` memory without a system call.
 #![allow(rustdoc::private_intra_doc_links, reason = "who reads the source can follow them")]
 
 mod backing;
@@ -46,7 +43,7 @@ pub use blocks::Block;
 pub(crate) use heaps::Heaps;
 pub use heaps::Limits;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::lock::{Guard, Lock};
 use crate::near::Reach;
 use crate::platform::Platform;
@@ -55,10 +52,12 @@ use crate::space::AddressSpace;
 use crate::span::Span;
 use blocks::granule_bits;
 use chunk::Chunk;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;
 use heaps::{Heap, UNDECIDED};
 use shard::{Request, SHARDS, Shard};
+use store::LockedBlock;
 
 /// A code heap: blocks of executable memory. The process's default one is
 /// [`Runtime::code_heap`](crate::Runtime::code_heap); others have limits of their own, and when they are dropped
@@ -76,36 +75,34 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
     }
 
     /// A further heap.
-    pub(crate) fn new(heaps: &'r Heaps, space: &'r AddressSpace<P>, limits: Limits) -> Result<Self, Error> {
+    pub(crate) fn new(heaps: &'r Heaps, space: &'r AddressSpace<P>, limits: Limits) -> Result<Self> {
         let heap = heaps.add(limits, space.platform)?;
         Ok(Self { space, heaps, heap })
     }
-}
 
-impl<P: Platform> CodeHeap<'_, P> {
     /// A block of `size` bytes that can be executed, aligned to a cache line of 64 bytes. Returns its address.
     #[inline]
-    pub fn alloc(&self, size: i64) -> Result<usize, Error> {
+    pub fn alloc(&self, size: i64) -> Result<usize> {
         self.alloc_within(size, Reach::ANYWHERE)
     }
 
     /// As [`alloc`](Self::alloc), wholly within `max_distance` bytes of `target`.
-    pub fn alloc_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize, Error> {
+    pub fn alloc_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize> {
         self.alloc_within(size, Reach::new(target, max_distance)?)
     }
 
     // For a plain allocation the reach is a constant, and then costs nothing.
     #[inline(always)]
-    fn alloc_within(&self, size: i64, reach: Reach) -> Result<usize, Error> {
+    fn alloc_within(&self, size: i64, reach: Reach) -> Result<usize> {
         let size = self.space.allocation_size(size)?;
         let policy = self.policy()?;
         let granules = ((size - 1) >> granule_bits(policy, self.space.page_size())) + 1;
-        let request = Request { size, granules, reach, policy };
+        let request = Request { size, granules, reach, policy, freed_code: &self.space.freed_code };
         if request.is_single() {
             return self.alloc_elsewhere(preferred_shard(), request);
         }
         let (index, mut shard) = self.lock_any();
-        if let Some(address) = shard.alloc(request, &self.space.freed_code) {
+        if let Some(address) = shard.alloc(request) {
             return Ok(address);
         }
         drop(shard);
@@ -115,17 +112,18 @@ impl<P: Platform> CodeHeap<'_, P> {
     /// A block out of a new chunk. If there is none to be had, what is free in other shards serves, and at last what
     /// the system gives once all empty chunks went back to it.
     #[cold]
-    fn alloc_elsewhere(&self, index: usize, request: Request) -> Result<usize, Error> {
+    fn alloc_elsewhere(&self, index: usize, request: Request<'_>) -> Result<usize> {
         let _growth = self.heap.growth.lock(self.space.platform);
-        let is_near = request.reach != Reach::ANYWHERE;
-        if is_near && let Some(address) = self.alloc_anywhere(request) {
+        // The shard may have got a chunk while this thread waited. For a block near something any shard will do.
+        let shards = if request.reach == Reach::ANYWHERE { 1 } else { SHARDS };
+        if let Some(address) = self.alloc_from(index..index + shards, request) {
             return Ok(address);
         }
         let shortage = match self.alloc_in_new_chunk(index, request) {
             Err(error @ (Error::NoMemory | Error::OverLimit)) => error,
             other => return other,
         };
-        if !is_near && let Some(address) = self.alloc_anywhere(request) {
+        if let Some(address) = self.alloc_from(0..SHARDS, request) {
             return Ok(address);
         }
         if !self.heaps.return_empty_chunks(self.heap, self.space) {
@@ -134,19 +132,15 @@ impl<P: Platform> CodeHeap<'_, P> {
         self.alloc_in_new_chunk(index, request)
     }
 
-    /// A block out of the free space of any shard.
-    fn alloc_anywhere(&self, request: Request) -> Option<usize> {
+    /// A block out of the free space of some shards.
+    fn alloc_from(&self, mut shards: Range<usize>, request: Request<'_>) -> Option<usize> {
         if request.is_single() {
             return None;
         }
-        let freed = &self.space.freed_code;
-        self.heap.shards.iter().find_map(|shard| {
-            let mut shard = shard.lock(self.space.platform);
-            shard.alloc(request, freed).or_else(|| shard.alloc_partly(request, freed))
-        })
+        shards.find_map(|index| self.shard(index).lock(self.space.platform).alloc_even_partly(request))
     }
 
-    fn alloc_in_new_chunk(&self, index: usize, request: Request) -> Result<usize, Error> {
+    fn alloc_in_new_chunk(&self, index: usize, request: Request<'_>) -> Result<usize> {
         let chunk = self.heaps.grow(self.heap, index, request, self.space)?;
         let mut shard = self.shard(index).lock(self.space.platform);
         if request.is_single() {
@@ -155,26 +149,24 @@ impl<P: Platform> CodeHeap<'_, P> {
             return Ok(chunk.base());
         }
         shard.add(chunk);
-        let address = shard.alloc(request, &self.space.freed_code);
-        address.or_else(|| shard.alloc_partly(request, &self.space.freed_code)).ok_or(Error::NoMemory)
+        shard.alloc_even_partly(request).ok_or(Error::NoMemory)
     }
 
     /// Frees the live block that starts at an address; any other address is *not owned*. If it was written,
     /// it holds nothing but trap instructions afterwards.
-    pub fn free(&self, address: i64) -> Result<(), Error> {
-        let byte = byte_at(address)?;
-        let (chunk, index) = self.chunk_of(byte)?;
-        let mut shard = self.shard(index).lock(self.space.platform);
-        let found = chunk.find_in(self.heap.first_shard + index as u32, byte.start());
-        let block = found.filter(|block| block.address == byte.start()).ok_or(Error::NotOwned)?;
-        let start = chunk.granule_of(block.address);
-        if chunk.blocks.dirty.is_set(start) {
-            let policy = self.policy()?;
-            // SAFETY: the block is live, and the lock of its shard is held.
-            unsafe { chunk.fill_with_traps(block, policy, self.space) }?;
+    pub fn free(&self, address: i64) -> Result {
+        let mut found = self.lock_block(byte_at(address)?)?;
+        if found.block.address as i64 != address {
+            return Err(Error::NotOwned);
         }
-        let retired = shard.free(chunk, start);
-        drop(shard);
+        let chunk = found.chunk;
+        let granules = chunk.granules_of(found.block.span());
+        if chunk.blocks.dirty.is_set(granules.start) {
+            found.fill_with_traps(granules.clone())?;
+            chunk.blocks.dirty.clear(granules.start);
+        }
+        let retired = found.lock.free(chunk, granules);
+        drop(found);
         if let Some(chunk) = retired {
             self.heaps.sweep_left(self.space);
             self.heaps.unmap(chunk, self.space);
@@ -194,15 +186,12 @@ impl<P: Platform> CodeHeap<'_, P> {
 
     /// The policy of the heap's pages, decided now if it was open.
     #[inline]
-    pub fn policy(&self) -> Result<Policy, Error> {
-        match Policy::from_number(self.heap.policy.load(Ordering::Relaxed)) {
-            Ok(policy) => Ok(policy),
-            Err(_) => self.decide(),
-        }
+    pub fn policy(&self) -> Result<Policy> {
+        self.heap.policy().or_else(|_| self.decide())
     }
 
     #[cold]
-    fn decide(&self) -> Result<Policy, Error> {
+    fn decide(&self) -> Result<Policy> {
         let policy = self.space.policy.for_heap(self.space.platform)?;
         let decided =
             self.heap.policy.compare_exchange(UNDECIDED, policy as i32, Ordering::Relaxed, Ordering::Relaxed);
@@ -227,32 +216,36 @@ impl<P: Platform> CodeHeap<'_, P> {
     }
 
     /// The chunk of this heap that holds the first of some bytes, and its shard's number.
-    fn chunk_of(&self, bytes: Span) -> Result<(&'static Chunk, usize), Error> {
+    fn chunk_of(&self, bytes: Span) -> Result<(&'static Chunk, usize)> {
         let chunk = self.heaps.chunk_at(bytes.start(), &self.space.registry).ok_or(Error::NotOwned)?;
-        let index = chunk.shard().wrapping_sub(self.heap.first_shard) as usize;
-        if index < SHARDS { Ok((chunk, index)) } else { Err(Error::NotOwned) }
+        Ok((chunk, self.heap.shard_of(chunk).ok_or(Error::NotOwned)?))
     }
 
-    /// The live block that holds bytes in a chunk, if it is in the shard of this number, whose lock is held.
-    fn block_in(&self, chunk: &Chunk, index: usize, bytes: Span) -> Result<Block, Error> {
-        let block = chunk.find_in(self.heap.first_shard + index as u32, bytes.start());
-        block.filter(|block| block.span().contains(bytes)).ok_or(Error::NotOwned)
-    }
-
-    /// Does something with the live block that holds bytes, under the lock of its shard: it can't be freed.
-    fn with_block<R>(
+    /// The live block that holds bytes in a chunk, if it is in the shard of this number, whose `lock` is held.
+    // Through memory its words come too late for those who read them at once: a free took twice as long.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
+    fn block_in<L>(
         &self,
+        chunk: &'static Chunk,
+        index: usize,
         bytes: Span,
-        work: impl FnOnce(&'static Chunk, Block) -> Result<R, Error>,
-    ) -> Result<R, Error> {
+        lock: L,
+    ) -> Result<LockedBlock<'_, P, L>> {
+        let found = chunk.find_in(self.heap.first_shard + index as u32, bytes.start());
+        let block = found.filter(|block| block.span().contains(bytes)).ok_or(Error::NotOwned)?;
+        Ok(LockedBlock { heap: self.heap, space: self.space, chunk, block, lock })
+    }
+
+    /// The live block that holds bytes, and the lock of its shard.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
+    fn lock_block(&self, bytes: Span) -> Result<LockedBlock<'_, P, Guard<'_, Shard, P>>> {
         let (chunk, index) = self.chunk_of(bytes)?;
-        let _shard = self.shard(index).lock(self.space.platform);
-        work(chunk, self.block_in(chunk, index, bytes)?)
+        self.block_in(chunk, index, bytes, self.shard(index).lock(self.space.platform))
     }
 }
 
 /// One byte.
-fn byte_at(address: i64) -> Result<Span, Error> {
+fn byte_at(address: i64) -> Result<Span> {
     if address > 0 { Ok(Span::from_parts(address as usize, 1)) } else { Err(Error::InvalidArgument) }
 }
 

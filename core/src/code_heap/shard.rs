@@ -25,15 +25,17 @@ const MANY: u32 = 1024;
 
 /// What is asked for a block.
 #[derive(Clone, Copy)]
-pub(super) struct Request {
+pub(super) struct Request<'a> {
     /// Bytes.
     pub(super) size: usize,
     pub(super) granules: usize,
     pub(super) reach: Reach,
     pub(super) policy: Policy,
+    /// Tells whether other cores may have something left of what was freed where the block goes.
+    pub(super) freed_code: &'a FreedCode,
 }
 
-impl Request {
+impl Request<'_> {
     /// Whether the block is too large to share a chunk: it gets one to itself.
     pub(super) fn is_single(&self) -> bool {
         self.size > LONGEST_SHARED
@@ -69,54 +71,45 @@ impl Shard {
 
     /// A block within reach out of the free space. Its address.
     #[inline(always)]
-    pub(super) fn alloc(&mut self, request: Request, freed: &FreedCode) -> Option<usize> {
+    pub(super) fn alloc(&mut self, request: Request<'_>) -> Option<usize> {
         if self.bump.as_ref().is_some_and(|bump| !bump.chunk.is_within(request.reach)) {
             // The bump stays for those who may have any address.
-            let (chunk, run) = self.find_or_coalesce(request, freed)?;
+            let (chunk, run) = self.find_or_coalesce(request)?;
             let start = run.start;
-            return Some(self.carve(chunk, run, start, request, freed));
+            return Some(self.carve(chunk, run, start, request));
         }
         let has_room = |bump: &Bump| bump.run.len() >= request.granules && bump.freed < MANY;
         if !self.bump.as_ref().is_some_and(has_room) {
-            self.bump_from_next(request, freed)?;
+            self.bump_from_next(request)?;
         }
         let Bump { chunk, run, .. } = self.bump.as_mut()?;
         let start = run.start;
         run.start += request.granules;
-        Some(begin_block(chunk, start, request, freed))
+        Some(begin_block(chunk, start, request))
     }
 
-    /// A block within reach out of a chunk that is so in part only: all of its runs are looked at.
+    /// A block within reach, if need be out of a chunk that is so in part only: all of its runs are looked at.
     #[cold]
-    pub(super) fn alloc_partly(&mut self, request: Request, freed: &FreedCode) -> Option<usize> {
-        if request.reach == Reach::ANYWHERE {
-            return None;
+    pub(super) fn alloc_even_partly(&mut self, request: Request<'_>) -> Option<usize> {
+        let found = self.alloc(request);
+        if found.is_some() || request.reach == Reach::ANYWHERE {
+            return found;
         }
         self.close_bump();
-        self.chunks.iter().for_each(|chunk| self.coalesce(chunk, freed));
+        self.chunks.iter().for_each(|chunk| self.coalesce(chunk, request));
         let (chunk, run, start) = self.chunks.iter().find_map(|chunk| {
-            let bytes = request.reach.clip(chunk.base()..chunk.base() + chunk.length());
-            let fitting = |run: &Range<usize>| {
-                let start = chunk.first_granule_from(bytes.start).max(run.start);
-                let has_room = start + request.granules <= run.end;
-                (has_room && chunk.address_of(start) + request.size <= bytes.end).then_some(start)
-            };
-            let runs = if bytes.is_empty() { None } else { Some(chunk.space.runs()) };
-            let (run, start) = runs?.find_map(|run| fitting(&run).map(|start| (run, start)))?;
-            Some((chunk, run, start))
+            let starts = chunk.starts_within(request.reach, request.size);
+            chunk.space.runs().take_while(|run| run.start < starts.end).find_map(|run| {
+                let start = run.start.max(starts.start);
+                let fits = start < starts.end && start + request.granules <= run.end;
+                fits.then_some((chunk, run, start))
+            })
         })?;
-        Some(self.carve(chunk, run, start, request, freed))
+        Some(self.carve(chunk, run, start, request))
     }
 
     /// Starts a block in the middle of a free run.
-    fn carve(
-        &mut self,
-        chunk: &Chunk,
-        run: Range<usize>,
-        start: usize,
-        request: Request,
-        freed: &FreedCode,
-    ) -> usize {
+    fn carve(&mut self, chunk: &Chunk, run: Range<usize>, start: usize, request: Request<'_>) -> usize {
         chunk.space.take(run.clone());
         for rest in [run.start..start, start + request.granules..run.end] {
             if !rest.is_empty() {
@@ -124,16 +117,16 @@ impl Shard {
             }
         }
         self.classes |= chunk.space.classes();
-        begin_block(chunk, start, request, freed)
+        begin_block(chunk, start, request)
     }
 
     /// Takes the next run to bump blocks off.
     #[cold]
-    fn bump_from_next(&mut self, request: Request, freed: &FreedCode) -> Option<()> {
+    fn bump_from_next(&mut self, request: Request<'_>) -> Option<()> {
         if let Some(chunk) = self.close_bump() {
-            self.coalesce(chunk, freed);
+            self.coalesce(chunk, request);
         }
-        let (chunk, run) = self.find_or_coalesce(request, freed)?;
+        let (chunk, run) = self.find_or_coalesce(request)?;
         chunk.space.take(run.clone());
         self.bump = Some(Bump { chunk, run, freed: 0 });
         Some(())
@@ -151,25 +144,31 @@ impl Shard {
 
     /// A run in a chunk that is wholly within reach, if need be among what was freed: chunk by chunk, as each may
     /// have one.
-    fn find_or_coalesce(
-        &mut self,
-        request: Request,
-        freed: &FreedCode,
-    ) -> Option<(&'static Chunk, Range<usize>)> {
+    fn find_or_coalesce(&mut self, request: Request<'_>) -> Option<(&'static Chunk, Range<usize>)> {
         loop {
             if let Some(found) = self.find(request) {
                 return Some(found);
             }
             let may_have = |chunk: &&Chunk| chunk.space.deferrals() > 0 && chunk.is_within(request.reach);
             let chunk = self.chunks.iter().find(may_have)?;
-            self.coalesce(chunk, freed);
+            self.coalesce(chunk, request);
         }
     }
 
-    fn find(&mut self, request: Request) -> Option<(&'static Chunk, Range<usize>)> {
+    fn find(&mut self, request: Request<'_>) -> Option<(&'static Chunk, Range<usize>)> {
+        let classes = classes_above(request.granules);
+        let may_have =
+            |chunk: &&Chunk| chunk.space.classes() & classes != 0 && chunk.is_within(request.reach);
         // A chunk's classes may promise runs that are gone; a search that finds none corrects them.
-        while let Some(chunk) = self.chunk_with(classes_above(request.granules), request.reach) {
-            self.current = Some(chunk);
+        while self.classes & classes != 0 {
+            let current = self.current.filter(may_have).or_else(|| self.chunks.iter().find(may_have));
+            let Some(chunk) = current else {
+                if request.reach == Reach::ANYWHERE {
+                    self.classes &= !classes;
+                }
+                break;
+            };
+            self.current = current;
             if let Some(run) = chunk.space.find(request.granules) {
                 return Some((chunk, run));
             }
@@ -179,26 +178,14 @@ impl Shard {
         chunks.find_map(|chunk| Some((chunk, chunk.space.find_in_class(request.granules)?)))
     }
 
-    fn chunk_with(&mut self, classes: u64, reach: Reach) -> Option<&'static Chunk> {
-        let may_have = |chunk: &&Chunk| chunk.space.classes() & classes != 0 && chunk.is_within(reach);
-        if let Some(current) = self.current.filter(may_have) {
-            return Some(current);
-        }
-        if self.classes & classes == 0 {
-            return None;
-        }
-        let found = self.chunks.iter().find(may_have);
-        if found.is_none() && reach == Reach::ANYWHERE {
-            self.classes &= !classes;
-        }
-        found
-    }
-
     /// Makes what was freed in a chunk free space. The bump is elsewhere.
-    fn coalesce(&mut self, chunk: &Chunk, freed: &FreedCode) {
+    fn coalesce(&mut self, chunk: &Chunk, request: Request<'_>) {
         if chunk.space.deferrals() > 0 {
-            chunk.coalesce();
-            chunk.reuse_step.store(freed.next_step(), Ordering::Relaxed);
+            match chunk.blocks.live() {
+                0 => chunk.space.reset(chunk.granules()),
+                _ => chunk.space.coalesce(chunk.blocks.starts, chunk.granules()),
+            }
+            chunk.reuse_step.store(request.freed_code.next_step(), Ordering::Relaxed);
             self.classes |= chunk.space.classes();
         }
     }
@@ -206,11 +193,10 @@ impl Shard {
     /// Ends the live block that starts at a granule. The chunk that is retired now, if one is: the block's own, or one
     /// that is empty beside another.
     #[inline]
-    pub(super) fn free(&mut self, chunk: &'static Chunk, start: usize) -> Option<&'static Chunk> {
-        let is_for_others = !chunk.blocks.is_single() && !chunk.backing.is_withdrawn.load(Ordering::Relaxed);
-        let is_bumped_back = is_for_others && self.bump_back(chunk, start);
+    pub(super) fn free(&mut self, chunk: &'static Chunk, granules: Range<usize>) -> Option<&'static Chunk> {
+        let (start, is_for_others) = (granules.start, chunk.is_for_others());
         chunk.blocks.end(start);
-        if is_for_others && !is_bumped_back {
+        if is_for_others && !self.bump_back(chunk, granules) {
             chunk.space.defer(start);
         }
         if chunk.blocks.live() == 0 { self.emptied(chunk, is_for_others) } else { None }
@@ -218,9 +204,9 @@ impl Shard {
 
     /// If the block was bumped off last, its granules join the run again: what comes and goes like a stack stays where
     /// it is, in warm caches. Not if cores may have fetched from it.
-    fn bump_back(&mut self, chunk: &Chunk, start: usize) -> bool {
+    fn bump_back(&mut self, chunk: &Chunk, granules: Range<usize>) -> bool {
         let Some(bump) = self.bump.as_mut().filter(|bump| ptr::eq(bump.chunk, chunk)) else { return false };
-        let granules = chunk.granules_from(start);
+        let start = granules.start;
         if granules.end != bump.run.start || chunk.blocks.was_fetched(granules) {
             bump.freed += 1;
             return false;
@@ -254,13 +240,12 @@ impl Shard {
         chunk.space.clear();
     }
 
-    /// Retires the chunks in which no block is live, or all. Whether there were any.
-    pub(super) fn remove_all(&mut self, only_empty: bool) -> bool {
-        let chunks = self.chunks.iter().filter(|chunk| !only_empty || chunk.blocks.live() == 0);
+    /// Retires the chunks in which no block is live. Whether there were any.
+    pub(super) fn remove_empty(&mut self) -> bool {
+        let chunks = self.chunks.iter().filter(|chunk| chunk.blocks.live() == 0);
         chunks.map(|chunk| self.remove(chunk)).count() > 0
     }
 
-    /// Retires a chunk.
     pub(super) fn remove(&mut self, chunk: &'static Chunk) {
         self.chunks.remove(chunk);
         self.bump.take_if(|bump| ptr::eq(bump.chunk, chunk));
@@ -274,9 +259,10 @@ impl Shard {
 /// Starts a block in granules that were taken. They count as fetched for as long as other cores may have something
 /// left of what was freed there.
 #[inline]
-fn begin_block(chunk: &Chunk, start: usize, request: Request, freed: &FreedCode) -> usize {
-    if chunk.blocks.any_fetched() && chunk.reuse_step.load(Ordering::Relaxed) <= freed.finished() {
-        chunk.blocks.forget_fetched(start..start + request.granules);
+fn begin_block(chunk: &Chunk, start: usize, request: Request<'_>) -> usize {
+    if chunk.blocks.any_fetched() && chunk.reuse_step.load(Ordering::Relaxed) <= request.freed_code.finished()
+    {
+        chunk.blocks.fetched.clear_all(start..start + request.granules);
     }
     chunk.blocks.start(start, request.size);
     chunk.address_of(start)

@@ -1,140 +1,132 @@
-//! The ways into a chunk's bytes, by policy.
-//!
-//! All are unsafe alike: the block that they are about is live, and the lock of its shard is held, so that it stays so
-//! and nobody else works on it.
-#![allow(clippy::missing_safety_doc, reason = "the head of this file says it for all")]
+//! The ways into a block's bytes, by policy.
 
 use super::blocks::Block;
 use super::chunk::Chunk;
-use crate::error::Error;
+use super::heaps::Heap;
+use crate::error::{Error, Result};
 use crate::icache::TRAP;
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::space::AddressSpace;
 use crate::span::Span;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
-impl Chunk {
-    /// Calls `write` with an address where the bytes of `span`, which lie in `block`, can be written; in the middle of a
+/// A live block that stays so, and that nobody else works on: the lock of its shard is held.
+pub(super) struct LockedBlock<'a, P: Platform, L> {
+    pub(super) heap: &'a Heap,
+    pub(super) space: &'a AddressSpace<P>,
+    pub(super) chunk: &'static Chunk,
+    pub(super) block: Block,
+    /// What holds the lock.
+    pub(super) lock: L,
+}
+
+impl<P: Platform, L> LockedBlock<'_, P, L> {
+    /// Calls `write` with an address where the bytes of `span`, which lie in the block, can be written; in the middle of a
     /// fork also with that of a copy for the child. If it fails, `write` was not called, or the pages could not be made
     /// executable again.
-    pub(super) unsafe fn store<P: Platform>(
-        &'static self,
-        block: Block,
-        span: Span,
-        policy: Policy,
-        space: &AddressSpace<P>,
-        write: &mut dyn FnMut(usize),
-    ) -> Result<(), Error> {
-        match policy {
+    pub(super) fn store(&self, span: Span, write: &mut dyn FnMut(usize)) -> Result {
+        match self.heap.policy()? {
             Policy::Dual => {
-                // SAFETY: the caller's promise, passed on.
-                let view = unsafe { self.view_to_write(block, span.start(), space) }?;
-                let view = view.ok_or(Error::WrongProtection)?;
-                space.write_for_child(span.start(), span.length(), write)?;
+                let view = self.view_to_write(span.start())?;
+                self.space.write_for_child(span.start(), span.length(), write)?;
                 write(view);
             }
-            Policy::Jit => space.platform.with_jit_writes(&mut || write(span.start())),
+            Policy::Jit => self.space.platform.with_jit_writes(&mut || write(span.start())),
             Policy::Toggle => {
-                // SAFETY: the caller's promise, passed on.
-                unsafe { self.restore_exec(span, policy, space) }?;
+                self.restore_exec(span)?;
                 // Written it is also if the pages can't be made executable again.
-                self.blocks.dirty.set(self.granule_of(block.address));
+                self.mark_dirty();
                 // Who executes the block meanwhile has to reckon with that.
-                let pages = span.pages(space.page_size());
+                let pages = span.pages(self.space.page_size());
                 // SAFETY: no other block lies on the pages, and the lock keeps other writers of this one out.
-                unsafe { space.flip(pages, &mut || write(span.start())) }?;
+                unsafe { self.space.flip(pages, &mut || write(span.start())) }?;
             }
             Policy::Rwx | Policy::Auto => write(span.start()),
         }
-        self.blocks.dirty.set(self.granule_of(block.address));
+        self.mark_dirty();
         Ok(())
     }
 
-    /// Where the byte at an address can be written so that no other process sees it, as the rest of the block behind
-    /// it, if there is a second view. A store to a page that the system has no memory for would end the process, so
-    /// all of the block has some.
-    pub(super) unsafe fn view_to_write<P: Platform>(
-        &'static self,
-        block: Block,
-        address: usize,
-        space: &AddressSpace<P>,
-    ) -> Result<Option<usize>, Error> {
-        let Some(view) = self.view_of(address) else { return Ok(None) };
-        let (backing, length) = (&self.backing, self.length());
-        if backing.is_withdrawn.load(Ordering::Relaxed) {
-            return Err(Error::WrongProtection);
-        }
-        if P::CAN_FORK && backing.is_in_common.load(Ordering::Relaxed) {
-            // SAFETY: nobody writes to the chunk, by the lock. A view of it was not lent: that makes it this process's own.
-            unsafe { space.separate(&self.region(), self.written_parts()) }?;
-            backing.is_in_common.store(space.is_forking(), Ordering::Relaxed);
-        }
-        let offset = block.address - self.base();
-        // SAFETY: the chunk stays as long as a block in it, by the lock.
-        let bring_in = |parts| unsafe { space.populate(parts, true) };
-        backing.populate(offset..offset + block.size, length, bring_in)?;
-        Ok(Some(view))
+    /// There may be code in it.
+    pub(super) fn mark_dirty(&self) {
+        self.chunk.blocks.dirty.set(self.chunk.granule_of(self.block.address));
     }
 
-    /// Sees to it that pages of a block can be read and executed: an earlier flip may have stopped half-way. Those that
-    /// a fork has taken can't.
-    pub(super) unsafe fn restore_exec<P: Platform>(
-        &self,
-        span: Span,
-        policy: Policy,
-        space: &AddressSpace<P>,
-    ) -> Result<(), Error> {
-        if self.backing.is_withdrawn.load(Ordering::Relaxed) {
+    /// Where the byte at an address can be written so that no other process sees it, as the rest of the block behind it.
+    /// *Unsupported* without a second view. A store to a page that the system has no memory for would end the process,
+    /// so all of the block has some.
+    pub(super) fn view_to_write(&self, address: usize) -> Result<usize> {
+        let (chunk, space) = (self.chunk, self.space);
+        let view = chunk.view_of(address).ok_or(Error::Unsupported)?;
+        if chunk.backing.is_withdrawn.load(Ordering::Relaxed) {
             return Err(Error::WrongProtection);
         }
-        if policy != Policy::Toggle {
+        if P::CAN_FORK && chunk.backing.is_in_common.load(Ordering::Relaxed) {
+            // SAFETY: nobody writes to the chunk, by the lock. A view of it was not lent: that makes it this process's own.
+            unsafe { space.separate(&chunk.region(), chunk.written_parts()) }?;
+            chunk.backing.is_in_common.store(space.is_forking(), Ordering::Relaxed);
+        }
+        let offset = self.block.address - chunk.base();
+        // SAFETY: the chunk stays as long as a block in it, by the lock.
+        let bring_in = |parts| unsafe { space.populate(parts, true) };
+        chunk.backing.populate(offset..offset + self.block.size, chunk.length(), bring_in)?;
+        Ok(view)
+    }
+
+    /// Sees to it that pages of the block can be read and executed: an earlier flip may have stopped half-way. Those that
+    /// a fork has taken can't.
+    pub(super) fn restore_exec(&self, span: Span) -> Result {
+        if self.chunk.backing.is_withdrawn.load(Ordering::Relaxed) {
+            return Err(Error::WrongProtection);
+        }
+        if self.heap.policy()? != Policy::Toggle {
             return Ok(());
         }
-        let pages = span.pages(space.page_size());
+        let pages = span.pages(self.space.page_size());
         let is_code = |protection: Protection| protection.contains(Protection::RX);
-        if space.registry.runs(pages).all(|(_, page)| is_code(page.protection)) {
+        if self.space.registry.runs(pages).all(|(_, page)| is_code(page.protection)) {
             return Ok(());
         }
         // SAFETY: under policy `toggle` the pages are this block's alone.
-        unsafe { space.platform.protect(pages, Protection::RX) }?;
-        space.registry.record(pages, Protection::RX);
+        unsafe { self.space.platform.protect(pages, Protection::RX) }?;
+        self.space.registry.record(pages, Protection::RX);
         Ok(())
     }
 
-    /// Flushes a range of a block whose pages can be read and executed.
-    pub(super) unsafe fn flush<P: Platform>(&self, span: Span, space: &AddressSpace<P>) {
-        let written = self.view_of(span.start()).unwrap_or(span.start());
-        // SAFETY: the lock keeps the block, whose pages are readable by both views.
-        unsafe { space.platform.flush_icache(written, span.start(), span.length()) };
+    /// Flushes a range of the block whose pages can be read and executed. Whether other cores may have fetched from there
+    /// before, and have to be told.
+    pub(super) fn publish(&self, span: Span) -> bool {
+        self.flush(span);
+        // Under policy `rwx` the caller may have written without us.
+        self.mark_dirty();
+        self.chunk.blocks.record_fetched(self.chunk.granules_of(span))
     }
 
-    /// Fills a block that is about to be freed with traps: what a pointer to freed code should meet. This core meets
-    /// them from now on; others at the latest when the address is published anew.
-    pub(super) unsafe fn fill_with_traps<P: Platform>(
-        &'static self,
-        block: Block,
-        policy: Policy,
-        space: &AddressSpace<P>,
-    ) -> Result<(), Error> {
-        // A single block's pages go back to the system, and withdrawn ones serve nobody: what is left there is a fault.
-        if !self.blocks.is_single() && !self.backing.is_withdrawn.load(Ordering::Relaxed) {
-            let granules = self.granules_of(block.span());
-            let whole = Span::from_parts(block.address, self.address_of(granules.end) - block.address);
-            // SAFETY: the caller's promise, passed on. `store` gives an address where the whole block can be written; it is
-            // as aligned as the block, since views differ by whole pages.
-            unsafe {
-                let mut fill = |target| write_traps(target, whole.length());
-                self.store(block, whole, policy, space, &mut fill)?;
-                self.flush(whole, space);
-            }
-            if !space.platform.may_run_on_other_cores() {
-                self.blocks.forget_fetched(granules);
-            }
+    fn flush(&self, span: Span) {
+        let written = self.chunk.view_of(span.start()).unwrap_or(span.start());
+        // SAFETY: the lock keeps the block, whose pages are readable by both views.
+        unsafe { self.space.platform.flush_icache(written, span.start(), span.length()) };
+    }
+
+    /// Fills granules of the block that are about to be freed with traps: what a pointer to freed code should meet. This
+    /// core meets them from now on; others at the latest when the address is published anew.
+    pub(super) fn fill_with_traps(&self, granules: Range<usize>) -> Result {
+        if !self.chunk.is_for_others() {
+            return Ok(());
         }
-        self.blocks.dirty.clear(self.granule_of(block.address));
+        let start = self.chunk.address_of(granules.start);
+        let whole = Span::from_parts(start, self.chunk.address_of(granules.end) - start);
+        // SAFETY: `store` gives an address where all of it can be written; it is as aligned as the granules, since views
+        // differ by whole pages.
+        self.store(whole, &mut |target| unsafe { write_traps(target, whole.length()) })?;
+        self.flush(whole);
+        if !self.space.platform.may_run_on_other_cores() {
+            self.chunk.blocks.fetched.clear_all(granules);
+        }
         Ok(())
     }
 }

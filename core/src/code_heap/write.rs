@@ -1,10 +1,8 @@
 //! Writing, patching and publishing: from a block's bytes to what cores execute.
 
-use super::blocks::Block;
-use super::chunk::Chunk;
 use super::shard::SHARDS;
 use super::{CodeHeap, byte_at};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::span::Span;
@@ -21,17 +19,11 @@ impl<P: Platform> CodeHeap<'_, P> {
     ///
     /// # Safety
     /// `source` is readable for `length` bytes.
-    pub unsafe fn write(
-        &self,
-        address: i64,
-        source: *const u8,
-        length: i64,
-        offset: i64,
-    ) -> Result<usize, Error> {
+    pub unsafe fn write(&self, address: i64, source: *const u8, length: i64, offset: i64) -> Result<usize> {
         if length == 0 {
             // An empty range is fine at every offset of a live block, its end included.
             let bytes = if offset == 0 { byte_at(address) } else { Span::at_offset(address, 0, offset) }?;
-            return self.with_block(bytes, |_, _| Ok(0));
+            return self.lock_block(bytes).map(|_| 0);
         }
         let span = Span::at_offset(address, offset, length)?;
         let from_address = Span::new(address, offset + length)?;
@@ -43,161 +35,117 @@ impl<P: Platform> CodeHeap<'_, P> {
         let most = if policy == Policy::Toggle { span.length() } else { PIECE };
         let mut done = 0;
         while done < span.length() {
-            self.with_block(from_address, |chunk, block| {
-                let piece = Span::from_parts(span.start() + done, most.min(span.length() - done));
-                let mut copied = Ok(());
-                let source = source.wrapping_add(done);
-                // SAFETY: `with_block` holds the lock; `source` by the caller; `store` gives an address where the piece
-                // can be written.
-                unsafe {
-                    let mut copy = |target| copied = self.space.copy_from(source, target, piece.length());
-                    chunk.store(block, piece, policy, self.space, &mut copy)?;
-                }
-                done += piece.length();
-                copied
+            let found = self.lock_block(from_address)?;
+            let piece = Span::from_parts(span.start() + done, most.min(span.length() - done));
+            let source = source.wrapping_add(done);
+            let mut copied = Ok(());
+            found.store(piece, &mut |target| {
+                // SAFETY: `source` by the caller; `store` gives an address where the piece can be written.
+                copied = unsafe { self.space.copy_from(source, target, piece.length()) };
             })?;
+            copied?;
+            done += piece.length();
         }
         Ok(done)
     }
 
     /// Where the byte at an address of a live block can be written directly, as the rest of the block
     /// behind it: a store there costs no call. *Unsupported* unless the heap's policy is `dual`.
-    pub fn write_view(&self, address: i64) -> Result<usize, Error> {
-        self.with_block(byte_at(address)?, |chunk, block| {
-            self.space.check_not_forking()?;
-            // SAFETY: `with_block` holds the lock.
-            let view = unsafe { chunk.view_to_write(block, address as usize, self.space) }?;
-            let view = view.ok_or(Error::Unsupported)?;
-            chunk.blocks.dirty.set(chunk.granule_of(block.address));
-            chunk.backing.is_lent.store(true, Ordering::Relaxed);
-            Ok(view)
-        })
+    pub fn write_view(&self, address: i64) -> Result<usize> {
+        let found = self.lock_block(byte_at(address)?)?;
+        self.space.check_not_forking()?;
+        let view = found.view_to_write(address as usize)?;
+        found.mark_dirty();
+        found.chunk.backing.is_lent.store(true, Ordering::Relaxed);
+        Ok(view)
     }
 
     /// After it any core may execute the bytes, which lie in one live block; also where other code was
     /// executed before.
-    pub fn publish(&self, address: i64, size: i64) -> Result<(), Error> {
+    pub fn publish(&self, address: i64, size: i64) -> Result {
         let Some(span) = self.range(address, size)? else { return Ok(()) };
         self.space.freed_code.drop_fetched(self.make_coherent(span)?, self.space.platform)
     }
 
-    /// The same for many ranges, with one cross-core step at most. All of them, or none.
-    pub fn publish_all(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result<(), Error> {
-        self.space.freed_code.drop_fetched(self.make_all_coherent(ranges)?, self.space.platform)
-    }
-
-    /// [`make_coherent`](Self::make_coherent) for all ranges, or for none: everything that can fail comes first,
-    /// and no block can be freed before all is done.
-    fn make_all_coherent(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result<bool, Error> {
+    /// The same for many ranges, with one cross-core step at most. All of them, or none: everything else that can fail
+    /// comes first, and no block can be freed before all is done.
+    pub fn publish_all(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result {
         let mut shards = 0u32;
         for (address, size) in ranges.clone() {
             if let Some(span) = self.range(address, size)? {
-                let (_, index) = self.chunk_of(span)?;
-                shards |= 1 << index;
+                shards |= 1 << self.chunk_of(span)?.1;
             }
         }
-        let ranges = ranges.filter(|(_, size)| *size != 0);
         // Who holds several locks has taken them in this order.
         let lock = |index| (shards >> index & 1 != 0).then(|| self.shard(index).lock(self.space.platform));
-        let _locks: [_; SHARDS] = core::array::from_fn(lock);
-        let policy = self.policy()?;
-        for (address, size) in ranges.clone() {
+        let locks: [_; SHARDS] = core::array::from_fn(lock);
+        let locked = ranges.filter(|(_, size)| *size != 0).map(|(address, size)| {
             let span = Span::new(address, size)?;
-            let (chunk, _) = self.locked_block(span, shards)?;
-            // SAFETY: the block is live, and the lock of its shard is one of those that are held.
-            unsafe { chunk.restore_exec(span, policy, self.space) }?;
+            let (chunk, index) = self.chunk_of(span)?;
+            // What lies in another shard has only come there since the locks were taken.
+            let lock = locks.get(index).and_then(Option::as_ref).ok_or(Error::NotOwned)?;
+            Ok((self.block_in(chunk, index, span, lock)?, span))
+        });
+        for found in locked.clone() {
+            let (block, span) = found?;
+            block.restore_exec(span)?;
         }
         let mut was_fetched = false;
-        for (address, size) in ranges {
-            let span = Span::new(address, size)?;
-            let (chunk, block) = self.locked_block(span, shards)?;
-            // SAFETY: the block is live, and the lock of its shard is one of those that are held.
-            was_fetched |= unsafe { self.flush(chunk, block, span) };
+        for found in locked {
+            let (block, span) = found?;
+            was_fetched |= block.publish(span);
         }
-        Ok(was_fetched)
-    }
-
-    /// The live block that holds a range, in one of the shards whose locks are held: bits by their numbers. What
-    /// lies in another one has only come there since they were taken.
-    fn locked_block(&self, span: Span, shards: u32) -> Result<(&'static Chunk, Block), Error> {
-        let (chunk, index) = self.chunk_of(span)?;
-        if shards >> index & 1 == 0 {
-            return Err(Error::NotOwned);
-        }
-        Ok((chunk, self.block_in(chunk, index, span)?))
+        drop(locks);
+        self.space.freed_code.drop_fetched(was_fetched, self.space.platform)
     }
 
     /// The range of a publication. `None`: it is empty, and in a live block or at its end.
-    fn range(&self, address: i64, size: i64) -> Result<Option<Span>, Error> {
-        let is_owned =
-            |address| byte_at(address).and_then(|byte| self.with_block(byte, |_, _| Ok(()))).is_ok();
+    fn range(&self, address: i64, size: i64) -> Result<Option<Span>> {
+        let is_owned = |address| byte_at(address).and_then(|byte| self.lock_block(byte)).is_ok();
         Span::unless_empty(address, size, is_owned)
     }
 
     /// Replaces one aligned word of eight bytes of a live block, and publishes it. Other threads execute
     /// the old word or the new one, never a mixture. Under policy `toggle` it is *unsupported*: while the
     /// page is being written nobody could execute it.
-    pub fn patch(&self, address: i64, word: u64) -> Result<(), Error> {
+    pub fn patch(&self, address: i64, word: u64) -> Result {
         const BYTES: i64 = size_of::<u64>() as i64;
         let span = Span::new(address, BYTES)?;
         if address % BYTES != 0 {
             return Err(Error::InvalidArgument);
         }
-        let policy = self.policy()?;
-        if policy == Policy::Toggle {
+        if self.policy()? == Policy::Toggle {
             return Err(Error::Unsupported);
         }
-        let before = self.exchange(span, None, word, policy)?;
+        let before = self.exchange(span, None, word)?;
         self.publish(address, BYTES).inspect_err(|_| {
             // Unless somebody else's word is there by now.
-            let _ = self.exchange(span, Some(word), before, policy).and_then(|_| self.make_coherent(span));
+            let _ = self.exchange(span, Some(word), before).and_then(|_| self.make_coherent(span));
         })
     }
 
     /// Stores a word in a block, if the one that is `expected` is there. The one that was there.
-    fn exchange(&self, span: Span, expected: Option<u64>, word: u64, policy: Policy) -> Result<u64, Error> {
-        self.with_block(span, |chunk, block| {
-            let mut before = 0;
-            let mut exchange = |target| {
-                // SAFETY: `store` gives an address where the word can be written; it is as aligned as the span, since
-                // views differ by whole pages.
-                let place = unsafe { AtomicU64::from_ptr(ptr::with_exposed_provenance_mut(target)) };
-                before = match expected {
-                    None => place.swap(word, Ordering::AcqRel),
-                    Some(expected) => place
-                        .compare_exchange(expected, word, Ordering::AcqRel, Ordering::Acquire)
-                        .unwrap_or_else(|found| found),
-                };
+    fn exchange(&self, span: Span, expected: Option<u64>, word: u64) -> Result<u64> {
+        let mut before = 0;
+        self.lock_block(span)?.store(span, &mut |target| {
+            // SAFETY: `store` gives an address where the word can be written; it is as aligned as the span, since views
+            // differ by whole pages.
+            let place = unsafe { AtomicU64::from_ptr(ptr::with_exposed_provenance_mut(target)) };
+            before = match expected {
+                None => place.swap(word, Ordering::AcqRel),
+                Some(expected) => place
+                    .compare_exchange(expected, word, Ordering::AcqRel, Ordering::Acquire)
+                    .unwrap_or_else(|found| found),
             };
-            // SAFETY: `with_block` holds the lock.
-            unsafe { chunk.store(block, span, policy, self.space, &mut exchange) }?;
-            Ok(before)
-        })
+        })?;
+        Ok(before)
     }
 
     /// Makes instruction caches coherent with what was written. Whether other cores may have fetched from
     /// there before, and have to be told.
-    fn make_coherent(&self, span: Span) -> Result<bool, Error> {
-        self.with_block(span, |chunk, block| {
-            let policy = self.policy()?;
-            // SAFETY: `with_block` holds the lock.
-            unsafe {
-                chunk.restore_exec(span, policy, self.space)?;
-                Ok(self.flush(chunk, block, span))
-            }
-        })
-    }
-
-    /// Flushes a range of a live block that can be read and executed. Whether other cores may have fetched from
-    /// there before.
-    ///
-    /// # Safety
-    /// The lock of the block's shard is held.
-    unsafe fn flush(&self, chunk: &Chunk, block: Block, span: Span) -> bool {
-        // SAFETY: the caller's promise.
-        unsafe { chunk.flush(span, self.space) };
-        // Under policy `rwx` the caller may have written without us.
-        chunk.blocks.dirty.set(chunk.granule_of(block.address));
-        chunk.blocks.record_fetched(chunk.granules_of(span))
+    fn make_coherent(&self, span: Span) -> Result<bool> {
+        let found = self.lock_block(span)?;
+        found.restore_exec(span)?;
+        Ok(found.publish(span))
     }
 }

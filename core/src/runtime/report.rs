@@ -99,13 +99,8 @@ impl<P: Platform> Runtime<P> {
             failed_calls: counters.failed_calls.get(),
             policy: self.policy().map_or(-1, |policy| policy as i64),
             record_bytes: self.space.registry.record_bytes() as i64 + heaps.record_bytes,
-            code_blocks: heaps.blocks,
-            code_bytes: heaps.bytes,
-            code_chunks: heaps.chunks,
-            code_chunk_bytes: heaps.chunk_bytes,
-            code_clusters: heaps.clusters,
             policy_trials: self.space.policy.trials().map(i64::from),
-            ..RtExecMemoryStats::default()
+            ..heaps
         };
         let mut previous = None;
         for (run, page) in self.base_runs() {
