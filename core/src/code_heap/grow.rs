@@ -12,7 +12,8 @@ use super::shard::{Request, Shard};
 use crate::error::{Error, Result};
 use crate::lock::Lock;
 use crate::near::{self, Reach};
-use crate::platform::{Platform, Views};
+use crate::platform::{Memory, Platform, Views};
+use crate::protection::Protection;
 use crate::registry::{Access, Claim, Wanted};
 use crate::space::AddressSpace;
 use crate::span::round_up;
@@ -94,15 +95,14 @@ impl Heaps {
         if let Some(views) = clusters().find_map(map_near) {
             return Ok(views);
         }
-        // The first chunk of a new cluster.
-        let views = platform.map(length, memory, None)?;
-        let wished = views.address.saturating_sub(HEADROOM) & !(ALIGNMENT - 1);
-        if wished < ALIGNMENT {
-            return Ok(views);
-        }
+        // The first chunk of a new cluster. Where the system would place it, pages without access tell.
+        let views = platform.map(length, Memory::Private(Protection::NONE), None)?;
         // SAFETY: mapped just now, and nobody has seen it.
         unsafe { views.unmap(length, platform) };
-        near::map_at(platform, length, memory, wished)
+        match views.address.saturating_sub(HEADROOM) & !(ALIGNMENT - 1) {
+            0 => platform.map(length, memory, None),
+            place => near::map_at(platform, length, memory, place),
+        }
     }
 
     /// Maps a chunk of `length` bytes and enters it. If there is no memory for that its pages are unmapped.
