@@ -75,6 +75,7 @@ unsafe impl Pages for FakePlatform {
         drop(inner);
         all.sort_by_key(|(start, ..)| *start);
         for (start, end, protection) in all {
+            self.lock().shown += 1;
             if visit(Mapping { start, end, protection }).is_break() {
                 break;
             }
