@@ -203,7 +203,10 @@ impl Chunk {
     /// record become another one's.
     pub(super) fn find_in(&self, shard: u32, address: usize) -> Option<Block> {
         let life = self.life.load(Ordering::Acquire);
-        let block = self.find(address).filter(|_| self.shard() == shard);
+        let found = self.find(address);
+        #[cfg(test)]
+        tests::meanwhile(self);
+        let block = found.filter(|_| self.shard() == shard);
         fence(Ordering::Acquire);
         block.filter(|_| self.life.load(Ordering::Relaxed) == life)
     }
@@ -292,4 +295,51 @@ impl List {
 fn next_of(chunk: &Chunk) -> Option<&'static Chunk> {
     // SAFETY: `push` stored null or a record, and records live for ever.
     unsafe { chunk.next.load(Ordering::Relaxed).as_ref() }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::cell::Cell;
+    use core::ptr::NonNull;
+    use std::boxed::Box;
+    use std::vec;
+
+    const PAGES: Range<usize> = 0x10_0000..0x10_1000;
+
+    std::thread_local! {
+        /// What happens while a lookup under a shard's lock has come half of its way.
+        static MEANWHILE: Cell<Option<fn(&Chunk)>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn meanwhile(chunk: &Chunk) {
+        MEANWHILE.take().into_iter().for_each(|happen| happen(chunk));
+    }
+
+    fn record() -> &'static Chunk {
+        let mut measuring = Arrays::measuring();
+        Chunk::lay_out(0, &mut measuring, 2);
+        let words = vec![0u64; measuring.used().div_ceil(8)].leak();
+        // SAFETY: so many zeroed bytes, for ever, which nobody else has.
+        let mut arrays = unsafe { Arrays::over(NonNull::from(&mut *words).cast(), size_of_val(words)) };
+        Box::leak(Box::new(Chunk::lay_out(0, &mut arrays, 2)))
+    }
+
+    #[test]
+    fn a_block_whose_chunk_goes_during_the_lookup_is_none_of_the_records_next_one() {
+        let chunk = record();
+        chunk.begin(PAGES, GRANULE_BITS, 1, 0);
+        chunk.blocks.start(0, 10);
+        chunk.put_to_use();
+        assert_eq!(chunk.find_in(1, PAGES.start + 5), Some(Block { address: PAGES.start, size: 10 }));
+        assert_eq!(chunk.find_in(2, PAGES.start + 5), None);
+        MEANWHILE.set(Some(|chunk| {
+            chunk.retire();
+            chunk.forget();
+            chunk.begin(PAGES, GRANULE_BITS, 2, 0);
+        }));
+        assert_eq!(chunk.find_in(2, PAGES.start + 5), None);
+    }
 }
