@@ -4,7 +4,11 @@ mod support;
 
 use execmem_core::Limits;
 use execmem_core::{Error, Policy};
-use execmem_fake::Call;
+use execmem_fake::{Call, Event};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
 use support::{Heap, System, copied, fork_as_child as fork, write_block as write};
 
 /// A heap whose chunks are small, so that blocks get into several.
@@ -145,4 +149,142 @@ fn a_child_without_memory_for_what_can_not_wait_can_neither_run_nor_write_it() {
     heap.free(address).unwrap();
     assert_eq!(system.runtime.statistics().code_chunks, chunks - 1);
     system.fake.verify();
+}
+
+/// More than a block that shares a chunk.
+const LARGE: usize = 128 << 10;
+
+/// Goes on as a forked child while another thread, which is not in it, stands still inside of its first call like this,
+/// and does `then` as the child. What the child would wait for never comes.
+fn fork_during(
+    system: &System,
+    is_it: impl Fn(&Event) -> bool + Send + Sync + 'static,
+    work: impl FnOnce() + Send,
+    then: impl FnOnce(),
+) {
+    let (reached, done) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (inside, go_on) = (reached.clone(), done.clone());
+    let (is_first, child) = (AtomicBool::new(true), thread::current().id());
+    let is_child = Arc::new(AtomicBool::new(false));
+    let began = is_child.clone();
+    system.fake.observe(move |event| {
+        if thread::current().id() == child {
+            assert!(
+                event.call != Call::Wait || !is_child.load(Ordering::Relaxed),
+                "a child waits for nobody"
+            );
+        } else if is_it(event) && is_first.swap(false, Ordering::Relaxed) {
+            inside.wait();
+            go_on.wait();
+        }
+    });
+    thread::scope(|scope| {
+        scope.spawn(work);
+        reached.wait();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            fork(system);
+            began.store(true, Ordering::Relaxed);
+            then();
+        }));
+        done.wait();
+        outcome.unwrap_or_else(|panic| resume_unwind(panic));
+    });
+    system.fake.stop_observing();
+}
+
+/// The heap may have two chunks: a small one, which is there, and a large one. A child can use all of it.
+fn heap_for_two(system: &System) -> Heap<'_> {
+    let limits = Limits { bytes: LARGE + (64 << 10), chunk_bytes: 64 << 10 };
+    let heap = system.runtime.new_code_heap(limits).unwrap();
+    heap.alloc(100).unwrap();
+    heap
+}
+
+fn expect_all(heap: &Heap<'_>) {
+    let large = heap.alloc(LARGE as i64).expect("room for a large block");
+    assert_eq!(heap.find((large + LARGE - 1) as i64).map(|block| block.size), Some(LARGE));
+    assert_eq!(heap.alloc(LARGE as i64), Err(Error::OverLimit));
+    heap.alloc(100).unwrap();
+}
+
+#[test]
+fn a_chunk_that_another_thread_was_mapping_is_not_the_childs() {
+    let system = System::new(Policy::Dual, 4096);
+    let heap = heap_for_two(&system);
+    let chunks = system.runtime.statistics().code_chunks;
+    let is_mapping = |event: &Event| event.call == Call::Map && event.length == LARGE;
+    fork_during(
+        &system,
+        is_mapping,
+        || _ = heap.alloc(LARGE as i64),
+        || {
+            assert_eq!(system.runtime.statistics().code_chunks, chunks);
+            expect_all(&heap);
+        },
+    );
+}
+
+#[test]
+fn a_chunk_that_another_thread_was_unmapping_is_not_the_childs() {
+    let system = System::new(Policy::Dual, 4096);
+    let heap = heap_for_two(&system);
+    let chunks = system.runtime.statistics().code_chunks;
+    let large = heap.alloc(LARGE as i64).unwrap() as i64;
+    let is_unmapping = |event: &Event| event.call == Call::Unmap && event.length == LARGE;
+    fork_during(
+        &system,
+        is_unmapping,
+        || _ = heap.free(large),
+        || {
+            assert_eq!(heap.find(large), None);
+            assert_eq!(system.runtime.statistics().code_chunks, chunks);
+            expect_all(&heap);
+        },
+    );
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "a thread's stack is not in one place then, and its calls prefer different shards")]
+fn a_chunk_that_another_thread_was_about_to_add_is_unmapped_in_the_child() {
+    let system = System::new(Policy::Dual, 4096);
+    // A third chunk holds a block in the shard that the other thread prefers.
+    let limits = Limits { bytes: LARGE + (128 << 10), chunk_bytes: 64 << 10 };
+    let heap = system.runtime.new_code_heap(limits).unwrap();
+    heap.alloc(100).unwrap();
+    let (writing, go_on) = (Arc::new(Barrier::new(2)), Barrier::new(2));
+    let inside = writing.clone();
+    let [is_written, has_waited] = [const { AtomicBool::new(false) }; 2];
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let armed = is_armed.clone();
+    // Whoever writes holds the shard's lock; the thread with the new chunk waits for that, and stands still there.
+    let is_waiting = move |event: &Event| {
+        let is_first =
+            |flag: &AtomicBool| armed.load(Ordering::Relaxed) && !flag.swap(true, Ordering::Relaxed);
+        match event.call {
+            Call::Request if is_first(&is_written) => {
+                inside.wait();
+                go_on.wait();
+            }
+            Call::Wait if is_first(&has_waited) => {
+                go_on.wait();
+                return true;
+            }
+            _ => {}
+        }
+        false
+    };
+    let work = || {
+        let block = heap.alloc(100).unwrap() as i64;
+        is_armed.store(true, Ordering::Relaxed);
+        thread::scope(|scope| {
+            scope.spawn(|| write(&heap, block, &[1; 100]).unwrap());
+            writing.wait();
+            _ = heap.alloc(LARGE as i64);
+        });
+    };
+    fork_during(&system, is_waiting, work, || {
+        let chunks = system.runtime.statistics().code_chunks;
+        expect_all(&heap);
+        assert_eq!(system.runtime.statistics().code_chunks, chunks, "one went, one came");
+    });
 }

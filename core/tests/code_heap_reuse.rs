@@ -167,3 +167,30 @@ fn what_is_freed_while_other_cores_are_told_has_to_be_told_anew() {
     assert_eq!(code(&heap, &[6; 16 << 10]), second + 64);
     assert_eq!(system.fake.count(Call::SynchronizeCores), 2);
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "the platform has four megabytes then")]
+fn a_chunk_gets_a_record_of_its_own_length_whichever_went_before() {
+    let system = System::new(Policy::Dual, 4096);
+    let limits = Limits { chunk_bytes: 4 << 20, ..Limits::DEFAULT };
+    let records = || system.runtime.statistics().record_bytes;
+    let each_once = |longest_first: bool| {
+        let heap = system.runtime.new_code_heap(limits).unwrap();
+        let short = system.runtime.new_code_heap(LIMITS).unwrap();
+        let allocations: [&dyn Fn() -> usize; 3] =
+            [&|| heap.alloc(100).unwrap(), &|| short.alloc(100).unwrap(), &|| heap.alloc(1 << 20).unwrap()];
+        let places = if longest_first { [0, 1, 2] } else { [2, 1, 0] };
+        for place in places {
+            let address = allocations[place]() as i64;
+            assert!(heap.find(address).is_some());
+        }
+    };
+    // All heaps of each round are gone at its end.
+    each_once(true);
+    let before = records();
+    for round in 0..6 {
+        each_once(round % 2 == 0);
+        assert_eq!(records(), before, "round {round}");
+    }
+    assert_eq!(system.runtime.statistics().code_chunks, 0);
+}

@@ -5,7 +5,9 @@ mod support;
 
 use execmem_core::Limits;
 use execmem_core::Policy;
+use execmem_core::platform::Memory;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use support::System;
 
@@ -164,4 +166,35 @@ fn a_fork_waits_for_the_heap_and_the_heap_for_the_fork() {
         unsafe { system.runtime.after_fork_in_parent() };
     });
     assert!(done.load(Ordering::Acquire));
+}
+
+#[test]
+fn who_finds_no_room_while_a_chunk_is_on_its_way_waits_for_it() {
+    const LENGTH: usize = 64 << 10;
+    let system = System::new(Policy::Dual, 4096);
+    // There may be one chunk.
+    let heap = system.runtime.new_code_heap(Limits { bytes: LENGTH, chunk_bytes: LENGTH }).unwrap();
+    let (mapping, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let barriers = (mapping.clone(), go_on.clone());
+    let is_first = AtomicBool::new(true);
+    system.fake.observe(move |event| {
+        let is_chunk = event.memory == Some(Memory::Dual) && event.length == LENGTH;
+        if is_chunk && is_first.swap(false, Ordering::Relaxed) {
+            barriers.0.wait();
+            barriers.1.wait();
+        }
+    });
+    let results = thread::scope(|scope| {
+        let first = scope.spawn(|| heap.alloc(100));
+        mapping.wait();
+        let second = scope.spawn(|| heap.alloc(100));
+        while system.fake.threads_that_waited() == 0 && !second.is_finished() {
+            thread::yield_now();
+        }
+        go_on.wait();
+        [first, second].map(|thread| thread.join().unwrap().map(|_| ()))
+    });
+    system.fake.stop_observing();
+    assert_eq!(results, [Ok(()); 2]);
+    assert_eq!(system.runtime.statistics().code_chunks, 1);
 }

@@ -118,6 +118,19 @@ pub fn check_replaced_symbols(project: &Project, dist: &Dist, tally: &mut Tally)
     }
 }
 
+/// A C program that loads the shared library while it runs, and closes it.
+pub fn check_unloading(project: &Project, dist: &Dist, tally: &mut Tally) {
+    tally.check("a program that closes the shared library again and again loses and leaks nothing", || {
+        let program = project.built("clients/unloaded");
+        make_folder(&project.built("clients"))?;
+        let mut compile = Command::new("cc");
+        compile.args(["-std=c11", "-O1", "-pthread"]).args(WARNINGS).arg("-o").arg(&program);
+        compile.arg(project.file("tests/c/unloaded.c")).arg("-I").arg(dist.include()).arg("-ldl");
+        capture(&mut compile)?;
+        succeed(Command::new(&program).arg(dist.shared_library()))
+    });
+}
+
 /// A C file with a function by each of the library's names but that of the lookup, and `is_own`, which knows them.
 fn own_functions() -> String {
     let names = || SYMBOL_NAMES.iter().filter(|name| **name != "rt_symbol_lookup");

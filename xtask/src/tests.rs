@@ -82,6 +82,7 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     c_clients::check_header(project, &dist, tally);
     c_clients::run_c_client(project, &dist, tally);
     c_clients::check_replaced_symbols(project, &dist, tally);
+    c_clients::check_unloading(project, &dist, tally);
     tally.check("the static library links into a Rust program with its own std", || {
         c_clients::check_rust_client(project, &toolchain, &dist, &toolchain.host, None)
     });

@@ -288,3 +288,33 @@ fn chunk_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
     // SAFETY: `push` stored null or a record, and records live for ever.
     unsafe { place.load(Ordering::Relaxed).as_ref() }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+
+    #[test]
+    fn a_block_whose_chunk_goes_during_the_lookup_is_none_of_the_records_next_one() {
+        let pages = 0x10_0000..0x10_1000;
+        let words: &'static mut [u64] = std::vec![0; 64].leak();
+        // SAFETY: so many zeroed bytes, for ever, which nobody else has.
+        let mut arrays = unsafe { Arrays::over(core::ptr::NonNull::from(&mut *words).cast(), 512) };
+        let chunk: &'static Chunk =
+            std::boxed::Box::leak(std::boxed::Box::new(Chunk::lay_out(0, &mut arrays, 2)));
+        chunk.begin(pages.clone(), GRANULE_BITS, 1, 0);
+        chunk.blocks.start(0, 10);
+        chunk.put_to_use();
+        assert_eq!(chunk.find_in(1, pages.start + 5), Some(Block { address: pages.start, size: 10 }));
+        assert_eq!(chunk.find_in(2, pages.start + 5), None);
+        let found = chunk.in_one_life(|| {
+            let block = chunk.block_at(pages.start + 5);
+            chunk.retire();
+            chunk.forget();
+            chunk.begin(pages.clone(), GRANULE_BITS, 2, 0);
+            block.filter(|_| chunk.shard() == 2)
+        });
+        assert_eq!(found, None);
+    }
+}

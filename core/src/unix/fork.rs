@@ -102,6 +102,12 @@ impl<P: Forking> Forks<P> {
         if !self.is_in_this_thread() {
             return;
         }
+        if process() != self.process.load(Ordering::Relaxed) {
+            // A child's handler has forked before ours ran. musl calls some handlers then, and not ours, before that
+            // fork, and all of them after it.
+            // SAFETY: as in `wait`.
+            return unsafe { self.in_child() };
+        }
         match self.inner.load(Ordering::Relaxed).checked_sub(1) {
             Some(rest) => self.inner.store(rest, Ordering::Relaxed),
             None => {

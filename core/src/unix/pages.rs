@@ -4,6 +4,8 @@ use super::errno::check;
 use crate::platform::{PageRequest, Views};
 use crate::{Advice, Error, Protection, Span};
 use core::ffi::{c_int, c_void};
+#[cfg(target_os = "linux")]
+use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -36,13 +38,28 @@ static PAGE_SIZE: Constant = Constant::new(|| {
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 });
 
-static PHYSICAL_MEMORY: Constant = Constant::new(|| {
+/// A filter may keep it from us: then there is no limit but the system's.
+static PHYSICAL_MEMORY: Constant = Constant::new(|| ask_physical_memory().unwrap_or(usize::MAX));
+
+/// The kernel itself: where it refuses, `sysconf` of glibc and of musl tells what happened to be on the stack.
+#[cfg(target_os = "linux")]
+fn ask_physical_memory() -> Option<usize> {
+    let mut answer = MaybeUninit::<libc::sysinfo>::uninit();
+    // SAFETY: the structure is borrowed, and of the type that sysinfo(2) fills in.
+    if unsafe { libc::sysinfo(answer.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: it was filled in.
+    let answer = unsafe { answer.assume_init() };
+    Some((answer.totalram as usize).saturating_mul(answer.mem_unit as usize))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_physical_memory() -> Option<usize> {
     // SAFETY: has no preconditions (sysconf(3)).
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
-    // A filter may keep it from us: then there is no limit but the system's.
-    let pages = if pages > 0 { pages as usize } else { usize::MAX };
-    pages.saturating_mul(page_size())
-});
+    (pages > 0).then(|| (pages as usize).saturating_mul(page_size()))
+}
 
 /// As [`Pages::page_size`](crate::platform::Pages::page_size).
 pub fn page_size() -> usize {

@@ -21,15 +21,16 @@ pub enum Call {
     FlushIcache,
     JitWrites,
     Print,
+    Wait,
 }
 
 impl Call {
     /// How many there are.
-    pub(crate) const COUNT: usize = Self::Print as usize + 1;
+    pub(crate) const COUNT: usize = Self::Wait as usize + 1;
 
     /// Whether the method gives a `Result`.
     pub const fn can_fail(self) -> bool {
-        !matches!(self, Self::FlushIcache | Self::JitWrites | Self::Print)
+        !matches!(self, Self::FlushIcache | Self::JitWrites | Self::Print | Self::Wait)
     }
 }
 

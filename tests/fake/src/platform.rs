@@ -75,6 +75,7 @@ unsafe impl Pages for FakePlatform {
         drop(inner);
         all.sort_by_key(|(start, ..)| *start);
         for (start, end, protection) in all {
+            self.lock().shown += 1;
             if visit(Mapping { start, end, protection }).is_break() {
                 break;
             }
@@ -165,7 +166,7 @@ unsafe impl Process for FakePlatform {
     }
 
     fn wait(self, word: &AtomicUsize, value: usize) -> Turn {
-        self.lock().waited.insert(std::thread::current().id());
+        self.begin(Event::new(Call::Wait, 0, 0)).0.waited.insert(std::thread::current().id());
         // A moment is enough: nobody is left asleep, whoever forgets to wake him.
         if word.load(Ordering::SeqCst) == value {
             std::thread::yield_now();

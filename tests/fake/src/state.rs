@@ -42,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) physical_memory: usize,
     pub(crate) environment: Option<&'static CStr>,
     pub(crate) counts: [usize; Call::COUNT],
+    pub(crate) shown: usize,
     pub(crate) flushes: Vec<Flush>,
     pub(crate) requests: Vec<Request>,
     pub(crate) text: Vec<u8>,
@@ -98,6 +99,7 @@ impl Fake {
             physical_memory: 1 << 36,
             environment: None,
             counts: [0; Call::COUNT],
+            shown: 0,
             flushes: Vec::new(),
             requests: Vec::new(),
             text: Vec::new(),
@@ -331,6 +333,11 @@ impl FakePlatform {
     /// How often a method was called.
     pub fn count(self, call: Call) -> usize {
         self.lock().counts[call as usize]
+    }
+
+    /// How many mappings the core has looked at so far.
+    pub fn mappings_shown(self) -> usize {
+        self.lock().shown
     }
 
     /// Flushes of the instruction cache since the last time.

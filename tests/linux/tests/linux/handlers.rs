@@ -8,7 +8,7 @@ use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::threads::meanwhile;
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering};
 
 pub const TESTS: &[Test] = &[
     Test {
@@ -30,6 +30,11 @@ pub const TESTS: &[Test] = &[
         name: "handlers: what one allocates or writes before the fork is in common, and each writer gets its own",
         needs: Needs::Nothing,
         run: own_copies,
+    },
+    Test {
+        name: "handlers: one that forks itself, before and after, on both sides, ends no other fork's protection",
+        needs: Needs::Nothing,
+        run: inner_forks,
     },
 ];
 
@@ -236,5 +241,69 @@ fn own_copies() -> Outcome {
         let [block, region, _] = made();
         assert!(rt_code_free(block) && rt_free_exec_memory(region, 5000));
     }
+    Outcome::Passed
+}
+
+/// Whether a handler forks now: the handlers of that fork don't.
+static IS_INNER: AtomicBool = AtomicBool::new(false);
+
+fn inner_forks() -> Outcome {
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    KEPT.store(function(1), Ordering::Relaxed);
+    WRITABLE.store(region(1), Ordering::Relaxed);
+    LENT.store(rt_code_alloc(100_000), Ordering::Relaxed);
+    let all = || [&KEPT, &LENT, &WRITABLE].map(|code| code.load(Ordering::Relaxed));
+    let results = || all().map(|code| call(code, &[]));
+    let rewrite_all = |value| {
+        let [kept, lent, region] = all();
+        [kept, lent].into_iter().for_each(|block| rewrite(block, value));
+        rewrite_region(region, value);
+    };
+    rewrite_all(1);
+    assert!(rt_code_write_view(all()[1]) > 0, "error {}", rt_last_error());
+    with_handlers(|moment| {
+        if IS_INNER.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let [kept, lent, region] = [&KEPT, &LENT, &WRITABLE].map(|code| code.load(Ordering::Relaxed));
+        expect_success(fork(|| {
+            work(moment as usize);
+            // Forks of this process are its own.
+            expect_success(fork(|| work(moment as usize)));
+            [kept, lent].into_iter().for_each(|block| rewrite(block, 40));
+            assert!(rt_code_write_view(kept) > 0, "error {}", rt_last_error());
+        }));
+        if moment == 0 {
+            // The fork that this is a handler of is under way still.
+            assert_eq!((rt_code_write_view(kept), rt_last_error()), (0, RT_ERROR_REFUSED));
+            [kept, lent].into_iter().for_each(|block| rewrite(block, 2));
+            rewrite_region(region, 2);
+        }
+        IS_INNER.store(false, Ordering::Relaxed);
+    });
+    for _ in 0..rounds(20) {
+        rewrite_all(1);
+        let (mut changed, mut say) = std::io::pipe().expect("a pipe");
+        let (mut answered, mut answer) = std::io::pipe().expect("a pipe");
+        let parents = std::os::fd::AsRawFd::as_raw_fd(&answer);
+        // What this moves the parent closes, so that neither waits for one that has ended.
+        let child = fork(move || {
+            // SAFETY: the parent's end, which nothing here uses.
+            unsafe { libc::close(parents) };
+            assert_eq!(results(), [2; 3]);
+            rewrite_all(3);
+            say.write_all(b".").unwrap();
+            answered.read_exact(&mut [0]).unwrap();
+            assert_eq!(results(), [3; 3]);
+            work(5);
+        });
+        changed.read_exact(&mut [0]).unwrap();
+        assert_eq!(results(), [2; 3], "what the child has written");
+        rewrite_all(4);
+        answer.write_all(b".").unwrap();
+        expect_success(child);
+        assert_eq!(results(), [4; 3]);
+    }
+    assert!(rt_code_write_view(KEPT.load(Ordering::Relaxed)) > 0, "error {}", rt_last_error());
     Outcome::Passed
 }

@@ -1,6 +1,7 @@
 //! What only Linux can show: system calls that fail, kernels that refuse, files that shrink, threads, forks
 //! and signals. Every test has a process of its own.
 
+mod cancelled;
 mod copies;
 mod cores;
 mod faults;
@@ -47,8 +48,9 @@ pub enum Needs {
     X86_64,
 }
 
-const TESTS: [&[Test]; 20] = [
+const TESTS: [&[Test]; 21] = [
     policies::TESTS,
+    cancelled::TESTS,
     copies::TESTS,
     cores::TESTS,
     faults::TESTS,
@@ -71,7 +73,7 @@ const TESTS: [&[Test]; 20] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 103;
+const TEST_COUNT: usize = 109;
 
 fn main() -> ExitCode {
     if programs::is_asked_for() {

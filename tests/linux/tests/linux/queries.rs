@@ -10,6 +10,7 @@ use execmem_tests_linux::children::{self, Outcome, Status};
 use execmem_tests_linux::confinement::{self, NO_PROCMAP_QUERY, Refusal};
 use execmem_tests_linux::system::{foreign_data, foreign_function};
 use execmem_tests_linux::{files, maps};
+use std::os::fd::AsRawFd;
 
 pub const TESTS: &[Test] = &[
     Test {
@@ -26,6 +27,11 @@ pub const TESTS: &[Test] = &[
         name: "queries: a descriptor that another file has taken over is left alone",
         needs: Needs::Kernel,
         run: reused_descriptor,
+    },
+    Test {
+        name: "queries: another process's list under our descriptor's number is not taken for ours",
+        needs: Needs::Kernel,
+        run: foreign_list,
     },
     Test {
         name: "queries: a forked child asks about its own mappings, not its parent's",
@@ -130,6 +136,46 @@ fn reused_descriptor() -> Outcome {
         let link = std::fs::read_link(format!("/proc/self/fd/{descriptor}"));
         assert_eq!(link.expect("it is open still").to_str(), Some("/dev/zero"));
     }
+    Outcome::Passed
+}
+
+/// Debuggers and sandboxes open such lists, and some close all descriptors that they don't know before.
+fn foreign_list() -> Outcome {
+    let (mut go_on, end) = std::io::pipe().expect("a pipe");
+    // SAFETY: one thread; the child ends by `_exit`.
+    let other = unsafe { libc::fork() };
+    if other == 0 {
+        drop(end);
+        // The end of the pipe, or an error: all the same.
+        let _ = std::io::Read::read(&mut go_on, &mut [0]);
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) };
+    }
+    let (page, code) = (foreign_page(RT_PROT_READ), foreign_page(RX));
+    expect_foreign_answers();
+    let path = std::ffi::CString::new(format!("/proc/{other}/maps")).expect("no NUL");
+    let ends = [&end as &dyn AsRawFd, &go_on].map(|end| end.as_raw_fd());
+    for descriptor in (3..50).filter(|descriptor| !ends.contains(descriptor)) {
+        // SAFETY: descriptors of this child, which has no use for them; the new ones replace whatever the library had.
+        unsafe {
+            let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            assert!(file >= 0 && libc::dup2(file, descriptor) == descriptor);
+            if file != descriptor {
+                libc::close(file);
+            }
+        }
+    }
+    for _ in 0..2 {
+        assert_eq!((rt_get_protection(page), rt_is_executable(code)), (RT_PROT_READ, true));
+        assert_eq!(rt_get_protection(code), RX);
+        expect_foreign_answers();
+    }
+    // Nor is what has the number now closed.
+    let link = |descriptor| std::fs::read_link(format!("/proc/self/fd/{descriptor}"));
+    let is_other = |descriptor| link(descriptor).is_ok_and(|file| file.to_str() == path.to_str().ok());
+    assert!((3..50).all(|descriptor| ends.contains(&descriptor) || is_other(descriptor)));
+    drop(end);
+    assert_eq!(children::wait(other), Status::Exit(0));
     Outcome::Passed
 }
 

@@ -1,5 +1,6 @@
 //! Very many: each is found, used and freed like a few.
 
+use crate::operations::LARGE;
 use crate::service::{expect_function, rewrite};
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;
@@ -8,7 +9,9 @@ use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::{self, Outcome};
 use execmem_tests_linux::files;
+use execmem_tests_linux::stepping::{can_step, step};
 use execmem_tests_linux::system::{is_emulated, policy_name};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 pub const TESTS: &[Test] = &[
     Test {
@@ -20,6 +23,11 @@ pub const TESTS: &[Test] = &[
         name: "limits: of a million blocks each is found, and freed, and the first, middle and last run",
         needs: Needs::Nothing,
         run: blocks,
+    },
+    Test {
+        name: "limits: a large block comes and goes with as many instructions among 1,000 as among 20",
+        needs: Needs::X86_64,
+        run: large_blocks,
     },
 ];
 
@@ -124,5 +132,40 @@ fn blocks() -> Outcome {
         assert_eq!(left, if start == 0 { count / 2 } else { 0 });
     }
     assert_eq!(statistics().expect("figures").code_bytes, 0);
+    Outcome::Passed
+}
+
+static INSTRUCTIONS: AtomicI64 = AtomicI64::new(0);
+
+fn instructions(work: impl FnOnce()) -> i64 {
+    let count = |_| _ = INSTRUCTIONS.fetch_add(1, Ordering::Relaxed);
+    let before = INSTRUCTIONS.load(Ordering::Relaxed);
+    step(count, work);
+    INSTRUCTIONS.load(Ordering::Relaxed) - before
+}
+
+/// Each has a chunk to itself.
+fn large_blocks() -> Outcome {
+    if let Err(reason) = can_step() {
+        return Outcome::NotApplicable(reason.to_owned());
+    }
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    let mut all = Vec::new();
+    let mut effort_among = |count: usize| {
+        all.resize_with(count, || rt_code_alloc(LARGE));
+        // Now and then a table grows: the least of some.
+        let efforts = (0..3).map(|round| {
+            let block = &mut all[round * count / 3];
+            instructions(|| {
+                assert!(rt_code_free(*block));
+                *block = rt_code_alloc(LARGE);
+                assert!(find_block(*block + LARGE - 1) == Some((*block, LARGE)));
+            })
+        });
+        efforts.min().expect("three")
+    };
+    let (few, many) = (effort_among(20), effort_among(1000));
+    assert!(few > 100, "only {few} instructions");
+    assert!(many < few + few / 2, "{many} instructions, {few} among twenty");
     Outcome::Passed
 }

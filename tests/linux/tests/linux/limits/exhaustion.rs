@@ -43,6 +43,11 @@ pub const TESTS: &[Test] = &[
         run: locked_memory,
     },
     Test {
+        name: "limits: where the size of physical memory is kept secret there is no limit but the system's",
+        needs: Needs::Kernel,
+        run: unknown_memory,
+    },
+    Test {
         name: "limits: without a thread key left the last error is still told",
         needs: Needs::Nothing,
         run: thread_keys,
@@ -191,6 +196,30 @@ fn locked_memory() -> Outcome {
     assert_eq!(rt_get_protection(address), 3);
     assert!(rt_free_exec_memory(address, size));
     Outcome::Passed
+}
+
+fn unknown_memory() -> Outcome {
+    let no_sysinfo = Refusal { call: libc::SYS_sysinfo, condition: Condition::Any, error: libc::EPERM };
+    if let Err(reason) = confinement::refuse(&[no_sysinfo]) {
+        return Outcome::NotApplicable(reason);
+    }
+    // Whatever lies on the stack, where the answer would be.
+    for size in [1 << 14, 1 << 20, 1 << 24] {
+        dirty_stack(size as u64);
+        let (region, block) = (rt_alloc_exec_memory(size), rt_code_alloc(size));
+        assert!(region > 0 && block > 0, "{size} bytes: error {}", rt_last_error());
+        assert!(rt_free_exec_memory(region, size) && rt_code_free(block));
+    }
+    for allocate in [rt_alloc_rw_memory, rt_alloc_exec_memory, rt_code_alloc] {
+        assert_eq!((allocate(1 << 50), rt_last_error()), (0, RT_ERROR_NO_MEMORY));
+    }
+    expect_service();
+    Outcome::Passed
+}
+
+#[inline(never)]
+fn dirty_stack(number: u64) {
+    std::hint::black_box(&mut [number; 1 << 12]);
 }
 
 fn thread_keys() -> Outcome {
