@@ -7,9 +7,10 @@
 
 use crate::error::{Error, Result};
 use crate::header::RtValue;
-use crate::memory::{Index, Pool, Slots, UNIT};
+use crate::memory::{Index, Pool, UNIT};
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
+use crate::slots::Slots;
 use crate::span::{Span, round_up};
 use core::{mem, ptr, slice};
 
@@ -65,9 +66,8 @@ pub(super) struct Value {
 pub(super) struct Store {
     /// For each class, the first free block.
     free: [*mut Free; CLASSES],
-    blocks: Pool,
+    pool: Pool,
     values: Slots<Value>,
-    records: Pool,
 }
 
 // SAFETY: the store alone has what its pointers point to.
@@ -76,7 +76,7 @@ unsafe impl Send for Store {}
 impl Store {
     pub(super) const fn new() -> Self {
         let free = [ptr::null_mut(); CLASSES];
-        Self { free, blocks: Pool::new(), values: Slots::new(), records: Pool::new() }
+        Self { free, pool: Pool::new(), values: Slots::new() }
     }
 
     /// A block for a value to come.
@@ -98,7 +98,7 @@ impl Store {
         if list.is_null() {
             let size = SMALLEST << class;
             let whole = size.next_multiple_of(UNIT);
-            let memory = self.blocks.take(platform, whole)?.as_ptr();
+            let memory = self.pool.take(platform, whole)?.as_ptr();
             for offset in (0..whole).step_by(size) {
                 let block = memory.wrapping_add(offset).cast::<Free>();
                 // SAFETY: a part of fresh memory, which is aligned to `UNIT` and nobody else's.
@@ -132,7 +132,7 @@ impl Store {
     /// Makes a block a value. Without memory for that, the block is given back.
     pub(super) fn insert(&mut self, block: Block, is_text: bool, platform: impl Platform) -> Result<RtValue> {
         let value = Value { data: block.start, length: block.length, is_text };
-        let index = self.values.insert(value, &mut self.records, platform);
+        let index = self.values.insert(value, &mut self.pool, platform);
         index.map(|index| self.handle(index)).inspect_err(|_| self.give_back(block, platform))
     }
 
@@ -143,7 +143,8 @@ impl Store {
 
     /// Releases a value. A second time is a *bad value*.
     pub(super) fn free(&mut self, handle: RtValue, platform: impl Platform) -> Result {
-        let value = self.find(handle).and_then(|index| self.values.remove(index)).ok_or(Error::BadValue)?;
+        let value =
+            self.find(handle).and_then(|index| self.values.remove(index, platform)).ok_or(Error::BadValue)?;
         self.give_back(Block { start: value.data, length: value.length }, platform);
         Ok(())
     }

@@ -7,6 +7,9 @@ use crate::span::Span;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+/// So many spare nodes may have their memory whatever is live: 256 KiB.
+pub(super) const RESERVE: usize = 64;
+
 /// The tree. Reading needs `&self` only; the writing methods must not run at the same time as each other, which the
 /// registry's lock sees to.
 ///
@@ -144,6 +147,23 @@ impl PageMap {
         self.spare.put(node);
     }
 
+    /// Gives the memory of spare nodes back by `give_back`, down to three for each node in the tree and [`RESERVE`]:
+    /// who makes and frees the same regions again and again gives none back.
+    pub(crate) fn drop_spare(&self, give_back: &mut dyn FnMut(Span) -> Result) {
+        let most = || 3 * self.spare.in_tree() + RESERVE;
+        while self.spare.count() > most() && self.spare.drop_one(give_back).is_ok() {}
+    }
+
+    /// A node whose memory was given back: it is empty, and has memory when it is next used.
+    pub(crate) fn take_dropped(&self) -> Option<&'static Node> {
+        self.spare.take_dropped()
+    }
+
+    /// How many nodes have no memory.
+    pub(crate) fn dropped(&self) -> usize {
+        self.spare.dropped()
+    }
+
     /// Sees to it that no page's word stands for units on both sides of `boundary`.
     fn split_at(&self, boundary: usize, fresh: &mut dyn FnMut() -> Result<&'static Node>) -> Result {
         let (mut table, mut level) = (&self.root, TOP);
@@ -154,7 +174,7 @@ impl PageMap {
             let node = match entry.node() {
                 Some(node) => node,
                 None => {
-                    let node = self.spare.take().map_or_else(&mut *fresh, Ok)?;
+                    let node = self.spare.take(fresh)?;
                     let mut split = Entry::of_node(node);
                     if entry != Entry::EMPTY {
                         node.0.slots().iter().for_each(|inherited| inherited.store(entry));
