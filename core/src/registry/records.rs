@@ -155,8 +155,8 @@ impl<P: Platform> Registry<P> {
 
     pub(super) fn reserve(&self, pages: Span, pool: &mut Pool) -> Result {
         self.pages.reserve(pages.range(), &mut || {
-            let dropped = if self.drops_nodes() { self.pages.take_dropped() } else { None };
-            dropped.map_or_else(|| Node::from_pool(pool, self.platform), Ok)
+            let mut fresh = || Node::from_pool(pool, self.platform);
+            if self.drops_nodes() { self.pages.dropped_or(fresh) } else { fresh() }
         })
     }
 

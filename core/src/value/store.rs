@@ -66,8 +66,9 @@ pub(super) struct Value {
 pub(super) struct Store {
     /// For each class, the first free block.
     free: [*mut Free; CLASSES],
-    pool: Pool,
+    blocks: Pool,
     values: Slots<Value>,
+    records: Pool,
 }
 
 // SAFETY: the store alone has what its pointers point to.
@@ -76,7 +77,7 @@ unsafe impl Send for Store {}
 impl Store {
     pub(super) const fn new() -> Self {
         let free = [ptr::null_mut(); CLASSES];
-        Self { free, pool: Pool::new(), values: Slots::new() }
+        Self { free, blocks: Pool::new(), values: Slots::new(), records: Pool::new() }
     }
 
     /// A block for a value to come.
@@ -98,7 +99,7 @@ impl Store {
         if list.is_null() {
             let size = SMALLEST << class;
             let whole = size.next_multiple_of(UNIT);
-            let memory = self.pool.take(platform, whole)?.as_ptr();
+            let memory = self.blocks.take(platform, whole)?.as_ptr();
             for offset in (0..whole).step_by(size) {
                 let block = memory.wrapping_add(offset).cast::<Free>();
                 // SAFETY: a part of fresh memory, which is aligned to `UNIT` and nobody else's.
@@ -132,7 +133,7 @@ impl Store {
     /// Makes a block a value. Without memory for that, the block is given back.
     pub(super) fn insert(&mut self, block: Block, is_text: bool, platform: impl Platform) -> Result<RtValue> {
         let value = Value { data: block.start, length: block.length, is_text };
-        let index = self.values.insert(value, &mut self.pool, platform);
+        let index = self.values.insert(value, &mut self.records, platform);
         index.map(|index| self.handle(index)).inspect_err(|_| self.give_back(block, platform))
     }
 

@@ -1,7 +1,8 @@
 //! The tree: looking pages up, and changing ranges of them.
 
-use super::node::{ADDRESS_END, Entry, Node, Slot, Spare, TOP, Table, extent};
+use super::node::{ADDRESS_END, Entry, Node, Slot, TOP, Table, extent};
 use super::page::{Change, Page};
+use super::spare::Spare;
 use crate::error::{Error, Result};
 use crate::span::Span;
 use core::ops::Range;
@@ -147,16 +148,18 @@ impl PageMap {
         self.spare.put(node);
     }
 
-    /// Gives the memory of spare nodes back by `give_back`, down to three for each node in the tree and [`RESERVE`]:
-    /// who makes and frees the same regions again and again gives none back.
+    /// Gives the memory of spare nodes back by `give_back` while there are more than [`RESERVE`] and they are more than
+    /// three quarters of all that have any: who makes and frees the same regions again and again gives none back.
     pub(crate) fn drop_spare(&self, give_back: &mut dyn FnMut(Span) -> Result) {
-        let most = || 3 * self.spare.in_tree() + RESERVE;
-        while self.spare.count() > most() && self.spare.drop_one(give_back).is_ok() {}
+        let spare = &self.spare;
+        let is_too_many = || spare.count() > RESERVE && spare.count() > spare.held() / 4 * 3;
+        while is_too_many() && spare.drop_one(give_back).is_ok() {}
     }
 
-    /// A node whose memory was given back: it is empty, and has memory when it is next used.
-    pub(crate) fn take_dropped(&self) -> Option<&'static Node> {
-        self.spare.take_dropped()
+    /// A node whose memory was given back, which has it again when it is used, or else a fresh one. Where nodes are
+    /// dropped, all come from here.
+    pub(crate) fn dropped_or(&self, fresh: impl FnOnce() -> Result<&'static Node>) -> Result<&'static Node> {
+        self.spare.dropped_or(fresh)
     }
 
     /// How many nodes have no memory.
@@ -174,7 +177,7 @@ impl PageMap {
             let node = match entry.node() {
                 Some(node) => node,
                 None => {
-                    let node = self.spare.take(fresh)?;
+                    let node = self.spare.take().map_or_else(&mut *fresh, Ok)?;
                     let mut split = Entry::of_node(node);
                     if entry != Entry::EMPTY {
                         node.0.slots().iter().for_each(|inherited| inherited.store(entry));
