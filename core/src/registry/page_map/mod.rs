@@ -50,9 +50,8 @@
 //! at most 24 KiB for each view of the regions that are live, and 12 KiB for each such boundary. Neighbours share, so it
 //! is much less where regions are close together: 8 bytes a page.
 //!
-//! Spare nodes have their memory up to three times as much, or 256 KiB. The others take eight bytes each, and fewer
-//! where they lie side by side. Where nodes aren't dropped (see `drops_nodes`), there are as many as when most regions
-//! were live.
+//! Spare nodes have their memory up to three times as much, or 256 KiB. The others are noted in 8 bytes each. Where the
+//! system can't drop them (`drops_nodes`), there are as many as when most regions were live.
 
 mod map;
 mod node;

@@ -21,9 +21,6 @@ pub(super) const fn extent(level: u32) -> usize {
     1 << (UNIT_BITS + LEVEL_BITS * level)
 }
 
-/// The most that an entry counts.
-pub(super) const MOST_USED: usize = UNIT / 2 - 1;
-
 /// What a place in a table holds: nothing, a page's word, or a node of the level below, with the number of its entries
 /// that are used.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,10 +47,6 @@ impl Entry {
 
     pub(super) fn used(self) -> usize {
         self.word() % UNIT / 2
-    }
-
-    pub(super) fn address(self) -> usize {
-        self.word() & !(UNIT - 1)
     }
 
     #[inline]

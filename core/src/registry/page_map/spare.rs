@@ -1,6 +1,6 @@
 //! Nodes that are not in the tree, with their memory and without.
 
-use super::node::{Entry, FANOUT, MOST_USED, Node, Slot};
+use super::node::{Entry, FANOUT, Node, Slot};
 use crate::error::Result;
 use crate::memory::UNIT;
 use crate::span::Span;
@@ -12,9 +12,9 @@ pub(super) struct Spare {
     /// Those that have their memory: a list through their first entries.
     list: Slot,
     count: AtomicUsize,
-    /// Those without memory are noted in others, *trunks*: in each entry but the first, a run of so many nodes as it
-    /// says are used. The first entry leads to the next trunk. This one leads to the first trunk, and its number is
-    /// that of the runs there: all other trunks are full.
+    /// Those without memory are noted in others, *trunks*: each entry but the first leads to one. The first entry leads
+    /// to the next trunk. This one leads to the first trunk, and its number is that of the nodes noted there: all other
+    /// trunks are full.
     trunks: Slot,
     dropped: AtomicUsize,
     /// How many nodes have their memory, in the tree and here.
@@ -72,25 +72,11 @@ impl Spare {
             return Ok(());
         };
         // From here on each of its entries is zero, so that it doesn't matter to readers when its memory goes.
-        let address = ptr::from_ref(node).expose_provenance();
+        let address = ptr::from_ref(node).addr();
         give_back(Span::from_parts(address, UNIT)).inspect_err(|_| self.put(node))?;
         add(&self.dropped, 1);
         add(&self.held, -1);
-        let last = &trunk.0.0[trunks.used()];
-        let run = last.load(Ordering::Relaxed);
-        let start = run.address();
-        if trunks.used() > 0 && run.used() < MOST_USED {
-            // Nodes that became spare one after the other often lie side by side.
-            if start + run.used() * UNIT == address {
-                last.store(run.plus(1));
-                return Ok(());
-            }
-            if address + UNIT == start {
-                last.store(Entry::of_node(node).plus(run.used() as isize + 1));
-                return Ok(());
-            }
-        }
-        trunk.0.0[trunks.used() + 1].store(Entry::of_node(node).plus(1));
+        trunk.0.0[trunks.used() + 1].store(Entry::of_node(node));
         self.trunks.store(trunks.plus(1));
         Ok(())
     }
@@ -113,18 +99,12 @@ impl Spare {
             return Some(trunk);
         }
         let last = &trunk.0.0[trunks.used()];
-        let rest = last.load(Ordering::Relaxed).plus(-1);
-        let node = ptr::with_exposed_provenance::<Node>(rest.address() + rest.used() * UNIT);
-        if rest.used() == 0 {
-            last.store(Entry::EMPTY);
-            self.trunks.store(trunks.plus(-1));
-        } else {
-            last.store(rest);
-        }
+        let node = last.load(Ordering::Relaxed).node()?;
+        last.store(Entry::EMPTY);
+        self.trunks.store(trunks.plus(-1));
         add(&self.dropped, -1);
         add(&self.held, 1);
-        // SAFETY: `drop_one` noted the node, which is the pool's for ever, and nobody else has it.
-        Some(unsafe { &*node })
+        Some(node)
     }
 
     /// Trunks: they have their memory, and are on no list.

@@ -52,7 +52,6 @@ impl Map {
         let mut fresh = || {
             most = most.checked_sub(1).ok_or(Error::NoMemory)?;
             let node = Box::into_raw(Box::new(Node(Table::new())));
-            node.expose_provenance();
             self.nodes.borrow_mut().push(node);
             // SAFETY: it lives as long as the map, which is as long as anybody looks.
             Ok(unsafe { &*node })
@@ -203,7 +202,7 @@ fn of_many_nodes_that_are_spare_a_few_keep_their_memory_and_the_others_come_back
     let map = Map::new();
     let places = if cfg!(miri) { 40 } else { 1_000 };
     let place = |number: usize| at((number + 1) << 31);
-    // Removed in the order of making, against it, and mixed: runs of all kinds.
+    // Removed in the order of making, against it, and mixed.
     let orders: [&dyn Fn(usize) -> usize; 3] = [&|n| n, &|n| places - 1 - n, &|n| n * 7 % places];
     let mut most = 0;
     for order in orders {
