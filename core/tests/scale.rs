@@ -87,7 +87,7 @@ fn a_region_costs_at_most_64_bytes_and_its_share_of_the_nodes() {
     assert_eq!(pool.load(Relaxed), before);
     fake.stop_observing();
     // A few stay: a block of records for each, one more, and what nodes may keep.
-    let is_rare = |region: &usize| region / 4096 % 5000 == 0;
+    let is_rare = |region: &usize| (region / 4096).is_multiple_of(5000);
     let free = |region: &usize| runtime.free_exec(*region as i64, 100).unwrap();
     all.iter().filter(|region| !is_rare(region)).for_each(free);
     let held = || runtime.statistics().record_bytes as usize;
@@ -124,7 +124,8 @@ fn what_records_take_falls_with_what_is_live_and_rises_again() {
         let all: Vec<_> = (0..5_000).map(|_| map()).collect();
         let most = held();
         assert!(most > 5_000 * 2 * 4096 && all.iter().all(knows), "round {round}: {most} bytes");
-        let (stay, go): (Vec<_>, Vec<_>) = all.into_iter().partition(|region| (region.0 >> 31) % 50 == 0);
+        let (stay, go): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|region| (region.0 >> 31).is_multiple_of(50));
         go.iter().for_each(unmap);
         // Four times the nodes of what is live (two each, and those above), blocks of records, and what is always kept.
         let bound = stay.len() * (4 * 3 * 4096) + (stay.len().min(6) + 1) * POOL + KEPT;

@@ -68,7 +68,9 @@ impl Entry {
 pub(super) struct Slot(AtomicPtr<Node>);
 
 impl Slot {
-    pub(super) const EMPTY: Self = Self(AtomicPtr::new(ptr::null_mut()));
+    pub(super) const fn empty() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
 
     #[inline]
     pub(super) fn load(&self, ordering: Ordering) -> Entry {
@@ -85,7 +87,7 @@ pub(super) struct Table(pub(super) [Slot; FANOUT]);
 
 impl Table {
     pub(super) const fn new() -> Self {
-        Self([Slot::EMPTY; FANOUT])
+        Self([const { Slot::empty() }; FANOUT])
     }
 
     /// The entry of a table at `level` that stands for an address.

@@ -28,7 +28,7 @@ fn add(number: &AtomicUsize, more: isize) {
 
 impl Spare {
     pub(super) const fn new() -> Self {
-        let [list, trunks] = [Slot::EMPTY; 2];
+        let [list, trunks] = [const { Slot::empty() }; 2];
         let [count, dropped, held] = [const { AtomicUsize::new(0) }; 3];
         Self { list, count, trunks, dropped, held }
     }
