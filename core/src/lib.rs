@@ -30,6 +30,7 @@ mod policy;
 mod protection;
 mod registry;
 mod runtime;
+mod slots;
 mod space;
 mod span;
 mod value;

@@ -1,14 +1,13 @@
-//! Memory for the library's own records: pages from the platform, handed out in order, never given back.
+//! Memory for the library's own records: pages from the platform, handed out in order, ours for ever.
 //!
-//! Pages are never given back to the system because a reader without a lock may still look at them. Whoever
-//! takes memory here uses it again: a table its places, so that it is as long as the most records that were
-//! ever live at once and at most as much again, and the page map its nodes, within the bound that it states.
+//! Their addresses are never given back to the system because a reader without a lock may still look there. Whoever
+//! takes memory here uses it again: a table its places, and the page map its nodes, of which it gives back what is in
+//! them. Records that nobody reads without a lock lie elsewhere: in [`Slots`](crate::slots::Slots).
 
 use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -19,7 +18,7 @@ pub(crate) const UNIT: usize = 4096;
 const ALIGNMENT: usize = 128;
 
 /// How much the pool takes from the platform at a time, unless more is asked for or a page is more.
-const STEP: usize = 64 * 1024;
+pub(crate) const STEP: usize = 64 * 1024;
 
 /// Zeroed memory, whatever the page size.
 pub(crate) struct Pool {
@@ -159,6 +158,11 @@ impl<T, const FIRST: usize> Table<T, FIRST> {
         self.pointer(index).map(|pointer| unsafe { &*pointer })
     }
 
+    pub(crate) fn get_mut(&mut self, index: Index) -> Option<&mut T> {
+        // SAFETY: the table hands out initialised records; `&mut self` makes the access exclusive.
+        self.pointer(index).map(|pointer| unsafe { &mut *pointer })
+    }
+
     #[inline]
     fn pointer(&self, index: Index) -> Option<*mut T> {
         if index >= self.length.load(Ordering::Acquire) {
@@ -190,90 +194,6 @@ impl<T, const FIRST: usize> Table<T, FIRST> {
         unsafe { start.load(Ordering::Relaxed).add(offset).write(make(index)) };
         self.length.store(index + 1, Ordering::Release);
         Ok(index)
-    }
-}
-
-/// A [`Table`] whose places are used again.
-pub(crate) struct Slots<T> {
-    table: Table<Slot<T>>,
-    /// Head of the list of free slots, as index + 1.
-    free: Index,
-}
-
-struct Slot<T> {
-    /// Counts the records that lived here, so that a handle to an earlier one can be told apart.
-    generation: u32,
-    /// [`OCCUPIED`], or the next free slot as index + 1.
-    next: u32,
-    record: MaybeUninit<T>,
-}
-
-const OCCUPIED: u32 = u32::MAX;
-
-impl<T: Copy> Slots<T> {
-    pub(crate) const fn new() -> Self {
-        Self { table: Table::new(), free: 0 }
-    }
-
-    /// Adds a record. *No memory*: the table can't grow.
-    pub(crate) fn insert(&mut self, record: T, pool: &mut Pool, platform: impl Platform) -> Result<Index> {
-        let record = MaybeUninit::new(record);
-        let Some(index) = self.free.checked_sub(1) else {
-            // SAFETY: `&mut self` keeps others out.
-            return unsafe {
-                self.table.add(pool, platform, |_| Slot { generation: 0, next: OCCUPIED, record })
-            };
-        };
-        let slot = self.slot_mut(index).ok_or(Error::NoMemory)?;
-        let next = core::mem::replace(&mut slot.next, OCCUPIED);
-        slot.record = record;
-        self.free = next;
-        Ok(index)
-    }
-
-    pub(crate) fn get(&self, index: Index) -> Option<&T> {
-        // SAFETY: an occupied slot holds a record.
-        Some(unsafe { self.occupied(index)?.record.assume_init_ref() })
-    }
-
-    pub(crate) fn get_mut(&mut self, index: Index) -> Option<&mut T> {
-        self.occupied(index)?;
-        // SAFETY: the slot is occupied, so it holds a record.
-        Some(unsafe { self.slot_mut(index)?.record.assume_init_mut() })
-    }
-
-    /// How many records lived in this slot before the present one.
-    pub(crate) fn generation(&self, index: Index) -> Option<u32> {
-        Some(self.occupied(index)?.generation)
-    }
-
-    pub(crate) fn remove(&mut self, index: Index) -> Option<T> {
-        let record = *self.get(index)?;
-        let next = self.free;
-        let slot = self.slot_mut(index)?;
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.next = next;
-        self.free = index + 1;
-        Some(record)
-    }
-
-    /// All records.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.indexes().filter_map(|index| self.get(index))
-    }
-
-    /// Every slot that was ever used.
-    pub(crate) fn indexes(&self) -> core::ops::Range<Index> {
-        self.table.indexes()
-    }
-
-    fn occupied(&self, index: Index) -> Option<&Slot<T>> {
-        self.table.get(index).filter(|slot| slot.next == OCCUPIED)
-    }
-
-    fn slot_mut(&mut self, index: Index) -> Option<&mut Slot<T>> {
-        // SAFETY: the table hands out initialised slots; `&mut self` makes the access exclusive.
-        self.table.pointer(index).map(|pointer| unsafe { &mut *pointer })
     }
 }
 

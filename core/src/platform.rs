@@ -124,8 +124,13 @@ impl<T: Pages + Process> Platform for T {}
 /// - [`protect`](Pages::protect) does to exactly the given pages what it says;
 /// - [`map_again`](Pages::map_again) and [`move_onto`](Pages::move_onto) leave other pages alone;
 /// - [`copy_guarded`](Pages::copy_guarded) has copied everything where it says so;
+/// - [`DROPS_PAGES`](Pages::DROPS_PAGES) is true only where that is so;
 /// - [`with_jit_writes`](Pages::with_jit_writes) calls `write` exactly once before it returns.
 pub unsafe trait Pages: Copy + Send + Sync + 'static {
+    /// Whether [`Advice::DontNeed`] gives the memory of private pages back to the system while other threads read
+    /// there: at each moment they find what was there, or zeros. Then the core gives memory of its own records back.
+    const DROPS_PAGES: bool = false;
+
     /// Bytes in a page of the running system.
     fn page_size(self) -> usize;
 

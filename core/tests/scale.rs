@@ -4,7 +4,7 @@ mod support;
 
 use execmem_core::MapRequest;
 use execmem_core::platform::Memory;
-use execmem_core::{MapFlags, Policy, Protection};
+use execmem_core::{Error, MapFlags, Policy, Protection};
 use execmem_fake::{Call, Fake};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -51,8 +51,8 @@ fn a_terabyte_costs_a_few_nodes() {
         assert_eq!(system.fake.count(Call::Mappings), mappings, "the registry knew all of it");
         system.runtime.unmap(base, size as i64).unwrap();
         assert_eq!(system.runtime.protection_at(base), Ok(None));
-        // Two ends and the page between, three nodes each, and a table for the records.
-        assert_eq!(pool.load(Relaxed), POOL);
+        // Two ends and the page between, three nodes each; and a block for the records.
+        assert_eq!(pool.load(Relaxed), 2 * POOL);
     });
 }
 
@@ -86,6 +86,90 @@ fn a_region_costs_at_most_64_bytes_and_its_share_of_the_nodes() {
     }
     assert_eq!(pool.load(Relaxed), before);
     fake.stop_observing();
+    // A few stay: a block of records for each, one more, and what nodes may keep.
+    let is_rare = |region: &usize| (region / 4096).is_multiple_of(5000);
+    let free = |region: &usize| runtime.free_exec(*region as i64, 100).unwrap();
+    all.iter().filter(|region| !is_rare(region)).for_each(free);
+    let held = || runtime.statistics().record_bytes as usize;
+    let rare = all.iter().filter(|region| is_rare(region)).count();
+    assert!(held() <= (rare + 1) * POOL + (rare + 3) * 4096 + KEPT, "{} bytes for {rare}", held());
+    all.iter().filter(|region| is_rare(region)).for_each(free);
+    assert!(held() <= POOL + KEPT, "{} bytes for none", held());
+}
+
+/// What the registry may keep beside blocks of records: 64 spare nodes, one that notes those without memory, and what of
+/// the last piece of memory was not used yet.
+const KEPT: usize = 65 * 4096 + POOL;
+
+#[test]
+#[cfg_attr(miri, ignore = "there are few nodes that could go: the unit tests of the page map drop them")]
+fn what_records_take_falls_with_what_is_live_and_rises_again() {
+    let system = System::new(Policy::Rwx, 4096);
+    system.fake.add_sparse_file(c"large", (1 << 30) + system.page as u64);
+    let request = MapRequest {
+        path: Some(c"large"),
+        protection: Protection::READ,
+        flags: MapFlags::PRIVATE,
+        offset: 0,
+        length: 0,
+    };
+    let map = || system.runtime.map_file(request).unwrap();
+    let unmap = |region: &(usize, usize)| system.runtime.unmap(region.0 as i64, region.1 as i64).unwrap();
+    let knows = |region: &(usize, usize)| {
+        [region.0, region.0 + region.1 - 1].map(|address| system.runtime.protection_at(address as i64))
+            == [Ok(Some(Protection::READ)); 2]
+    };
+    let held = || system.runtime.statistics().record_bytes as usize;
+    for round in 0..2 {
+        let all: Vec<_> = (0..5_000).map(|_| map()).collect();
+        let most = held();
+        assert!(most > 5_000 * 2 * 4096 && all.iter().all(knows), "round {round}: {most} bytes");
+        let (stay, go): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|region| (region.0 >> 31).is_multiple_of(50));
+        go.iter().for_each(unmap);
+        // Four times the nodes of what is live (two each, and those above), blocks of records, and what is always kept.
+        let bound = stay.len() * (4 * 3 * 4096) + (stay.len().min(6) + 1) * POOL + KEPT;
+        println!("{most} bytes for 5000 regions, {} for {} of them: at most {bound}", held(), stay.len());
+        assert!(held() <= bound && bound < most / 4);
+        assert!(stay.iter().all(knows), "what is live is known still");
+        assert!(!go.iter().any(knows));
+        stay.iter().for_each(unmap);
+        // What was dropped is noted in eight bytes for each 4096.
+        assert!(held() <= POOL + KEPT + most / 500, "{} bytes for none", held());
+    }
+    // Who alternates gives nothing back, and takes nothing.
+    let calls = || (system.fake.count(Call::Request), system.fake.count(Call::Unmap));
+    unmap(&map());
+    let ((requests, unmaps), before) = (calls(), held());
+    (0..100).for_each(|_| unmap(&map()));
+    assert_eq!((calls(), held()), ((requests, unmaps + 100), before));
+    system.fake.verify();
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "there are few nodes that could go: the unit tests of the page map drop them")]
+fn where_the_system_keeps_records_they_serve_again() {
+    let system = System::new(Policy::Rwx, 4096);
+    system.fake.add_sparse_file(c"large", (1 << 30) + system.page as u64);
+    let request = MapRequest {
+        path: Some(c"large"),
+        protection: Protection::READ,
+        flags: MapFlags::PRIVATE,
+        offset: 0,
+        length: 0,
+    };
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let all: Vec<_> = (0..300).map(|_| system.runtime.map_file(request).unwrap()).collect();
+        held.push(system.runtime.statistics().record_bytes);
+        system.fake.fail_always(Call::Request, Error::InvalidArgument);
+        for (address, size) in all {
+            system.runtime.unmap(address as i64, size as i64).unwrap();
+        }
+        assert!(system.fake.clear_faults() > 0, "nothing was to be given back");
+        assert_eq!(system.runtime.statistics().record_bytes, held[0]);
+    }
+    assert_eq!(held, [held[0]; 3]);
 }
 
 #[test]

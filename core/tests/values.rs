@@ -44,6 +44,22 @@ fn a_handle_is_good_until_it_is_freed_and_never_again() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes long")]
+fn a_handle_whose_memory_is_gone_is_none_and_does_not_come_back() {
+    let system = system();
+    let mut known = std::collections::HashSet::new();
+    for _ in 0..3 {
+        let live = system.fake.live();
+        let all: Vec<_> = (0..10_000).map(|_| bytes(&system, b"").unwrap()).collect();
+        assert!(all.iter().all(|value| known.insert(*value)), "a handle came back");
+        all.iter().for_each(|value| assert_eq!(free(&system, *value), Ok(true)));
+        // One block stays, and the list of blocks.
+        assert!(system.fake.live().mappings <= live.mappings + 2, "records are kept");
+        all.iter().for_each(|value| assert_eq!(free(&system, *value), Err(Error::BadValue)));
+    }
+}
+
+#[test]
 fn an_invented_handle_is_refused() {
     let system = system();
     free(&system, bytes(&system, b"gone").unwrap()).unwrap();

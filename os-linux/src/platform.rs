@@ -38,6 +38,9 @@ pub struct Linux;
 // `mremap` touch exactly the pages that they are given; a page has the same size, of 4 to 64 KiB, as long as it runs.
 // `copy::guarded` has counted each byte. The method around writes is the trait's own.
 unsafe impl Pages for Linux {
+    /// The kernel replaces each page by one of zeros when it is next touched (madvise(2)).
+    const DROPS_PAGES: bool = true;
+
     fn page_size(self) -> usize {
         unix::pages::page_size()
     }

@@ -214,7 +214,7 @@ impl<P: Platform> Claim<'_, P> {
             }
         }
         let mut records = self.registry.lock();
-        records.regions.remove(self.index);
+        records.regions.remove(self.index, self.registry.platform);
         self.registry.announce(records);
         core::mem::forget(self);
         Ok(unmapped)

@@ -82,7 +82,10 @@ impl<P: Platform> Frozen<'_, P> {
     /// Shows each copy with its region, if that is live still, and unmaps it.
     pub(crate) fn take_copies(&mut self, mut show: impl FnMut(&mut Self, Span, Index, Region)) {
         for number in self.records.copies.indexes() {
-            let Some(Copied { region, pages }) = self.records.copies.remove(number) else { continue };
+            let Some(Copied { region, pages }) = self.records.copies.remove(number, self.registry.platform)
+            else {
+                continue;
+            };
             if self.records.is_live(region)
                 && let Some(record) = self.record(region.index)
             {
@@ -109,7 +112,8 @@ impl<P: Platform> Frozen<'_, P> {
 
     /// Forgets a region whose addresses may be somebody else's by now.
     pub(crate) fn forget(&mut self, index: Index) {
-        let Some(Record { region, .. }) = self.records.regions.remove(index) else { return };
+        let removed = self.records.regions.remove(index, self.registry.platform);
+        let Some(Record { region, .. }) = removed else { return };
         for view in region.all_views(self.registry.page_size()) {
             self.registry.pages.change(view.range(), Change::Remove(index));
         }

@@ -5,9 +5,10 @@ use super::queue::{Use, Wakeups};
 use super::region::Region;
 use crate::error::Result;
 use crate::lock::{Guard, Lock};
-use crate::memory::{Index, Pool, Slots};
-use crate::platform::Platform;
-use crate::protection::Protection;
+use crate::memory::{Index, Pool, UNIT};
+use crate::platform::{PageRequest, Platform};
+use crate::protection::{Advice, Protection};
+use crate::slots::Slots;
 use crate::span::Span;
 
 /// All live regions.
@@ -110,7 +111,9 @@ impl<P: Platform> Registry<P> {
 
     /// Bytes of memory that the registry's own records take.
     pub(crate) fn record_bytes(&self) -> usize {
-        self.lock().pool.mapped()
+        let records = self.lock();
+        let slots = records.regions.held() + records.copies.held();
+        records.pool.mapped() - self.pages.dropped() * UNIT + slots
     }
 
     /// Adds a region whose pages have `protection`. Where it can't, nothing has changed.
@@ -142,10 +145,24 @@ impl<P: Platform> Registry<P> {
     pub(super) fn change(&self, pages: Span, change: Change) {
         let _writer = self.lock();
         self.pages.change(pages.range(), change);
+        if self.drops_nodes() {
+            self.pages.drop_spare(&mut |node| {
+                // SAFETY: the pool's pages come from the platform. A spare node's are all zeros, and stay so.
+                unsafe { self.platform.request(node, PageRequest::Advise(Advice::DontNeed)) }
+            });
+        }
     }
 
     pub(super) fn reserve(&self, pages: Span, pool: &mut Pool) -> Result {
-        self.pages.reserve(pages.range(), &mut || Node::from_pool(pool, self.platform))
+        self.pages.reserve(pages.range(), &mut || {
+            let mut fresh = || Node::from_pool(pool, self.platform);
+            if self.drops_nodes() { self.pages.dropped_or(fresh) } else { fresh() }
+        })
+    }
+
+    /// Whether the system takes a node's memory back. Where a page is more than a node, others lie in it.
+    fn drops_nodes(&self) -> bool {
+        P::DROPS_PAGES && self.page_size() == UNIT
     }
 
     /// Sets the pages of the views beside the one at the base, which were reserved.

@@ -7,9 +7,10 @@
 
 use crate::error::{Error, Result};
 use crate::header::RtValue;
-use crate::memory::{Index, Pool, Slots, UNIT};
+use crate::memory::{Index, Pool, UNIT};
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
+use crate::slots::Slots;
 use crate::span::{Span, round_up};
 use core::{mem, ptr, slice};
 
@@ -143,7 +144,8 @@ impl Store {
 
     /// Releases a value. A second time is a *bad value*.
     pub(super) fn free(&mut self, handle: RtValue, platform: impl Platform) -> Result {
-        let value = self.find(handle).and_then(|index| self.values.remove(index)).ok_or(Error::BadValue)?;
+        let value =
+            self.find(handle).and_then(|index| self.values.remove(index, platform)).ok_or(Error::BadValue)?;
         self.give_back(Block { start: value.data, length: value.length }, platform);
         Ok(())
     }

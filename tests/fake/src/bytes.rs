@@ -6,7 +6,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::ptr;
-use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Keeps arenas reachable, so that they are no leaks to Miri.
@@ -51,6 +51,15 @@ pub(crate) fn write(address: usize, bytes: &[u8]) {
 pub(crate) fn fill(address: usize, length: usize, byte: u8) {
     // SAFETY: inside the arena.
     unsafe { ptr::write_bytes(ptr::with_exposed_provenance_mut::<u8>(address), byte, length) };
+}
+
+/// Zeros whole words, at which another thread may be looking.
+pub(crate) fn zero(address: usize, length: usize) {
+    for word in (address..address + length).step_by(size_of::<AtomicUsize>()) {
+        // SAFETY: inside the arena, and aligned: pages are.
+        let word = unsafe { &*ptr::with_exposed_provenance::<AtomicUsize>(word) };
+        word.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Copies between any memory, as `memmove` does.

@@ -213,16 +213,17 @@ impl Inner {
     /// Private memory is zero again, a private file mapping shows its file again.
     fn drop_contents(&mut self, start: usize, length: usize) {
         self.space.check_seals(start..start + length);
-        let mut fresh = Vec::new();
+        let (mut zeroed, mut fresh) = (Vec::new(), Vec::new());
         for (part, area) in self.space.areas_in(start..start + length) {
             match area.kind_at(part.start) {
-                Kind::Private | Kind::Jit => fresh.push((part.start, vec![0; part.len()])),
+                Kind::Private | Kind::Jit => zeroed.push(part),
                 Kind::File { file, offset, shared: false } if part.len() < HUGE => {
                     fresh.push((part.start, self.files.files[file].read(offset, part.len())));
                 }
                 _ => {}
             }
         }
+        zeroed.into_iter().for_each(|part| bytes::zero(part.start, part.len()));
         fresh.into_iter().for_each(|(start, contents)| bytes::write(start, &contents));
         self.space.seal(start..start + length);
     }

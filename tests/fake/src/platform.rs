@@ -19,6 +19,8 @@ fn failed(verdict: Option<Verdict>) -> Result<(), Error> {
 // SAFETY: pages come from an arena that lives for ever, each handed out once and zeroed; as plain memory
 // they are readable and writable. `protect` changes exactly what the records say of the given pages.
 unsafe impl Pages for FakePlatform {
+    const DROPS_PAGES: bool = true;
+
     fn page_size(self) -> usize {
         self.state.page_size
     }

@@ -1,11 +1,15 @@
 //! The tree: looking pages up, and changing ranges of them.
 
-use super::node::{ADDRESS_END, Entry, Node, Slot, Spare, TOP, Table, extent};
+use super::node::{ADDRESS_END, Entry, Node, Slot, TOP, Table, extent};
 use super::page::{Change, Page};
+use super::spare::Spare;
 use crate::error::{Error, Result};
 use crate::span::Span;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// So many spare nodes may have their memory whatever is live: 256 KiB.
+pub(super) const RESERVE: usize = 64;
 
 /// The tree. Reading needs `&self` only; the writing methods must not run at the same time as each other, which the
 /// registry's lock sees to.
@@ -142,6 +146,25 @@ impl PageMap {
         let generation = self.generation.load(Ordering::Relaxed);
         self.generation.store(generation.wrapping_add(1), Ordering::Release);
         self.spare.put(node);
+    }
+
+    /// Gives the memory of spare nodes back by `give_back` while there are more than [`RESERVE`] and they are more than
+    /// three quarters of all that have any: who makes and frees the same regions again and again gives none back.
+    pub(crate) fn drop_spare(&self, give_back: &mut dyn FnMut(Span) -> Result) {
+        let spare = &self.spare;
+        let is_too_many = || spare.count() > RESERVE && spare.count() > spare.held() / 4 * 3;
+        while is_too_many() && spare.drop_one(give_back).is_ok() {}
+    }
+
+    /// A node whose memory was given back, which has it again when it is used, or else a fresh one. Where nodes are
+    /// dropped, all come from here.
+    pub(crate) fn dropped_or(&self, fresh: impl FnOnce() -> Result<&'static Node>) -> Result<&'static Node> {
+        self.spare.dropped_or(fresh)
+    }
+
+    /// How many nodes have no memory.
+    pub(crate) fn dropped(&self) -> usize {
+        self.spare.dropped()
     }
 
     /// Sees to it that no page's word stands for units on both sides of `boundary`.

@@ -34,18 +34,29 @@
 //! if a node was taken out while it went on, so a signal handler that interrupts the writer, at whatever instruction,
 //! finds an answer at its first walk.
 //!
+//! # How a node's memory is given back
+//!
+//! Where many more nodes are spare than in the tree, the system gets the memory of some back, but not their addresses:
+//! a reader may still be there. Such a node was emptied before, link and all, so whatever it is seen to hold meanwhile,
+//! the old bytes or the zeros that come in their place, is an empty node. Nor does the order matter in which another
+//! core sees that: a walk got into the node before step 1, and when that was done nothing was there. When it is used
+//! again that is step 3, as of any other.
+//!
 //! # What it costs
 //!
 //! Every node leads to a page of a live region: the entry that leads to a node counts those of its entries that are
 //! used, and with the last of them the node goes. A region's first and last page need at most three nodes each, and
-//! three more for each boundary inside of it where protections differed since it was made. So the nodes take at most 24
-//! KiB for each view of the regions that were live at once, when most were, and 12 KiB for each such boundary.
-//! Neighbours share, so it is much less where regions are close together: 8 bytes a page. The memory stays the map's:
-//! nodes are used again, pages are not given back to the system.
+//! three more for each boundary inside of it where protections differed since it was made. So the nodes in the tree take
+//! at most 24 KiB for each view of the regions that are live, and 12 KiB for each such boundary. Neighbours share, so it
+//! is much less where regions are close together: 8 bytes a page.
+//!
+//! Spare nodes have their memory up to three times as much, or 256 KiB. The others are noted in 8 bytes each. Where the
+//! system can't drop them (`drops_nodes`), there are as many as when most regions were live.
 
 mod map;
 mod node;
 mod page;
+mod spare;
 #[cfg(test)]
 mod tests;
 

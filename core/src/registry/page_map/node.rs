@@ -1,4 +1,4 @@
-//! The page map's nodes, and those that are not in the tree.
+//! The page map's nodes.
 
 use super::page::PAGE;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 const UNIT_BITS: u32 = UNIT.ilog2();
 const LEVEL_BITS: u32 = 9;
-const FANOUT: usize = 1 << LEVEL_BITS;
+pub(super) const FANOUT: usize = 1 << LEVEL_BITS;
 /// The root's level.
 pub(super) const TOP: u32 = 3;
 
@@ -68,6 +68,10 @@ impl Entry {
 pub(super) struct Slot(AtomicPtr<Node>);
 
 impl Slot {
+    pub(super) const fn empty() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
     #[inline]
     pub(super) fn load(&self, ordering: Ordering) -> Entry {
         Entry(self.0.load(ordering))
@@ -79,11 +83,11 @@ impl Slot {
 }
 
 /// The entries of a level.
-pub(super) struct Table([Slot; FANOUT]);
+pub(super) struct Table(pub(super) [Slot; FANOUT]);
 
 impl Table {
     pub(super) const fn new() -> Self {
-        Self([const { Slot(AtomicPtr::new(ptr::null_mut())) }; FANOUT])
+        Self([const { Slot::empty() }; FANOUT])
     }
 
     /// The entry of a table at `level` that stands for an address.
@@ -109,34 +113,5 @@ impl Node {
         // SAFETY: the pool gives zeroed memory, aligned to its length and nobody else's, for ever. Zero is an empty
         // entry.
         Ok(unsafe { memory.cast().as_ref() })
-    }
-}
-
-/// Nodes that were taken out of the tree: a list through their first entries. Only the writer uses it.
-pub(super) struct Spare(Slot);
-
-impl Spare {
-    pub(super) const fn new() -> Self {
-        Self(Slot(AtomicPtr::new(ptr::null_mut())))
-    }
-
-    /// Puts an empty node on the list. Readers that are still in it may take the link for an entry.
-    pub(super) fn put(&self, node: &'static Node) {
-        node.0.0[0].store(self.0.load(Ordering::Relaxed));
-        self.0.store(Entry::of_node(node));
-    }
-
-    /// An empty node.
-    pub(super) fn take(&self) -> Option<&'static Node> {
-        let node = self.0.load(Ordering::Relaxed).node()?;
-        self.0.store(node.0.0[0].load(Ordering::Relaxed));
-        node.0.0[0].store(Entry::EMPTY);
-        Some(node)
-    }
-
-    #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
-        let next = |node: &&Node| node.0.0[0].load(Ordering::Relaxed).node();
-        core::iter::successors(self.0.load(Ordering::Relaxed).node(), next).count()
     }
 }

@@ -3,11 +3,13 @@
 extern crate std;
 
 use super::map::PageMap;
-use super::node::{ADDRESS_END, Entry, Node, Slot, TOP, Table};
+use super::map::RESERVE;
+use super::node::{ADDRESS_END, Entry, FANOUT, Node, Slot, TOP, Table};
 use super::page::{Change, Page};
 use crate::error::{Error, Result};
 use crate::memory::Index;
 use crate::protection::Protection;
+use crate::span::Span;
 use core::cell::RefCell;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -47,13 +49,30 @@ impl Map {
 
     /// Reserves a range with memory for so many nodes.
     fn reserve(&self, range: Range<usize>, mut most: usize) -> Result {
-        self.map.reserve(range, &mut || {
+        let mut fresh = || {
             most = most.checked_sub(1).ok_or(Error::NoMemory)?;
             let node = Box::into_raw(Box::new(Node(Table::new())));
             self.nodes.borrow_mut().push(node);
             // SAFETY: it lives as long as the map, which is as long as anybody looks.
             Ok(unsafe { &*node })
-        })
+        };
+        self.map.reserve(range, &mut || self.map.dropped_or(&mut fresh))
+    }
+
+    /// Drops what is too much; or, where `all`, all that is spare.
+    fn drop_spare(&self, all: bool) {
+        let mut give_back = |pages: Span| {
+            let node = self.nodes.borrow().iter().copied().find(|node| node.addr() == pages.start());
+            // SAFETY: the nodes live as long as the map.
+            let node = unsafe { &*node.expect("no node is there") };
+            let is_empty = |slot: &Slot| slot.load(Ordering::Relaxed) == Entry::EMPTY;
+            assert!(node.0.slots().iter().all(is_empty), "the memory of a node that is used was given back");
+            Ok(())
+        };
+        self.map.drop_spare(&mut give_back);
+        while all && self.map.spare.count() > 0 {
+            self.map.spare.drop_one(&mut give_back).unwrap();
+        }
     }
 
     fn insert(&self, range: Range<usize>, page: Page) {
@@ -61,10 +80,15 @@ impl Map {
         self.map.change(range, Change::Set(page));
     }
 
-    /// Nodes in the tree: every other one is spare.
+    /// Nodes in the tree: every other one is spare, with or without its memory, or notes those without.
     fn count_nodes(&self) -> usize {
-        let nodes = count(&self.map.root);
-        assert_eq!(nodes + self.map.spare.count(), self.nodes.borrow().len(), "a node was lost");
+        let (nodes, spare) = (count(&self.map.root), &self.map.spare);
+        let held = nodes + spare.count() + spare.count_trunks();
+        assert_eq!(
+            (held, held + spare.dropped()),
+            (spare.held(), self.nodes.borrow().len()),
+            "a node was lost"
+        );
         nodes
     }
 }
@@ -162,13 +186,67 @@ fn whatever_comes_and_goes_the_map_knows_what_is_there_and_has_no_node_too_many(
                 }
             }
             map.map.change(range, Change::Remove(gone));
+            // Sometimes all that is spare goes, so that what comes next uses what was dropped.
+            map.drop_spare(random(4) == 0);
         }
         model.check(&map);
     }
-    // As many as when most were there, whatever there was since.
-    assert!(map.nodes.borrow().len() <= 6 * most + 6);
+    // As many as when most were there, whatever there was since, and what notes those that were dropped.
+    assert!(map.nodes.borrow().len() <= 6 * most + 6 + map.map.spare.count_trunks());
     model.regions.drain(..).for_each(|(region, range)| map.map.change(range, Change::Remove(region)));
     assert_eq!((map.count_nodes(), map.map.next_run(0, ADDRESS_END)), (0, None));
+}
+
+#[test]
+fn of_many_nodes_that_are_spare_a_few_keep_their_memory_and_the_others_come_back() {
+    let map = Map::new();
+    let places = if cfg!(miri) { 40 } else { 1_000 };
+    let place = |number: usize| at((number + 1) << 31);
+    // Removed in the order of making, against it, and mixed.
+    let orders: [&dyn Fn(usize) -> usize; 3] = [&|n| n, &|n| places - 1 - n, &|n| n * 7 % places];
+    let mut most = 0;
+    for order in orders {
+        for number in 0..places {
+            map.insert(place(number), page(number as Index, Protection::RX));
+        }
+        most = most.max(map.nodes.borrow().len());
+        assert_eq!(map.nodes.borrow().len(), most, "dropped nodes come back before there are new ones");
+        for number in (0..places).map(order) {
+            map.map.change(place(number), Change::Remove(number as Index));
+            map.drop_spare(false);
+            let (live, spare) = (map.map.spare.held() - map.map.spare.count(), map.map.spare.count());
+            assert!(spare <= RESERVE.max(3 * live), "{spare} spare nodes have their memory, for {live}");
+        }
+        assert_eq!(map.count_nodes(), 0);
+        let trunks = map.map.spare.count_trunks();
+        assert!(trunks <= 1 + map.map.spare.dropped() / (FANOUT - 1), "{trunks} nodes note those without");
+        assert!(cfg!(miri) || map.map.spare.dropped() > places, "nothing was dropped");
+    }
+    // Who comes and goes gives nothing back.
+    let dropped = map.map.spare.dropped();
+    for number in 0..places {
+        map.insert(place(number), page(number as Index, Protection::RX));
+        assert_eq!(map.map.get(place(number).start), Some(page(number as Index, Protection::RX)));
+        map.map.change(place(number), Change::Remove(number as Index));
+        map.drop_spare(false);
+    }
+    assert_eq!(map.map.spare.dropped(), dropped);
+}
+
+#[test]
+fn a_system_that_keeps_the_memory_changes_nothing() {
+    let map = Map::new();
+    let place = |number: usize| at((number + 1) << 31);
+    (0..100).for_each(|number| map.insert(place(number), page(7, Protection::RX)));
+    (0..100).for_each(|number| map.map.change(place(number), Change::Remove(7)));
+    let mut calls = 0;
+    for _ in 0..3 {
+        map.map.drop_spare(&mut |_| {
+            calls += 1;
+            Err(Error::InvalidArgument)
+        });
+    }
+    assert_eq!((calls, map.map.spare.dropped(), map.count_nodes()), (3, 0, 0));
 }
 
 #[test]
@@ -179,8 +257,10 @@ fn a_reader_whose_node_is_taken_out_walks_again() {
     // writer's stores: for that there is the argument at the head of the map, and Miri on `threads`.
     let place = |top: usize| (top << 39) + (5 << 30) + (5 << 21) + (5 << 12);
     let (hole, live) = (place(2), place(1));
-    let all = (0..=TOP).flat_map(|stop| [(stop, 1), (stop, 0), (stop, 2)]);
-    for (stop, shift) in all.take(if cfg!(miri) { 1 } else { 12 }) {
+    // With or without their memory, which makes them zeros.
+    let all =
+        (0..=TOP).flat_map(|stop| [(stop, 1, false), (stop, 1, true), (stop, 0, false), (stop, 2, true)]);
+    for (stop, shift, drops) in all.take(if cfg!(miri) { 2 } else { 16 }) {
         let map = Map::new();
         let insert = |start| map.insert(at(start), page(7, Protection::RX));
         insert(live);
@@ -190,6 +270,7 @@ fn a_reader_whose_node_is_taken_out_walks_again() {
             levels.push(level);
             if levels.len() == (TOP - stop) as usize + 1 {
                 map.map.unreserve(at(hole));
+                map.drop_spare(drops);
                 // Each of these takes one node from the spare ones, so that the next find others on top.
                 (1..=shift).for_each(|step| insert(live + step * 2 * MIB));
                 (3..12).for_each(|top| insert(place(top)));

@@ -10,7 +10,8 @@ use execmem_core::abi::*;
 use execmem_tests_linux::children::{self, Outcome};
 use execmem_tests_linux::files;
 use execmem_tests_linux::stepping::{can_step, step};
-use execmem_tests_linux::system::{is_emulated, policy_name};
+use execmem_tests_linux::system::{is_emulated, policy_name, slowness};
+use execmem_tests_linux::threads::meanwhile;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 pub const TESTS: &[Test] = &[
@@ -28,6 +29,11 @@ pub const TESTS: &[Test] = &[
         name: "limits: a large block comes and goes with as many instructions among 1,000 as among 20",
         needs: Needs::X86_64,
         run: large_blocks,
+    },
+    Test {
+        name: "limits: when 20,000 regions were there and are gone, the memory of their records is gone, whoever looks",
+        needs: Needs::Nothing,
+        run: records,
     },
 ];
 
@@ -168,4 +174,48 @@ fn large_blocks() -> Outcome {
     assert!(few > 100, "only {few} instructions");
     assert!(many < few + few / 2, "{many} instructions, {few} among twenty");
     Outcome::Passed
+}
+
+/// Each region ends in a node of the page map that no other one needs: its records take 4 KiB.
+fn records() -> Outcome {
+    // Where a page is more than a node, nodes keep their memory, and serve again.
+    const SIZE: i64 = (2 << 20) + PAGE;
+    let allowed = if rt_get_page_size() == PAGE { 2 << 20 } else { 200 << 20 };
+    let count = 20_000 / i64::from(slowness());
+    let map = || map_file(None, RT_PROT_READ, RT_MAP_PRIVATE | RT_MAP_ANONYMOUS, 0, SIZE).address;
+    let looked = AtomicI64::new(map());
+    let lives = map();
+    let look = |_| {
+        // What is live is known at any moment, and what comes and goes leads nowhere else.
+        assert_eq!([lives, lives + SIZE - 1].map(|at| rt_get_protection(at)), [RT_PROT_READ; 2]);
+        let other = looked.load(Ordering::Relaxed);
+        assert_eq!((rt_is_executable(other), find_block(other)), (false, None));
+    };
+    let held = || statistics().expect("figures").record_bytes;
+    let work = || {
+        let (records, resident) = (held(), resident());
+        for _ in 0..3 {
+            let all: Vec<i64> = (0..count).map(|_| map()).collect();
+            assert!(all.iter().all(|address| *address > 0), "error {}", rt_last_error());
+            let most = (held() - records, self::resident() - resident);
+            for address in all {
+                looked.store(address + SIZE - 1, Ordering::Relaxed);
+                assert!(rt_munmap(address, SIZE));
+            }
+            let left = (held() - records, self::resident() - resident);
+            println!("{count} regions: {most:?} bytes of records and resident, then {left:?}");
+            assert!(most.0 > count * PAGE && left.0 < allowed, "the records' own figure");
+            // Of qemu's user mode most of that memory is its own.
+            assert!(is_emulated() || most.1 > count * PAGE && left.1 < allowed, "what the kernel says");
+        }
+    };
+    meanwhile(1, look, work);
+    Outcome::Passed
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> i64 {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("/proc");
+    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<i64>().ok());
+    pages.expect("a number of pages") * PAGE
 }
