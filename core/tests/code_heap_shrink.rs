@@ -6,7 +6,6 @@ use execmem_core::icache::TRAP;
 use execmem_core::{Block, Limits};
 use execmem_core::{Error, Policy};
 use execmem_fake::Call;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use support::{Heap, System, code_block, fork_as_child, write_block};
 
@@ -138,9 +137,8 @@ fn a_lookup_meanwhile_finds_the_old_end_or_the_new_one() {
     let heap = system.runtime.new_code_heap(ONE_CHUNK).unwrap();
     let block = heap.alloc(1000).unwrap() as i64;
     heap.free(block).unwrap();
-    let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let writer = scope.spawn(|| {
             for _ in 0..30_000 {
                 assert_eq!(heap.alloc(1000), Ok(block as usize));
                 heap.shrink(block, 100).unwrap();
@@ -148,10 +146,9 @@ fn a_lookup_meanwhile_finds_the_old_end_or_the_new_one() {
                 heap.free(block + 128).unwrap();
                 heap.free(block).unwrap();
             }
-            done.store(true, Ordering::Release);
         });
         let mut found = 0;
-        while !done.load(Ordering::Acquire) {
+        while !writer.is_finished() {
             for (at, sizes) in
                 [(50, [(block, 1000), (block, 100)]), (800, [(block, 1000), (block + 128, 700)])]
             {
