@@ -417,6 +417,10 @@ bool rt_code_publish_all(const int64_t *addresses, const int64_t *sizes, int64_t
 /// the old word or the new one. False under policy `toggle`, too.
 bool rt_code_patch(int64_t address, uint64_t word);
 
+/// Gives back all but the first `size` bytes of the live block that starts at an address; `size` is at most what
+/// the block has. What was written there is replaced by trap instructions.
+bool rt_code_shrink(int64_t address, int64_t size);
+
 /// Frees the live block that starts at an address; any other address is not owned. What was written
 /// there is replaced by trap instructions.
 bool rt_code_free(int64_t address);

@@ -47,6 +47,9 @@ const OPERATIONS: &[Operation] = &[
     ("long write", |subject| write(&subject.heap, subject.large, &[1; 100_000])),
     ("publish", |subject| subject.heap.publish(subject.fresh, 500)),
     ("publish again", |subject| subject.heap.publish(subject.published, 500)),
+    ("shrink", |subject| subject.heap.shrink(subject.fresh, 100)),
+    ("shrink of code", |subject| subject.heap.shrink(subject.published, 100)),
+    ("shrink of a chunk of its own", |subject| subject.heap.shrink(subject.large, 100)),
     ("free", |subject| subject.heap.free(subject.fresh)),
     ("free of code", |subject| subject.heap.free(subject.published)),
     ("free of a chunk of its own", |subject| subject.heap.free(subject.large)),
@@ -70,6 +73,8 @@ fn each_call_may_fail_once_and_the_next_try_succeeds() {
                     let after = system.runtime.statistics();
                     assert_eq!(after.code_blocks, before.code_blocks, "{name}, call {nth}");
                     assert_eq!(after.code_bytes, before.code_bytes, "{name}, call {nth}");
+                    let is_whole = system.raw(subject.published as usize, 500) == [7; 500];
+                    assert!(is_whole || !name.starts_with("shrink"), "{name}, call {nth}");
                     operation(&subject).unwrap_or_else(|error| panic!("{name}, after call {nth}: {error}"));
                     failures += 1;
                 }
@@ -78,7 +83,12 @@ fn each_call_may_fail_once_and_the_next_try_succeeds() {
                 let freed = name.starts_with("free");
                 assert!(freed || stays.iter().all(|block| subject.heap.find(*block).is_some()));
                 if !freed && !name.contains("write") {
-                    assert_eq!(system.raw(subject.published as usize, 500), [7; 500], "{name}, call {nth}");
+                    let kept = if *name == "shrink of code" { 100 } else { 500 };
+                    assert_eq!(
+                        system.raw(subject.published as usize, kept),
+                        vec![7; kept],
+                        "{name}, call {nth}"
+                    );
                 }
                 drop(subject);
                 let end = system.runtime.statistics();

@@ -32,6 +32,8 @@ impl Random {
 
 struct Known {
     size: usize,
+    /// What was asked for at first: of more than 64 KiB nothing goes back before the end.
+    allocated: usize,
     /// What was written and published last.
     contents: Option<u8>,
 }
@@ -62,7 +64,7 @@ impl<'r> Model<'r> {
                     "{start:#x} overlaps the block at {:#x}",
                     before.unwrap().0
                 );
-                self.blocks.insert(start, Known { size, contents: None });
+                self.blocks.insert(start, Known { size, allocated: size, contents: None });
                 self.starts.push(start);
             }
             Err(error) => {
@@ -98,6 +100,25 @@ impl<'r> Model<'r> {
             }
             assert!(self.system.raw(start, known.size).iter().all(|found| *found == byte), "{start:#x}");
         }
+    }
+
+    fn shrink(&mut self) {
+        let Some(index) = self.pick() else { return };
+        let start = self.starts[index];
+        let before = self.blocks[&start].size;
+        let size = 1 + self.random.below(before);
+        self.heap.shrink(start as i64, size as i64).unwrap();
+        let known = self.blocks.get_mut(&start).unwrap();
+        known.size = size;
+        let granule = if self.system.policy == Policy::Toggle { self.system.page } else { 64 };
+        let kept = size.next_multiple_of(granule);
+        if known.contents.is_some() && known.allocated <= 64 << 10 && kept < before {
+            let is_trap = |word: &[u8]| word == TRAP;
+            let tail = self.system.raw(start + kept, (before - kept) & !3);
+            assert!(tail.chunks(4).all(is_trap), "no traps behind {start:#x}");
+        }
+        self.check_contents(start);
+        assert_eq!(self.heap.shrink(start as i64, size as i64 + 1), Err(Error::NotOwned));
     }
 
     fn free(&mut self) {
@@ -138,6 +159,7 @@ impl<'r> Model<'r> {
                 0..25 => self.alloc(),
                 35..60 => self.free(),
                 60..70 => self.publish(),
+                70..75 => self.shrink(),
                 _ => self.look(),
             }
         }

@@ -42,6 +42,19 @@ static void finding(void) {
     EXPECT(rt_code_free(block) && !rt_code_find(block, &found));
 }
 
+static void shrinking(void) {
+    uint8_t code[CODE_SIZE];
+    int64_t length = code_returning(code, 8), block = rt_code_alloc(4096);
+    RtCodeBlock found = {0, 0};
+    EXPECT(rt_code_write(block, code, length, 0) == length && rt_code_publish(block, length));
+    EXPECT_FAILURE(!rt_code_shrink(block, 4097), RT_ERROR_NOT_OWNED);
+    EXPECT_FAILURE(!rt_code_shrink(block + 32, 1), RT_ERROR_NOT_OWNED);
+    EXPECT_FAILURE(!rt_code_shrink(block, 0), RT_ERROR_INVALID_ARGUMENT);
+    EXPECT(rt_code_shrink(block, length) && rt_code_find(block, &found) && found.size == length);
+    EXPECT(rt_call_function_0(block) == 8 && rt_code_free(block));
+    EXPECT_FAILURE(!rt_code_shrink(block, 1), RT_ERROR_NOT_OWNED);
+}
+
 static void writing(void) {
     uint8_t code[CODE_SIZE];
     int64_t length = code_returning(code, 7), block = rt_code_alloc(100);
@@ -121,6 +134,7 @@ const Rule heap_rules[] = {
     {"many functions share the heap, each with its own code", many_functions},
     {"functions come and go at the same addresses", functions_that_come_and_go},
     {"every address of a block leads to it", finding},
+    {"a block gives back what its code does not need", shrinking},
     {"a write fits into its block, or nothing is written", writing},
     {"a batch is published whole, or not at all", batches},
     {"a patched word of code is what runs", patching},

@@ -184,6 +184,10 @@ macro_rules! for_each_symbol {
         /// the old word or the new one. False under policy `toggle`, too.
         fn rt_code_patch(address: i64, word: u64) -> bool, else false
             => runtime.code_heap().patch(address, word);
+        /// Gives back all but the first `size` bytes of the live block that starts at an address; `size` is at most what
+        /// the block has. What was written there is replaced by trap instructions.
+        fn rt_code_shrink(address: i64, size: i64) -> bool, else false
+            => runtime.code_heap().shrink(address, size);
         /// Frees the live block that starts at an address; any other address is not owned. What was written
         /// there is replaced by trap instructions.
         fn rt_code_free(address: i64) -> bool, else false => runtime.code_heap().free(address);

@@ -51,7 +51,7 @@ impl Block {
 pub(super) struct Blocks {
     /// A live block starts here.
     pub(super) starts: Bits,
-    /// Its bytes - 1. Written before the start bit is set, and never otherwise.
+    /// Its bytes - 1. Written before the start bit is set, and when the block is shortened.
     sizes: &'static [AtomicU16],
     /// The bytes of the only block, which need not fit into the table; 0 where there may be many.
     single: AtomicUsize,
@@ -123,12 +123,25 @@ impl Blocks {
     /// Makes `granule` the start of a live block of `size` bytes.
     #[inline]
     pub(super) fn start(&self, granule: usize, size: usize) {
+        self.note_size(granule, size);
+        self.starts.set(granule);
+        self.live.store(self.live() + 1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn note_size(&self, granule: usize, size: usize) {
         if let Some(entry) = self.sizes.get(granule) {
             // Release: whoever reads this size sees that the block before it has ended.
             entry.store(size.wrapping_sub(1) as u16, Ordering::Release);
         }
-        self.starts.set(granule);
-        self.live.store(self.live() + 1, Ordering::Relaxed);
+    }
+
+    /// Makes the live block that starts at `granule` end after `size` bytes. A reader finds the old end or the new one.
+    pub(super) fn shorten(&self, granule: usize, size: usize) {
+        match self.is_single() {
+            true => self.single.store(size, Ordering::Relaxed),
+            false => self.note_size(granule, size),
+        }
     }
 
     /// Ends the live block that starts at `granule`.

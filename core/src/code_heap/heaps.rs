@@ -75,7 +75,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) const NONE: Self = Self { addresses: usize::MAX..0, chunks: 0 };
+    pub(super) const NONE: Self = Self { addresses: Range { start: usize::MAX, end: 0 }, chunks: 0 };
 }
 
 /// One heap.

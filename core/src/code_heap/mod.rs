@@ -21,7 +21,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`write`] | writes, patches and publishes blocks |
-//! | this one | allocates, frees and finds them |
+//! | this one | allocates, shrinks, frees and finds them |
 //! | [`grow`] | chunks come from the system and go back to it; where they lie |
 //! | [`store`] | the ways into a block's bytes, by policy |
 //! | [`heaps`] | all heaps, the records of their chunks, forks |
@@ -170,6 +170,28 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         if let Some(chunk) = retired {
             self.heaps.sweep_left(self.space);
             self.heaps.unmap(chunk, self.space);
+        }
+        Ok(())
+    }
+
+    /// Gives back all but the first `size` bytes of the live block that starts at an address: for code that turned out
+    /// shorter than what was allocated for it. Of what was written, the granules that are given back hold nothing but
+    /// trap instructions afterwards. A block that has a chunk to itself keeps its pages.
+    pub fn shrink(&self, address: i64, size: i64) -> Result {
+        let kept = Span::new(address, size)?;
+        let mut found = self.lock_block(kept)?;
+        if found.block.address != kept.start() {
+            return Err(Error::NotOwned);
+        }
+        let chunk = found.chunk;
+        let granules = chunk.granules_of(kept);
+        let rest = granules.end..chunk.granules_of(found.block.span()).end;
+        if !rest.is_empty() && chunk.blocks.dirty.is_set(granules.start) {
+            found.fill_with_traps(rest.clone())?;
+        }
+        chunk.blocks.shorten(granules.start, size as usize);
+        if !rest.is_empty() && chunk.is_for_others() {
+            found.lock.give_back(chunk, rest);
         }
         Ok(())
     }

@@ -194,25 +194,28 @@ impl Shard {
     /// that is empty beside another.
     #[inline]
     pub(super) fn free(&mut self, chunk: &'static Chunk, granules: Range<usize>) -> Option<&'static Chunk> {
-        let (start, is_for_others) = (granules.start, chunk.is_for_others());
-        chunk.blocks.end(start);
-        if is_for_others && !self.bump_back(chunk, granules) {
-            chunk.space.defer(start);
+        let is_for_others = chunk.is_for_others();
+        chunk.blocks.end(granules.start);
+        if is_for_others {
+            self.give_back(chunk, granules);
         }
         if chunk.blocks.live() == 0 { self.emptied(chunk, is_for_others) } else { None }
     }
 
-    /// If the block was bumped off last, its granules join the run again: what comes and goes like a stack stays where
-    /// it is, in warm caches. Not if cores may have fetched from it.
-    fn bump_back(&mut self, chunk: &Chunk, granules: Range<usize>) -> bool {
-        let Some(bump) = self.bump.as_mut().filter(|bump| ptr::eq(bump.chunk, chunk)) else { return false };
+    /// Granules of a block that are its no longer can serve others. If they were bumped off last they join the run
+    /// again: what comes and goes like a stack stays where it is, in warm caches. Not if cores may have fetched from
+    /// them.
+    #[inline]
+    pub(super) fn give_back(&mut self, chunk: &Chunk, granules: Range<usize>) {
         let start = granules.start;
-        if granules.end != bump.run.start || chunk.blocks.was_fetched(granules) {
+        if let Some(bump) = self.bump.as_mut().filter(|bump| ptr::eq(bump.chunk, chunk)) {
+            if granules.end == bump.run.start && !chunk.blocks.was_fetched(granules) {
+                bump.run.start = start;
+                return;
+            }
             bump.freed += 1;
-            return false;
         }
-        bump.run.start = start;
-        true
+        chunk.space.defer(start);
     }
 
     /// One empty chunk that can serve others is kept, so that a block that comes and goes costs no system call. If

@@ -51,6 +51,7 @@ unsafe extern "C" {
     pub safe fn rt_code_publish(address: i64, size: i64) -> bool;
     fn rt_code_publish_all(addresses: *const i64, sizes: *const i64, count: i64) -> bool;
     pub safe fn rt_code_patch(address: i64, word: u64) -> bool;
+    pub safe fn rt_code_shrink(address: i64, size: i64) -> bool;
     pub safe fn rt_code_free(address: i64) -> bool;
     fn rt_code_find(address: i64, out: *mut RtCodeBlock) -> bool;
     pub safe fn rt_code_set_limit(bytes: i64) -> bool;

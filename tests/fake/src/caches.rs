@@ -49,7 +49,10 @@ impl Caches {
                     elsewhere[at] = here[at];
                 }
             }
-            known[part].fill(1);
+            // Nobody jumps to traps.
+            if !bytes.chunks(TRAP.len()).all(|word| word == TRAP) {
+                known[part].fill(1);
+            }
             self.changed.insert(page);
         }
     }

@@ -18,6 +18,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("a write stays inside its block, or nothing is written", writes),
     Rule::new("what is stored through the write view is what runs; without two views there is none", views),
     Rule::new("every address of a live block leads to it, and no other does", finding),
+    Rule::new("a block that is shrunk keeps its code and its start, and lookups know its new end", shrinks),
     Rule::new("only a live block's start can be freed, and only once", frees),
     Rule::new("a patched word of live code runs from then on; an odd address is refused", patches),
     Rule::new("a block near a target lies within the distance, or there is none", near),
@@ -177,6 +178,46 @@ fn finding(_: &World) -> Verdict {
     }
     check!(rt_code_free(address));
     check_eq!(find_block(address), None);
+    Ok(())
+}
+
+fn shrinks(world: &World) -> Verdict {
+    let code = returning(6);
+    let size = code.len() as i64;
+    let before = statistics()?;
+    let address = given(rt_code_alloc(4096))?;
+    check_eq!(write_block(address, &code, 0), size);
+    check!(rt_code_publish(address, size));
+    let watched = [(address, size)];
+    for more in [4097, i64::MAX - address] {
+        check_harmless!(&watched, rt_code_shrink(address, more), false, RT_ERROR_NOT_OWNED);
+    }
+    for none in [0, -1, i64::MIN] {
+        check_harmless!(&watched, rt_code_shrink(address, none), false, RT_ERROR_INVALID_ARGUMENT);
+    }
+    for other in [address + 1, address + 32, world.foreign_data] {
+        check_harmless!(&watched, rt_code_shrink(other, 1), false, RT_ERROR_NOT_OWNED);
+    }
+    check_eq!(find_block(address + 4095), Some((address, 4096)));
+    check!(rt_code_shrink(address, size) && rt_code_shrink(address, size));
+    check_eq!(find_block(address + size - 1), Some((address, size)));
+    check!(find_block(address + size).is_none_or(|(start, _)| start != address));
+    check_eq!(statistics()?.code_bytes, before.code_bytes + size);
+    check_fails!(write_block(address, &code, 1), -1, RT_ERROR_NOT_OWNED);
+    let neighbour = function(7)?;
+    check_eq!(call(neighbour, &[]), 7);
+    check_eq!(call(address, &[]), 6);
+    // The same before anything is written.
+    let fresh = given(rt_code_alloc(4096))?;
+    check!(rt_code_shrink(fresh, size));
+    check_eq!(write_block(fresh, &code, 0), size);
+    check!(rt_code_publish(fresh, size));
+    check_eq!(call(fresh, &[]), 6);
+    for block in [address, neighbour, fresh] {
+        check!(rt_code_free(block));
+    }
+    check_fails!(rt_code_shrink(address, 1), false, RT_ERROR_NOT_OWNED);
+    check_eq!(statistics()?.code_bytes, before.code_bytes);
     Ok(())
 }
 

@@ -236,6 +236,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("rt_code_patch", FUNCTION, |on| or_unsupported(rt_code_patch(on.function, 0))),
     operation("rt_code_find", FUNCTION, |on| find_block(on.function + 3) == Some((on.function, 8))),
     operation("rt_code_set_limit", NOWHERE, |_| rt_code_set_limit(1 << 40)),
+    operation("rt_code_shrink", LARGE_BLOCK, |on| rt_code_shrink(on.large, 100)),
     operation("rt_code_free", FUNCTION, |on| rt_code_free(on.function)),
     operation("rt_code_free of a chunk", LARGE_BLOCK, |on| rt_code_free(on.large)),
     operation("rt_alloc_exec_memory", NOWHERE, |_| gives(rt_alloc_exec_memory(size()))),
