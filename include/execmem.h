@@ -149,7 +149,11 @@ typedef struct {
     int64_t size;
 } RtMapping;
 /// The failed mapping.
+#ifdef __cplusplus
+#define RtMapping_NONE (RtMapping{0, 0})
+#else
 #define RtMapping_NONE (RtMapping){ .address = 0, .size = 0 }
+#endif
 
 /// A 64-bit word that belongs to the language runtime; the library never looks inside one.
 typedef uint64_t RtValue;

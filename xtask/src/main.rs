@@ -5,6 +5,7 @@ mod baremetal;
 mod bench;
 mod c_clients;
 mod cpio;
+mod cpp_clients;
 mod debian;
 mod dist;
 mod guests;

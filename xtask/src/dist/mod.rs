@@ -4,6 +4,7 @@
 //! global symbols along, which would clash with those of another Rust program, so it is linked
 //! into a single relocatable object first, and all but the `rt_*` symbols in that are made local.
 
+mod cmake;
 mod files;
 mod folder;
 mod linux;
@@ -28,8 +29,11 @@ pub fn build(project: &Project, toolchain: &Toolchain, target: &str) -> Result<D
         true => macos::build(project, toolchain, target, &dist)?,
         false => linux::build(project, toolchain, target, &dist)?,
     }
-    files::copy(&project.file("include/execmem.h"), &dist.include().join("execmem.h"))?;
+    for header in ["execmem.h", "execmem.hpp"] {
+        files::copy(&project.file(&format!("include/{header}")), &dist.include().join(header))?;
+    }
     write(&dist.pkg_config_folder().join("execmem.pc"), &pkg_config())?;
+    cmake::write_package(&dist)?;
     Ok(dist)
 }
 
