@@ -149,7 +149,11 @@ typedef struct {
     int64_t size;
 } RtMapping;
 /// The failed mapping.
+#ifdef __cplusplus
+#define RtMapping_NONE (RtMapping{0, 0})
+#else
 #define RtMapping_NONE (RtMapping){ .address = 0, .size = 0 }
+#endif
 
 /// A 64-bit word that belongs to the language runtime; the library never looks inside one.
 typedef uint64_t RtValue;
@@ -344,6 +348,18 @@ int64_t rt_write_exec_bytes(int64_t address, const uint8_t *src, int64_t length,
 /// -1 on failure. A failure in the middle, of a file that is cut off or a region that is freed meanwhile, may
 /// leave the first bytes at `dst`.
 int64_t rt_mmap_read_into(int64_t address, int64_t offset, uint8_t *dst, int64_t length);
+
+/// As `rt_mmap_file` with an open file, which stays open, with its position. Its address alone; 0 on
+/// failure. With `RT_MAP_ANONYMOUS`, `fd` is -1. The size is what `rt_mapping_size` says.
+int64_t rt_mmap_fd(int64_t fd, int64_t prot, int64_t flags, int64_t offset, int64_t length);
+
+/// As `rt_mmap_file` with a path of `path_length` bytes, none of them NUL, and no NUL behind them. Its
+/// address alone; 0 on failure. With `RT_MAP_ANONYMOUS`, `path` is NULL and `path_length` 0.
+int64_t rt_mmap_path(const char *path, int64_t path_length, int64_t prot, int64_t flags, int64_t offset, int64_t length);
+
+/// The exact size in bytes of the mapping that starts at an address, of a file or anonymous; -1 if none
+/// does.
+int64_t rt_mapping_size(int64_t address);
 
 /// The version of this interface: 1.
 int32_t rt_abi_version(void);

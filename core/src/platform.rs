@@ -119,8 +119,8 @@ impl<T: Pages + Process> Platform for T {}
 /// The core hands out memory on this trait's word:
 /// - [`page_size`](Pages::page_size) is a power of two, at least 4 KiB and at most 4 MiB, and never changes;
 ///   [`placement_granularity`](Pages::placement_granularity) is a power of two, no less than a page and at most 4 MiB;
-/// - [`map`](Pages::map) and [`map_file`](Pages::map_file) give pages that nobody else uses, zeroed or with the file's
-///   bytes, readable and writable as asked for;
+/// - [`map`](Pages::map), [`map_file`](Pages::map_file) and [`map_descriptor`](Pages::map_descriptor) give pages that
+///   nobody else uses, zeroed or with the file's bytes, readable and writable as asked for;
 /// - [`protect`](Pages::protect) does to exactly the given pages what it says;
 /// - [`map_again`](Pages::map_again) and [`move_onto`](Pages::move_onto) leave other pages alone;
 /// - [`copy_guarded`](Pages::copy_guarded) has copied everything where it says so;
@@ -196,6 +196,18 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
         for_write: bool,
         choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
     ) -> Result<usize, Error>;
+
+    /// As [`map_file`](Self::map_file), for a file that the caller has open, as whatever it was opened for, and who
+    /// keeps it: its position stays, too. A number that is no descriptor's is an *invalid argument*. The default is for
+    /// systems that have no descriptors.
+    fn map_descriptor(
+        self,
+        descriptor: i32,
+        choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
+    ) -> Result<usize, Error> {
+        let _ = (descriptor, choose);
+        Err(Error::Unsupported)
+    }
 
     /// The size of a regular file in bytes.
     fn file_size(self, path: &CStr) -> Result<u64, Error>;

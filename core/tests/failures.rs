@@ -60,6 +60,10 @@ const OPERATIONS: &[Operation] = &[
         system.runtime.set_protection(subject.data as i64, SIZE, Protection::EXEC)
     }),
     ("map_file", |system, _| system.runtime.map_file(request(c"file", Protection::RW)).map(drop)),
+    ("map_descriptor", |system, _| {
+        let request = MapRequest { path: None, ..request(c"", Protection::RW) };
+        system.runtime.map_descriptor(system.fake.descriptor(c"file"), request).map(drop)
+    }),
     ("map anonymous", |system, _| {
         let flags = MapFlags::ANONYMOUS | MapFlags::SHARED;
         let request = MapRequest { path: None, length: 100, flags, ..request(c"", Protection::READ) };

@@ -184,3 +184,57 @@ fn advice_and_locks_apply_to_exactly_the_pages_that_a_range_touches() {
         assert_eq!(system.runtime.advise(base - 1, 2, Advice::Normal), Err(Error::NotOwned));
     });
 }
+
+#[test]
+fn an_open_file_is_mapped_as_one_that_has_a_path() {
+    System::each(|system| {
+        let page = system.page;
+        let contents = contents();
+        system.fake.add_file(c"file", &contents);
+        system.fake.add_read_only_file(c"read-only", b"text");
+        system.fake.add_device(c"device");
+        let open = MapRequest { path: None, ..request(c"") };
+        let map = |name, request| system.runtime.map_descriptor(system.fake.descriptor(name), request);
+        let (address, size) = map(c"file", MapRequest { offset: page as i64, length: 5000, ..open }).unwrap();
+        assert_eq!(size, 5000);
+        assert!(system.read(address, size).unwrap() == contents[page..page + 5000]);
+        assert_eq!(system.runtime.mapping_size(address as i64), Ok(5000));
+        system.runtime.unmap(address as i64, 5000).unwrap();
+
+        assert_eq!(map(c"file", request(c"file")), Err(Error::InvalidArgument));
+        assert_eq!(map(c"file", MapRequest { length: 40_001, ..open }), Err(Error::OutOfRange));
+        let anonymous = MapFlags::PRIVATE | MapFlags::ANONYMOUS;
+        assert_eq!(map(c"file", MapRequest { flags: anonymous, ..open }), Err(Error::InvalidArgument));
+        assert_eq!(map(c"device", open), Err(Error::NotRegularFile));
+        assert_eq!(system.runtime.map_descriptor(1000, open), Err(Error::InvalidArgument));
+        let shared = MapRequest { flags: MapFlags::SHARED, protection: Protection::RW, ..open };
+        assert_eq!(map(c"read-only", shared), Err(Error::Refused));
+        assert_eq!(system.mapped(), []);
+    });
+}
+
+#[test]
+fn a_mapping_has_its_size_at_its_base_and_nowhere_else() {
+    System::each(|system| {
+        let page = system.page as i64;
+        system.fake.add_file(c"file", &contents());
+        let (file, _) = system.runtime.map_file(request(c"file")).unwrap();
+        let part = MapRequest { length: page + 1, ..request(c"file") };
+        let (part, _) = system.runtime.map_file(part).unwrap();
+        let code = system.runtime.alloc_exec(page).unwrap() as i64;
+        let data = system.runtime.alloc_rw(page).unwrap() as i64;
+        let block = system.runtime.code_heap().alloc(1).unwrap() as i64;
+        let size = |address| system.runtime.mapping_size(address);
+        assert_eq!((size(file as i64), size(part as i64)), (Ok(40_000), Ok(page as usize + 1)));
+        for other in
+            [file as i64 + 1, file as i64 + page, part as i64 + page, code, data, block, 1, i64::MAX - 1]
+        {
+            assert_eq!(size(other), Err(Error::NotOwned), "{other:#x}");
+        }
+        for bad in [0, -1, i64::MIN, i64::MAX] {
+            assert_eq!(size(bad), Err(Error::InvalidArgument), "{bad:#x}");
+        }
+        system.runtime.unmap(file as i64, 40_000).unwrap();
+        assert_eq!(size(file as i64), Err(Error::NotOwned));
+    });
+}

@@ -29,6 +29,7 @@ fn contents(path: &CStr) -> Result<&'static [u8], Error> {
 }
 
 /// Maps what `choose` says of a file.
+#[inline(always)] // Within its caller it takes less.
 pub(crate) fn map(
     path: &CStr,
     for_write: bool,

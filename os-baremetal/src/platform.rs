@@ -83,6 +83,7 @@ unsafe impl Pages for BareMetal {
         mappings::visit(from, visit)
     }
 
+    #[inline(always)]
     fn map_file(
         self,
         path: &CStr,

@@ -87,6 +87,14 @@ unsafe impl Pages for Linux {
         uncancelled(|| unix::files::map(path, for_write, choose, files::map_part))
     }
 
+    fn map_descriptor(
+        self,
+        descriptor: i32,
+        choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
+    ) -> Result<usize, Error> {
+        uncancelled(|| unix::files::map_descriptor(descriptor, choose, files::map_part))
+    }
+
     fn file_size(self, path: &CStr) -> Result<u64, Error> {
         unix::files::size(path)
     }

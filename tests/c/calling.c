@@ -29,6 +29,7 @@ static void mapping_functions(void) {
     EXPECT(CALL("rt_get_page_size", GARBAGE, GARBAGE, GARBAGE) == rt_get_page_size());
     int64_t address = call("rt_mmap_file", number_of(path), GARBAGE | RT_PROT_READ, GARBAGE | RT_MAP_SHARED, 0, 0);
     EXPECT(address > 0);
+    EXPECT(CALL("rt_mapping_size", address, GARBAGE, GARBAGE) == 5 && CALL("rt_mapping_size", 1, 0, 0) == -1);
     EXPECT(CALL("rt_madvise", address, 5, GARBAGE | RT_ADVICE_NORMAL) == 1);
     EXPECT(CALL("rt_madvise", address, 5, 99) == 0);
     EXPECT(CALL("rt_msync", address, 5, BOOL_GARBAGE) == 1 && CALL("rt_msync", address, 5, BOOL_GARBAGE | 1) == 1);

@@ -3,6 +3,7 @@
 
 #include "client.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -94,6 +95,39 @@ static void mapping_of_what_can_not_be_mapped(void) {
     EXPECT_FAILURE(is_none(rt_mmap_file(path, RT_PROT_READ, private, 0, -1)), RT_ERROR_INVALID_ARGUMENT);
     EXPECT_FAILURE(is_none(map(NULL, RT_PROT_READ, private | RT_MAP_ANONYMOUS)), RT_ERROR_INVALID_ARGUMENT);
     EXPECT(is_none(rt_mmap_file(path, RT_PROT_READ, private, 0, GREETING_SIZE + 1)));
+}
+
+static void results_in_one_register(void) {
+    /* No NUL ends the path. */
+    const char *path = file_with("greeting", GREETING, GREETING_SIZE);
+    char longer[512];
+    int64_t length = (int64_t)strlen(path);
+    memset(longer, 'x', sizeof longer);
+    memcpy(longer, path, (size_t)length);
+    int64_t address = rt_mmap_path(longer, length, RT_PROT_READ, RT_MAP_PRIVATE, 0, 0);
+    EXPECT(address > 0 && memcmp(memory_at(address), GREETING, GREETING_SIZE) == 0);
+    EXPECT(rt_mapping_size(address) == GREETING_SIZE && rt_munmap(address, GREETING_SIZE));
+    EXPECT_FAILURE(rt_mapping_size(address) == -1, RT_ERROR_NOT_OWNED);
+    EXPECT_FAILURE(rt_mmap_path(path, length + 1, RT_PROT_READ, RT_MAP_PRIVATE, 0, 0) == 0, RT_ERROR_INVALID_ARGUMENT);
+    EXPECT_FAILURE(rt_mmap_path(path, -1, RT_PROT_READ, RT_MAP_PRIVATE, 0, 0) == 0, RT_ERROR_INVALID_ARGUMENT);
+    EXPECT_FAILURE(rt_mmap_path(longer, length + 1, RT_PROT_READ, RT_MAP_PRIVATE, 0, 0) == 0, RT_ERROR_NOT_FOUND);
+
+    /* The descriptor stays open, where it was. */
+    int file = open(path, O_RDONLY);
+    EXPECT(lseek(file, 7, SEEK_SET) == 7);
+    address = rt_mmap_fd(file, RT_PROT_READ, RT_MAP_SHARED, 0, 5);
+    EXPECT(address > 0 && memcmp(memory_at(address), "Hello", 5) == 0 && rt_mapping_size(address) == 5);
+    EXPECT_FAILURE(rt_mmap_fd(file, READ_WRITE, RT_MAP_SHARED, 0, 5) == 0, RT_ERROR_REFUSED);
+    EXPECT(lseek(file, 0, SEEK_CUR) == 7 && close(file) == 0 && *memory_at(address) == 'H');
+    EXPECT_FAILURE(rt_mmap_fd(file, RT_PROT_READ, RT_MAP_SHARED, 0, 5) == 0, RT_ERROR_INVALID_ARGUMENT);
+    EXPECT(rt_munmap(address, 5));
+    int ends[2];
+    EXPECT(pipe(ends) == 0);
+    EXPECT_FAILURE(rt_mmap_fd(ends[0], RT_PROT_READ, RT_MAP_PRIVATE, 0, 0) == 0, RT_ERROR_NOT_REGULAR_FILE);
+    EXPECT(close(ends[0]) == 0 && close(ends[1]) == 0);
+
+    address = rt_mmap_fd(-1, READ_WRITE, RT_MAP_PRIVATE | RT_MAP_ANONYMOUS, 0, 100);
+    EXPECT(rt_mapping_size(address) == 100 && rt_munmap(address, 100));
 }
 
 static void anonymous_mappings(void) {
@@ -202,6 +236,7 @@ const Rule mapping_rules[] = {
     {"rt_mmap_file", mapping_a_file},
     {"rt_mmap_file with writing", mapping_with_writing},
     {"rt_mmap_file of what can't be mapped", mapping_of_what_can_not_be_mapped},
+    {"rt_mmap_path, rt_mmap_fd, rt_mapping_size", results_in_one_register},
     {"rt_mmap_file without a file", anonymous_mappings},
     {"rt_munmap", unmapping},
     {"rt_mmap_read_bytes", reading_bytes},

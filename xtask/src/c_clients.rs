@@ -16,9 +16,9 @@ use crate::toolchain::Toolchain;
 const SOURCES: [&str; 6] = ["client", "mapping", "executable", "further", "heap", "calling"];
 
 /// It goes through it once for each policy that Linux has.
-const POLICIES: [&str; 3] = ["auto", "dual", "toggle"];
+pub(crate) const POLICIES: [&str; 3] = ["auto", "dual", "toggle"];
 
-const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+pub(crate) const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
 /// The header alone, in the two languages that it promises.
 pub fn check_header(project: &Project, dist: &Dist, tally: &mut Tally) {
@@ -29,7 +29,8 @@ pub fn check_header(project: &Project, dist: &Dist, tally: &mut Tally) {
         tally.check(name, || {
             let source = project.built(&format!("clients/header.{language}"));
             // Twice, because its guard is part of what is promised.
-            write(&source, "#include <execmem.h>\n#include <execmem.h>\nint unused;\n")?;
+            let none = "RtMapping none(void);\nRtMapping none(void) { return RtMapping_NONE; }\n";
+            write(&source, &format!("#include <execmem.h>\n#include <execmem.h>\n{none}"))?;
             let mut compile = Command::new(compiler);
             compile.args([standard, "-fsyntax-only", "-x", language]).args(WARNINGS);
             capture(compile.arg("-I").arg(dist.include()).arg(source)).map(drop)
@@ -38,7 +39,7 @@ pub fn check_header(project: &Project, dist: &Dist, tally: &mut Tally) {
 }
 
 /// How a program is linked with one of the libraries.
-fn flags(dist: &Dist) -> [(&'static str, Result<Vec<String>>); 2] {
+pub(crate) fn flags(dist: &Dist) -> [(&'static str, Result<Vec<String>>); 2] {
     let shared = || {
         let mut flags = pkg_config(dist, &["--cflags", "--libs"])?;
         flags.push(format!("-Wl,-rpath,{}", dist.lib().display()));
@@ -182,7 +183,7 @@ fn command_for(program: &Path, runner: Option<&str>) -> Command {
     command
 }
 
-fn succeed(command: &mut Command) -> Result<()> {
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let status = watch(command, |_| {})?;
     if status.success() { Ok(()) } else { Err(format!("it failed ({status})")) }
 }

@@ -9,6 +9,9 @@ use crate::result::Result;
 const HEADER: &str = "include/execmem.h";
 const TYPES: &str = "core/src/header.rs";
 
+/// The one constant that is a structure, as cbindgen writes it.
+const MAPPING_NONE: &str = "#define RtMapping_NONE (RtMapping){ .address = 0, .size = 0 }";
+
 const ABOUT: &str = "\
 /*
  * execmem: executable memory and mapped files for language runtimes, JIT compilers and kernels.
@@ -67,7 +70,20 @@ fn generate(project: &Project) -> Result<String> {
     let bindings = builder.generate().map_err(|error| format!("no header: {error}"))?;
     let mut header = Vec::new();
     bindings.write(&mut header);
-    String::from_utf8(header).map_err(|error| format!("the header is not text: {error}"))
+    let header = String::from_utf8(header).map_err(|error| format!("the header is not text: {error}"))?;
+    for_cxx_too(&header)
+}
+
+/// C++ has no compound literals.
+fn for_cxx_too(header: &str) -> Result<String> {
+    let macros: Vec<&str> = header.lines().filter(|line| line.contains("){ .")).collect();
+    if macros != [MAPPING_NONE] {
+        return Err(format!("C++ has no way to say this yet: {macros:?}"));
+    }
+    let both = format!(
+        "#ifdef __cplusplus\n#define RtMapping_NONE (RtMapping{{0, 0}})\n#else\n{MAPPING_NONE}\n#endif"
+    );
+    Ok(header.replace(MAPPING_NONE, &both))
 }
 
 fn config() -> Config {

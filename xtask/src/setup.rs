@@ -116,9 +116,9 @@ pub fn miri() -> Result<()> {
     if is_there() { Ok(()) } else { Err(missing.to_owned()) }
 }
 
-/// A C and a C++ compiler, and the tool that reads the library's own build flags.
+/// A C and a C++ compiler, and the tools that read the library's own build flags.
 pub fn c_compilers() -> Result<()> {
-    [("cc", "gcc"), ("c++", "g++"), ("pkg-config", "pkg-config")]
+    [("cc", "gcc"), ("c++", "g++"), ("pkg-config", "pkg-config"), ("cmake", "cmake"), ("make", "make")]
         .into_iter()
         .try_for_each(|(program, package)| require_program(program, package))
 }

@@ -7,6 +7,7 @@ use execmem_tests_counter::Counter;
 
 use crate::baremetal;
 use crate::c_clients;
+use crate::cpp_clients;
 use crate::dist::{self, Dist};
 use crate::guests::{self, SAMPLE_RESULT};
 use crate::header;
@@ -16,6 +17,7 @@ use crate::process::watch;
 use crate::project::Project;
 use crate::result::Result;
 use crate::setup;
+use crate::simple;
 use crate::symbols;
 use crate::tally::Tally;
 use crate::targets::AARCH64_LINUX;
@@ -81,6 +83,9 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     check_libraries(&dist, tally);
     c_clients::check_header(project, &dist, tally);
     c_clients::run_c_client(project, &dist, tally);
+    cpp_clients::run_with_pkg_config(project, &dist, tally);
+    cpp_clients::run_with_cmake(project, &dist, tally);
+    simple::test(project, &toolchain, tally);
     c_clients::check_replaced_symbols(project, &dist, tally);
     c_clients::check_unloading(project, &dist, tally);
     tally.check("the static library links into a Rust program with its own std", || {

@@ -17,7 +17,7 @@ use crate::policy::Policy;
 use crate::protection::{Advice, MapFlags, Protection};
 use crate::runtime::Runtime;
 use crate::runtime::call::MAX_ARGUMENTS;
-use crate::runtime::files::MapRequest;
+use crate::runtime::files::{Choose, MapRequest};
 use crate::value::Values;
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::offset_of;
@@ -87,6 +87,78 @@ unsafe fn text<'a>(pointer: *const c_char) -> Result<&'a CStr> {
     }
     // SAFETY: the caller says that it is a string.
     Ok(unsafe { CStr::from_ptr(pointer) })
+}
+
+/// What is mapped, if it isn't anonymous memory.
+enum File<'a> {
+    Path(&'a CStr),
+    Descriptor(i32),
+}
+
+/// Maps what numbers that fill their registers say: protection, flags, offset and length. The address alone.
+#[inline(never)]
+fn map_for_register<P: Platform>(
+    runtime: &Runtime<P>,
+    file: Option<File<'_>>,
+    [prot, flags, offset, length]: [i64; 4],
+) -> Result<i64> {
+    let narrow = |number| i32::try_from(number).map_err(|_| Error::InvalidArgument);
+    let protection = Protection::from_number(narrow(prot)?)?;
+    let flags = MapFlags::from_number(narrow(flags)?)?;
+    let request = MapRequest { path: None, protection, flags, offset, length };
+    let open = |file| {
+        move |for_write, choose: &mut Choose<'_>| match file {
+            File::Path(path) => runtime.space.platform.map_file(path, for_write, choose),
+            File::Descriptor(number) => runtime.space.platform.map_descriptor(number, choose),
+        }
+    };
+    runtime.map(file.map(open), request).map(|(address, _)| address as i64)
+}
+
+pub unsafe fn rt_mmap_fd<P: Platform>(
+    runtime: &Runtime<P>,
+    fd: i64,
+    prot: i64,
+    flags: i64,
+    offset: i64,
+    length: i64,
+) -> Result<i64> {
+    let file = match i32::try_from(fd) {
+        Ok(-1) => None,
+        Ok(descriptor) if descriptor >= 0 => Some(File::Descriptor(descriptor)),
+        _ => return Err(Error::InvalidArgument),
+    };
+    map_for_register(runtime, file, [prot, flags, offset, length])
+}
+
+pub unsafe fn rt_mmap_path<P: Platform>(
+    runtime: &Runtime<P>,
+    path: *const c_char,
+    path_length: i64,
+    prot: i64,
+    flags: i64,
+    offset: i64,
+    length: i64,
+) -> Result<i64> {
+    if path_length < 0 || (path.is_null() && path_length > 0) {
+        return Err(Error::InvalidArgument);
+    }
+    let mut text;
+    let path = if path.is_null() {
+        None
+    } else {
+        let bytes = path_length as usize;
+        // Systems want a NUL behind it.
+        text = runtime.values.draft(bytes + 1)?;
+        let text = text.bytes();
+        // SAFETY: the C caller gave so many bytes; the draft has one more, and is nobody else's.
+        unsafe { core::ptr::copy_nonoverlapping(path.cast(), text.as_mut_ptr(), bytes) };
+        if let Some(last) = text.last_mut() {
+            *last = 0;
+        }
+        Some(File::Path(CStr::from_bytes_with_nul(text).map_err(|_| Error::InvalidArgument)?))
+    };
+    map_for_register(runtime, path, [prot, flags, offset, length])
 }
 
 fn positive(number: i64) -> Result<usize> {

@@ -120,6 +120,16 @@ macro_rules! for_each_symbol {
         /// leave the first bytes at `dst`.
         fn rt_mmap_read_into(address: i64, offset: i64, dst: *mut u8, length: i64) -> i64, else -1
             => runtime.read_into(address, offset, dst, length);
+        /// As `rt_mmap_file` with an open file, which stays open, with its position. Its address alone; 0 on
+        /// failure. With `RT_MAP_ANONYMOUS`, `fd` is -1. The size is what `rt_mapping_size` says.
+        fn rt_mmap_fd(fd: i64, prot: i64, flags: i64, offset: i64, length: i64) -> i64, else 0;
+        /// As `rt_mmap_file` with a path of `path_length` bytes, none of them NUL, and no NUL behind them. Its
+        /// address alone; 0 on failure. With `RT_MAP_ANONYMOUS`, `path` is NULL and `path_length` 0.
+        fn rt_mmap_path(path: *const c_char, path_length: i64, prot: i64, flags: i64, offset: i64, length: i64) -> i64,
+            else 0;
+        /// The exact size in bytes of the mapping that starts at an address, of a file or anonymous; -1 if none
+        /// does.
+        fn rt_mapping_size(address: i64) -> i64, else -1 => runtime.mapping_size(address);
 
         /// The version of this interface: 1.
         fn rt_abi_version() -> i32 => 1;

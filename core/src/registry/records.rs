@@ -105,6 +105,7 @@ impl<P: Platform> Registry<P> {
     }
 
     /// A copy of the record of a page's region.
+    #[cfg_attr(target_os = "none", inline(always))]
     pub(crate) fn region_of(&self, page: Page) -> Option<Region> {
         Some(self.lock().regions.get(page.region)?.region)
     }

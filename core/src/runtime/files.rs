@@ -11,7 +11,7 @@ use core::ffi::CStr;
 /// What [`Runtime::map_file`] is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct MapRequest<'a> {
-    /// The file; `None` for anonymous memory.
+    /// The file; `None` for anonymous memory, and where a descriptor stands for the file.
     pub path: Option<&'a CStr>,
     /// The pages' protection.
     pub protection: Protection,
@@ -23,14 +23,39 @@ pub struct MapRequest<'a> {
     pub length: i64,
 }
 
+/// What a system asks of a file that it has opened: the part to map, given the file's size.
+pub(crate) type Choose<'a> = dyn FnMut(u64) -> Result<FilePart> + 'a;
+
 impl<P: Platform> Runtime<P> {
     /// Maps a file, or anonymous memory. Returns the address and the exact size in bytes.
     pub fn map_file(&self, request: MapRequest<'_>) -> Result<(usize, usize)> {
-        let MapRequest { path, protection, flags, offset, length } = request;
+        let open = |path| {
+            move |for_write, choose: &mut Choose<'_>| self.space.platform.map_file(path, for_write, choose)
+        };
+        self.map(request.path.map(open), request)
+    }
+
+    /// As [`map_file`](Self::map_file), with a file that is open, and stays so, in place of a path.
+    pub fn map_descriptor(&self, descriptor: i32, request: MapRequest<'_>) -> Result<(usize, usize)> {
+        if request.path.is_some() {
+            return Err(Error::InvalidArgument);
+        }
+        let map = |_, choose: &mut Choose<'_>| self.space.platform.map_descriptor(descriptor, choose);
+        self.map(Some(map), request)
+    }
+
+    /// Maps what `open` opens, or has open; without it, anonymous memory. Each caller has one of its own, so that a
+    /// kernel which maps by paths alone doesn't pay for others.
+    pub(crate) fn map(
+        &self,
+        open: Option<impl FnOnce(bool, &mut Choose<'_>) -> Result<usize>>,
+        request: MapRequest<'_>,
+    ) -> Result<(usize, usize)> {
+        let MapRequest { protection, flags, offset, length, .. } = request;
         let shared = flags.contains(MapFlags::SHARED);
         if shared == flags.contains(MapFlags::PRIVATE)
-            || flags.contains(MapFlags::ANONYMOUS) != path.is_none()
-            || (path.is_none() && offset != 0)
+            || flags.contains(MapFlags::ANONYMOUS) != open.is_none()
+            || (open.is_none() && offset != 0)
             || offset < 0
             || length < 0
             || !(offset as usize).is_multiple_of(self.page_size())
@@ -38,11 +63,11 @@ impl<P: Platform> Runtime<P> {
             return Err(Error::InvalidArgument);
         }
         self.check_writable_code(protection)?;
-        let region = match path {
-            Some(path) => {
+        let region = match open {
+            Some(open) => {
                 let (mut size, offset) = (0, offset as u64);
                 let for_write = shared && protection.contains(Protection::WRITE);
-                let base = self.space.platform.map_file(path, for_write, &mut |file_size| {
+                let base = open(for_write, &mut |file_size| {
                     size = part_of_file(file_size, offset, length as u64)?;
                     Ok(FilePart { offset, length: size, protection, shared })
                 })?;
@@ -57,6 +82,16 @@ impl<P: Platform> Runtime<P> {
         };
         let base = self.space.register(region, protection)?;
         Ok((base, region.size))
+    }
+
+    /// The exact size of the mapping that starts at an address, in bytes.
+    pub fn mapping_size(&self, address: i64) -> Result<usize> {
+        let base = Span::new(address, 1)?.start();
+        let registry = &self.space.registry;
+        let page = registry.page(base).filter(|page| !page.is_other_view);
+        let region = page.and_then(|page| registry.region_of(page));
+        let mapping = region.filter(|region| region.kind.is_mapping() && region.base == base);
+        mapping.map(|region| region.size).ok_or(Error::NotOwned)
     }
 
     /// Unmaps what [`map_file`](Self::map_file) gave: the exact pair.

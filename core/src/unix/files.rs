@@ -18,15 +18,21 @@ pub fn map(
     let flags = access | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
     // SAFETY: a `CStr` ends with its zero.
     let file = retried(|| unsafe { libc::open(path.as_ptr(), flags) } as isize).map_err(translate)? as c_int;
-    let mapped = regular_size(|status| {
-        // SAFETY: `regular_size` gives room for the structure.
-        unsafe { libc::fstat(file, status) }
-    })
-    .and_then(choose)
-    .and_then(|part| map_part(file, part));
+    let mapped = map_descriptor(file, choose, map_part);
     // SAFETY: this call opened the file, and nobody else has its number; a mapping stays without its file.
     unsafe { libc::close(file) };
     mapped
+}
+
+/// As [`Pages::map_descriptor`](crate::platform::Pages::map_descriptor). `map_part` maps a part of an open file.
+pub fn map_descriptor(
+    file: c_int,
+    choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
+    map_part: impl FnOnce(c_int, FilePart) -> Result<usize, Error>,
+) -> Result<usize, Error> {
+    // SAFETY: `regular_size` gives room for the structure; a number that is no file's is an error to the system.
+    let size = regular_size(|status| unsafe { libc::fstat(file, status) })?;
+    map_part(file, choose(size)?)
 }
 
 /// As [`Pages::file_size`](crate::platform::Pages::file_size).

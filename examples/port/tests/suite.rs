@@ -35,6 +35,7 @@ fn world() -> World {
         wished_policy: RT_POLICY_AUTO,
         file: Err(NO_FILES),
         file_with_odd_name: Err(NO_FILES),
+        descriptors: Err(NO_FILES),
         shrink_file: Err(NO_FILES),
         shared_writes: Err(NO_FILES),
         missing_file: Err(NO_FILES),

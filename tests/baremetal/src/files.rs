@@ -21,7 +21,7 @@ pub fn run(report: &mut Report, archive: Range<usize>) {
     };
     report.test("files: an entry of QEMU's archive is found, measured and mapped", greeting);
     report.test("files: a private copy can be written, and the archive stays as it is", private_copy);
-    report.test("files: stores into a file are unsupported", shared_writes);
+    report.test("files: stores into a file are unsupported, and so are descriptors", shared_writes);
     report.test("files: lock, advice and sync are as without swap: true", requests);
     report.test("files: a damaged archive is an error that names the entry", || damaged(archive));
     report.test("console: the dump arrives line by line, in one piece each", dump);
@@ -51,6 +51,8 @@ fn private_copy() -> Verdict {
 
 fn shared_writes() -> Verdict {
     check_eq!(map_file(Some(c"/etc/greeting"), RW, RT_MAP_SHARED, 0, 0), RtMapping::NONE);
+    check_eq!(rt_last_error(), RT_ERROR_UNSUPPORTED);
+    check_eq!(rt_mmap_fd(0, RT_PROT_READ.into(), RT_MAP_PRIVATE.into(), 0, 0), 0);
     check_eq!(rt_last_error(), RT_ERROR_UNSUPPORTED);
     let mapping = map_file(Some(c"/etc/greeting"), RT_PROT_READ, RT_MAP_SHARED, 0, 0);
     check!(holds(mapping.address, GREETING));

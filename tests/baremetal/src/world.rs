@@ -23,6 +23,7 @@ pub fn world(wished_policy: i32) -> World {
         wished_policy,
         file: Ok(archive::file),
         file_with_odd_name: Err("names in an archive are UTF-8"),
+        descriptors: Err("a kernel has no descriptors"),
         shrink_file: Err("a file of an archive can't shrink"),
         shared_writes: Err("an archive in memory is read-only"),
         missing_file: Ok(c"/etc/missing"),

@@ -44,6 +44,17 @@ unsafe extern "C" {
     fn rt_write_exec_bytes(address: i64, src: *const u8, length: i64, offset: i64) -> i64;
     fn rt_mmap_read_into(address: i64, offset: i64, dst: *mut u8, length: i64) -> i64;
 
+    pub safe fn rt_mmap_fd(fd: i64, prot: i64, flags: i64, offset: i64, length: i64) -> i64;
+    fn rt_mmap_path(
+        path: *const c_char,
+        path_length: i64,
+        prot: i64,
+        flags: i64,
+        offset: i64,
+        length: i64,
+    ) -> i64;
+    pub safe fn rt_mapping_size(address: i64) -> i64;
+
     pub safe fn rt_code_alloc(size: i64) -> i64;
     pub safe fn rt_code_alloc_near(size: i64, target: i64, max_distance: i64) -> i64;
     fn rt_code_write(address: i64, src: *const u8, length: i64, offset: i64) -> i64;
@@ -97,6 +108,18 @@ fn pointer(text: Option<&CStr>) -> *const c_char {
 pub fn map_file(path: Option<&CStr>, prot: i32, flags: i32, offset: i64, length: i64) -> RtMapping {
     // SAFETY: the path is NULL or a C string.
     unsafe { rt_mmap_file(pointer(path), prot, flags, offset, length) }
+}
+
+/// `rt_mmap_path` of the whole file; `None` is a NULL path.
+pub fn map_path(path: Option<&[u8]>, prot: i32, flags: i32, length: i64) -> i64 {
+    map_path_of_length(path, path.map_or(0, <[u8]>::len) as i64, prot, flags, length)
+}
+
+/// The same with a length of the path that may be less than it has, or one that the library must refuse.
+pub fn map_path_of_length(path: Option<&[u8]>, path_length: i64, prot: i32, flags: i32, length: i64) -> i64 {
+    let start = path.map_or(core::ptr::null(), <[u8]>::as_ptr);
+    // SAFETY: the path is NULL, or has at least so many bytes, or rules pass a negative length: nothing is read.
+    unsafe { rt_mmap_path(start.cast(), path_length, prot.into(), flags.into(), 0, length) }
 }
 
 /// `rt_file_size_for_mmap`; `None` is a NULL path.

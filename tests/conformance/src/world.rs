@@ -6,6 +6,15 @@ use core::ffi::CStr;
 /// What [`World::foreign_code`] returns.
 pub const FOREIGN_RESULT: i64 = 0x5ca1_ab1e;
 
+/// How a harness opens files.
+#[derive(Clone, Copy)]
+pub struct Descriptors {
+    /// Opens what is at a path, for READ, WRITE or both, and moves to this offset, if it has any. Waits for nobody.
+    pub open: fn(&CStr, access: i32, offset: i64) -> i64,
+    /// Closes a descriptor, and gives the offset that it had, 0 for a FIFO; -1 if it was not open.
+    pub close: fn(i64) -> i64,
+}
+
 /// A system as the rules see it. What it lacks is an `Err` with the reason; the rules that need it then
 /// don't apply, and say so.
 pub struct World {
@@ -15,6 +24,8 @@ pub struct World {
     pub file: Offer<fn(&[u8]) -> &'static CStr>,
     /// As `file`, with a name that is not UTF-8.
     pub file_with_odd_name: Offer<fn(&[u8]) -> &'static CStr>,
+    /// Opens files by descriptor.
+    pub descriptors: Offer<Descriptors>,
     /// Makes a file that shorter, while it may be mapped.
     pub shrink_file: Offer<fn(&CStr, u64)>,
     /// Whether stores through a SHARED mapping reach the file.

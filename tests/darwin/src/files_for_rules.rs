@@ -1,5 +1,6 @@
 //! Files for the suite's rules to map, in a directory that goes when the run ends.
 
+use execmem_core::abi::{RT_PROT_READ, RT_PROT_WRITE};
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,33 @@ pub unsafe extern "C" fn file(bytes: *const u8, length: usize, has_odd_name: boo
     let bytes = unsafe { std::slice::from_raw_parts(bytes, length) };
     std::fs::write(&path, bytes).expect("a file for a rule");
     leaked(path).as_ptr()
+}
+
+/// Opens a file for READ, WRITE or both, at an offset. A FIFO has none.
+///
+/// # Safety
+/// The path is a C string.
+pub unsafe extern "C" fn open(path: *const c_char, access: i32, offset: i64) -> i64 {
+    let access = match access {
+        RT_PROT_READ => libc::O_RDONLY,
+        RT_PROT_WRITE => libc::O_WRONLY,
+        _ => libc::O_RDWR,
+    };
+    // SAFETY: the suite gives a C string; the file is this call's own.
+    unsafe {
+        let descriptor = libc::open(path, access | libc::O_CLOEXEC | libc::O_NONBLOCK);
+        libc::lseek(descriptor, offset, libc::SEEK_SET);
+        descriptor.into()
+    }
+}
+
+/// Closes a descriptor: the offset that it had, 0 if it has none, or -1.
+pub extern "C" fn close(descriptor: i64) -> i64 {
+    // SAFETY: `open` gave it.
+    unsafe {
+        let offset = libc::lseek(descriptor as i32, 0, libc::SEEK_CUR);
+        if libc::close(descriptor as i32) == 0 { offset.max(0) } else { -1 }
+    }
 }
 
 /// Makes a file shorter.

@@ -144,6 +144,8 @@ fn table(setting: &Setting) -> Host {
         lacks_write_switch: !setting.rules.has_write_switch(),
         shows_stale_code: setting.rules.is_arm,
         file: files::file,
+        open: files::open,
+        close: files::close,
         shrink_file: files::shrink,
         missing_file: files::missing().as_ptr(),
         directory: files::directory().as_ptr(),

@@ -14,6 +14,7 @@ pub enum Call {
     MoveOnto,
     Mappings,
     MapFile,
+    MapDescriptor,
     FileSize,
     Request,
     CopyGuarded,

@@ -16,6 +16,27 @@ fn failed(verdict: Option<Verdict>) -> Result<(), Error> {
     verdict.map_or(Ok(()), |verdict| Err(verdict.error))
 }
 
+impl FakePlatform {
+    fn map_open(
+        self,
+        index: usize,
+        choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
+    ) -> Result<usize, Error> {
+        let inner = self.lock();
+        let file = inner.files.files.get(index).ok_or(Error::InvalidArgument)?;
+        if !file.is_regular {
+            return Err(Error::NotRegularFile);
+        }
+        let (size, is_writable) = (file.size, file.is_writable);
+        drop(inner);
+        let part = choose(size)?;
+        if part.shared && part.protection.contains(Protection::WRITE) && !is_writable {
+            return Err(Error::Refused);
+        }
+        self.lock().map_file(index, part)
+    }
+}
+
 // SAFETY: pages come from an arena that lives for ever, each handed out once and zeroed; as plain memory
 // they are readable and writable. `protect` changes exactly what the records say of the given pages.
 unsafe impl Pages for FakePlatform {
@@ -95,16 +116,22 @@ unsafe impl Pages for FakePlatform {
         failed(verdict)?;
         let index = inner.files.find(path).ok_or(Error::NotFound)?;
         let file = &inner.files.files[index];
-        if !file.is_regular {
-            return Err(Error::NotRegularFile);
-        }
-        if for_write && !file.is_writable {
+        if file.is_regular && for_write && !file.is_writable {
             return Err(Error::Refused);
         }
-        let size = file.size;
         drop(inner);
-        let part = choose(size)?;
-        self.lock().map_file(index, part)
+        self.map_open(index, choose)
+    }
+
+    fn map_descriptor(
+        self,
+        descriptor: i32,
+        choose: &mut dyn FnMut(u64) -> Result<FilePart, Error>,
+    ) -> Result<usize, Error> {
+        let (inner, verdict) = self.begin(Event::new(Call::MapDescriptor, 0, 0));
+        failed(verdict)?;
+        drop(inner);
+        self.map_open(usize::try_from(descriptor).map_err(|_| Error::InvalidArgument)?, choose)
     }
 
     fn file_size(self, path: &CStr) -> Result<u64, Error> {

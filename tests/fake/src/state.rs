@@ -271,6 +271,11 @@ impl FakePlatform {
         self.lock().files.add(CString::from(name), file);
     }
 
+    /// A descriptor for a file. It is never closed.
+    pub fn descriptor(self, name: &CStr) -> i32 {
+        self.lock().files.find(name).expect("a file that was added") as i32
+    }
+
     /// Cuts a file to `size` bytes. Bringing in pages behind its end is an I/O error from now on.
     pub fn shrink_file(self, name: &CStr, size: u64) {
         let mut inner = self.lock();

@@ -1,5 +1,6 @@
 //! Files for the rules to map, in a directory of the process's own that goes when it ends.
 
+use execmem_core::abi::{RT_PROT_READ, RT_PROT_WRITE};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -63,6 +64,31 @@ pub fn file_with_odd_name(bytes: &[u8]) -> &'static CStr {
     let path = fresh(b"odd \xff\xfe name-");
     std::fs::write(&path, bytes).expect("a file for a test");
     leaked(path)
+}
+
+/// Opens what is at a path for READ, WRITE or both, at an offset. A FIFO has none.
+pub fn open(path: &CStr, access: i32, offset: i64) -> i64 {
+    let access = match access {
+        RT_PROT_READ => libc::O_RDONLY,
+        RT_PROT_WRITE => libc::O_WRONLY,
+        _ => libc::O_RDWR,
+    };
+    // SAFETY: the path is a C string; the file is this call's own.
+    unsafe {
+        let descriptor = libc::open(path.as_ptr(), access | libc::O_CLOEXEC | libc::O_NONBLOCK);
+        assert!(descriptor >= 0, "{path:?}: {}", std::io::Error::last_os_error());
+        libc::lseek(descriptor, offset, libc::SEEK_SET);
+        descriptor.into()
+    }
+}
+
+/// Closes a descriptor, and gives its offset, 0 if it has none; -1 if it was not open.
+pub fn close(descriptor: i64) -> i64 {
+    // SAFETY: `open` gave it, or it is nobody's.
+    unsafe {
+        let offset = libc::lseek(descriptor as i32, 0, libc::SEEK_CUR);
+        if libc::close(descriptor as i32) == 0 { offset.max(0) } else { -1 }
+    }
 }
 
 /// Makes a file shorter.

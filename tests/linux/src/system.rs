@@ -2,7 +2,7 @@
 
 use crate::{files, maps};
 use execmem_conformance::World;
-use execmem_conformance::world::FOREIGN_RESULT;
+use execmem_conformance::world::{Descriptors, FOREIGN_RESULT};
 use execmem_core::abi::*;
 use std::sync::atomic::AtomicU64;
 
@@ -50,6 +50,7 @@ pub fn world(wished_policy: i32) -> World {
         wished_policy,
         file: Ok(files::file),
         file_with_odd_name: Ok(files::file_with_odd_name),
+        descriptors: Ok(Descriptors { open: files::open, close: files::close }),
         shrink_file: match is_emulated() {
             true => Err("qemu's user mode says yes to MADV_POPULATE_READ and does nothing"),
             false => Ok(files::shrink),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A folder with `include`, `lib` and `lib/pkgconfig`, for one target.
+/// A folder with `include`, `lib`, `lib/pkgconfig` and `lib/cmake`, for one target.
 pub struct Dist {
     root: PathBuf,
     shared_name: &'static str,
@@ -37,6 +37,11 @@ impl Dist {
     /// The shared library, under the name that linkers look for.
     pub fn shared_library(&self) -> PathBuf {
         self.lib().join(self.shared_name)
+    }
+
+    /// The folder that CMake finds by itself below a prefix that it is told about.
+    pub fn cmake_folder(&self) -> PathBuf {
+        self.lib().join("cmake/execmem")
     }
 
     /// The folder that pkg-config has to be told about.

@@ -89,8 +89,9 @@ const ODD: [i64; 14] = [
 
 /// Functions of numbers that must fail whatever of [`ODD`] they are given, by name; then how many of their
 /// arguments decide about that.
-const FRAGILE: [(&CStr, usize); 24] = [
+const FRAGILE: [(&CStr, usize); 25] = [
     (c"rt_munmap", 2),
+    (c"rt_mapping_size", 1),
     (c"rt_msync", 3),
     (c"rt_mlock", 2),
     (c"rt_munlock", 2),

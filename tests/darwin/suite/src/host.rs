@@ -23,6 +23,10 @@ pub struct Host {
     pub shows_stale_code: bool,
     /// Makes a new regular file of so many bytes, perhaps with a name that is not UTF-8.
     pub file: unsafe extern "C" fn(bytes: *const u8, length: usize, has_odd_name: bool) -> *const c_char,
+    /// Opens a file for READ, WRITE or both, at an offset.
+    pub open: unsafe extern "C" fn(path: *const c_char, access: i32, offset: i64) -> i64,
+    /// Closes a descriptor: the offset that it had, or -1.
+    pub close: extern "C" fn(descriptor: i64) -> i64,
     /// Makes a file that shorter.
     pub shrink_file: unsafe extern "C" fn(path: *const c_char, size: u64),
     /// A path where there is nothing.

@@ -4,6 +4,7 @@ use crate::{FAILED, Host, NOT_APPLICABLE, PASSED};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::fmt::{self, Write};
+use execmem_conformance::world::Descriptors;
 use execmem_conformance::{Rule, SECTIONS, Section, Stop, World};
 
 /// Links the adapter whose symbols the suite calls.
@@ -75,6 +76,11 @@ fn world() -> World {
         wished_policy: host.wished_policy,
         file: Ok(|bytes| file(bytes, false)),
         file_with_odd_name: Ok(|bytes| file(bytes, true)),
+        descriptors: Ok(Descriptors {
+            // SAFETY: the path is a C string.
+            open: |path, access, offset| unsafe { (self::host().open)(path.as_ptr(), access, offset) },
+            close: |descriptor| (self::host().close)(descriptor),
+        }),
         // SAFETY: the path is a C string.
         shrink_file: Ok(|path, size| unsafe { (self::host().shrink_file)(path.as_ptr(), size) }),
         shared_writes: Ok(()),

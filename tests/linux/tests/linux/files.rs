@@ -10,6 +10,8 @@ use execmem_tests_linux::confinement::{self, Condition, NO_PROCMAP_QUERY, Refusa
 use execmem_tests_linux::files;
 use execmem_tests_linux::programs;
 use execmem_tests_linux::system::foreign_function;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -41,6 +43,11 @@ pub const TESTS: &[Test] = &[
         name: "files: devices, sockets and links to them are no regular files, and nothing waits for them",
         needs: Needs::Nothing,
         run: odd_files,
+    },
+    Test {
+        name: "files: descriptors of pipes, sockets and devices are no files; those of memory and of what was removed are",
+        needs: Needs::Nothing,
+        run: odd_descriptors,
     },
     Test {
         name: "files: bits above the bool of rt_msync don't make it asynchronous",
@@ -148,6 +155,46 @@ fn odd_files() -> Outcome {
         assert_eq!(map_file(Some(&path), RT_PROT_READ, RT_MAP_PRIVATE, 0, 0), RtMapping::NONE);
         assert_eq!(rt_last_error(), RT_ERROR_NOT_FOUND, "{path:?}");
     }
+    Outcome::Passed
+}
+
+fn odd_descriptors() -> Outcome {
+    let map = |file: &dyn AsRawFd, protection: i32, flags: i32| {
+        rt_mmap_fd(file.as_raw_fd().into(), protection.into(), flags.into(), 0, 0)
+    };
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().expect("sockets");
+    let device = std::fs::File::open("/dev/null").expect("a device");
+    let odd: [&dyn AsRawFd; 4] = [&reader, &writer, &socket, &device];
+    for file in odd {
+        assert_eq!(map(file, RT_PROT_READ, RT_MAP_PRIVATE), 0);
+        assert_eq!(rt_last_error(), RT_ERROR_NOT_REGULAR_FILE);
+    }
+    // Nothing is read or closed on the way: what is written still arrives.
+    (&writer).write_all(b"!").expect("the pipe is open");
+    assert_eq!((&reader).bytes().next().expect("a byte").expect("the pipe is open"), b'!');
+
+    let path = files::path_of(files::file(b"first"));
+    let mut file = std::fs::File::options().read(true).write(true).open(path).expect("the file is there");
+    std::fs::remove_file(path).expect("the file is there");
+    file.seek(std::io::SeekFrom::Start(3)).expect("an offset");
+    let address = map(&file, RW, RT_MAP_SHARED);
+    assert_eq!(write_bytes(address, b"second", 0), -1);
+    assert_eq!(write_bytes(address, b"F", 0), 1);
+    // Its offset is where it was.
+    file.write_all(b"ST").expect("the file is open");
+    let mut text = [0; 5];
+    assert_eq!(read_into(address, 0, &mut text), 5);
+    assert_eq!(&text, b"FirST");
+    assert!(rt_munmap(address, rt_mapping_size(address)));
+
+    // SAFETY: a new descriptor, which `File` closes.
+    let memory = unsafe { std::fs::File::from_raw_fd(libc::memfd_create(c"memory".as_ptr(), 0)) };
+    (&memory).write_all(&returning(42)).expect("memory");
+    let address = map(&memory, RX, RT_MAP_SHARED);
+    drop(memory);
+    assert_eq!(call(address, &[]), 42);
+    assert!(rt_munmap(address, 8));
     Outcome::Passed
 }
 

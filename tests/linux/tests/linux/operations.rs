@@ -25,6 +25,8 @@ pub struct Ground {
     pub large: i64,
     pub path: &'static CStr,
     pub value: RtValue,
+    /// The file of that path.
+    open: RawFd,
     /// A file that keeps nothing.
     nowhere: RawFd,
     /// What stderr is.
@@ -77,6 +79,7 @@ impl Ground {
     pub fn bare() -> Self {
         let mut bytes = vec![b'x'; size() as usize];
         bytes[TEXT] = 0;
+        let path = files::file(&bytes);
         Self {
             code: 0,
             data: 0,
@@ -85,7 +88,8 @@ impl Ground {
             mapping: RtMapping::NONE,
             function: 0,
             large: 0,
-            path: files::file(&bytes),
+            path,
+            open: std::fs::File::open(files::path_of(path)).expect("the file is there").into_raw_fd(),
             value: RT_VALUE_NIL,
             nowhere: std::fs::File::create("/dev/null").expect("a file for nothing").into_raw_fd(),
             // SAFETY: another number for an open file.
@@ -245,6 +249,11 @@ pub const OPERATIONS: &[Operation] = &[
         gives(rt_alloc_exec_memory_near(size(), on.code, 1 << 30))
     }),
     operation("rt_mmap_file", NOWHERE, |on| gives(map_file(Some(on.path), RW, RT_MAP_SHARED, 0, 0).address)),
+    operation("rt_mmap_path", NOWHERE, |on| gives(map_path(Some(on.path.to_bytes()), RW, RT_MAP_SHARED, 0))),
+    operation("rt_mmap_fd", NOWHERE, |on| {
+        gives(rt_mmap_fd(on.open.into(), RT_PROT_READ.into(), RT_MAP_PRIVATE.into(), 0, 0))
+    }),
+    operation("rt_mapping_size", MAPPING, |on| rt_mapping_size(on.mapping.address) == size()),
     operation("rt_mmap_file, executable", NOWHERE, |on| {
         gives(map_file(Some(on.path), RX, RT_MAP_PRIVATE, 0, 0).address)
     }),

@@ -126,6 +126,16 @@ fn files(path: &CStr, is_thorough: bool) -> Checked {
         holds(did!(rt_madvise(address, size, RT_ADVICE_WILLNEED)), &"rt_madvise WILLNEED")?;
         holds(did!(rt_munmap(address, size)), &"rt_munmap")?;
     }
+    let name = path.to_bytes();
+    let address = did!(rt_mmap_path: map_path(Some(name), RT_PROT_READ, RT_MAP_PRIVATE, 0));
+    given(address, &"rt_mmap_path")?;
+    same(did!(rt_mapping_size(address)), size, &"rt_mapping_size")?;
+    holds(did!(rt_munmap(address, size)), &"rt_munmap of a path's")?;
+    let open = execmem_tests_linux::files::open(path, RT_PROT_READ, 0);
+    let address = did!(rt_mmap_fd(open, RT_PROT_READ.into(), RT_MAP_PRIVATE.into(), 0, 0));
+    same(execmem_tests_linux::files::close(open), 0, &"a descriptor stays open")?;
+    given(address, &"rt_mmap_fd")?;
+    holds(did!(rt_munmap(address, size)), &"rt_munmap of a descriptor's")?;
     Ok(())
 }
 

@@ -98,13 +98,20 @@ impl Limit {
 
     /// Whether an operation can't do without what is short.
     fn must_fail(self, operation: &Operation) -> bool {
-        let is_allocation = ["rt_alloc", "rt_mmap_file", "rt_code_alloc in a chunk", "rt_value_bytes"];
+        let is_allocation = [
+            "rt_alloc",
+            "rt_mmap_file",
+            "rt_mmap_path",
+            "rt_mmap_fd",
+            "rt_code_alloc in a chunk",
+            "rt_value_bytes",
+        ];
         let name = operation.name.trim_start_matches("the first ");
         let is = |names: &[&str]| names.iter().any(|start| name.starts_with(start));
         match self {
             Self::Addresses(0) => is(&is_allocation),
             Self::Data(0) => is(&["rt_alloc_rw_memory", "rt_value_bytes"]),
-            Self::Descriptors => is(&["rt_mmap_file"]) && !is(&["rt_mmap_file, anonymous"]),
+            Self::Descriptors => is(&["rt_mmap_file", "rt_mmap_path"]) && !is(&["rt_mmap_file, anonymous"]),
             Self::DescriptorsFromTheStart => {
                 Self::Descriptors.must_fail(operation)
                     || name.contains("foreign")
