@@ -40,6 +40,22 @@ fn a_near_region_takes_as_much_among_a_thousand_as_among_ten() {
 }
 
 #[test]
+fn a_large_block_near_a_target_takes_as_much_among_a_hundred_as_among_ten() {
+    System::each(|system| {
+        let (target, heap) = (middle(&system) as i64, system.runtime.code_heap());
+        let allocate = |count: usize| {
+            for _ in 0..count {
+                heap.alloc_near(70_000, target, REACH).unwrap();
+            }
+        };
+        allocate(10);
+        let among_ten = effort(&system, || allocate(5));
+        allocate(if cfg!(miri) { 10 } else { 100 });
+        assert_eq!(effort(&system, || allocate(5)), among_ten);
+    });
+}
+
+#[test]
 fn a_near_region_looks_once_at_what_it_does_not_fit_between() {
     let system = System::new(Policy::Toggle, 4096);
     let target = middle(&system);

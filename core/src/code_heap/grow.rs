@@ -77,7 +77,8 @@ impl Heaps {
         if request.reach != Reach::ANYWHERE {
             // The shortest chunk need not be within reach beyond its block.
             let is_shortest = length == round_up(request.size, space.page_size());
-            return request.reach.map(platform, if is_shortest { request.size } else { length }, memory);
+            let size = if is_shortest { request.size } else { length };
+            return self.latest.map(request.reach, platform, size, memory);
         }
         let clusters = self.shared.lock(platform).clusters.clone();
         let clusters =

@@ -2,6 +2,7 @@
 
 use super::blocks::Block;
 use super::chunk::{Chunk, LONGEST_CHUNK, List};
+use super::free_space::LONGEST;
 use super::shard::{SHARDS, Shard};
 use crate::error::{Error, Result};
 use crate::header::RtExecMemoryStats;
@@ -38,6 +39,9 @@ const MOST_CHUNKS: u32 = u16::MAX as u32;
 /// The most clusters at once. What would be another one's is in none.
 const MOST_CLUSTERS: usize = 16;
 
+/// From one granule to those of the longest chunk.
+const CAPACITIES: usize = LONGEST.ilog2() as usize + 1;
+
 /// How many chunks that were found last are remembered.
 const RECENT: usize = 64;
 
@@ -62,8 +66,8 @@ pub(crate) struct Heaps {
 pub(super) struct Shared {
     /// Memory of records.
     pool: Pool,
-    /// Records without a chunk.
-    free: List,
+    /// Records without a chunk, by the logarithm of how many granules they have room for.
+    free: [List; CAPACITIES],
     pub(super) clusters: [Cluster; MOST_CLUSTERS],
 }
 
@@ -109,7 +113,7 @@ impl Heaps {
             recent: [const { AtomicPtr::new(ptr::null_mut()) }; RECENT],
             shared: Lock::new(Shared {
                 pool: Pool::new(),
-                free: List::new(),
+                free: [const { List::new() }; CAPACITIES],
                 clusters: [const { Cluster::NONE }; MOST_CLUSTERS],
             }),
             latest: Latest::new(),
@@ -198,9 +202,9 @@ impl Heaps {
         shared: &mut Shared,
         platform: impl Platform,
     ) -> Result<&'static Chunk> {
-        let found = shared.free.iter().find(|chunk| chunk.blocks.room() == granules);
-        if let Some(chunk) = found {
-            shared.free.remove(chunk);
+        let free = shared.free_of(granules);
+        if let Some(chunk) = free.iter().next() {
+            free.remove(chunk);
             return Ok(chunk);
         }
         let is_first = self.chunks.indexes().is_empty();
@@ -325,7 +329,12 @@ impl Shared {
             }
         }
         chunk.forget();
-        self.free.push(chunk);
+        self.free_of(chunk.blocks.room()).push(chunk);
+    }
+
+    /// The free records with room for so many granules, a power of two.
+    fn free_of(&mut self, granules: usize) -> &mut List {
+        &mut self.free[granules.ilog2() as usize % CAPACITIES]
     }
 }
 
