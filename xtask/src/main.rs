@@ -34,7 +34,9 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos, miri-short, miri,
                           guests-short, guests, stress), or of all but the last four
-  dist [--target TARGET]  lay out the C header and libraries in target/dist/TARGET
+  dist [--target TARGET] [--prefix PREFIX] [--local NAME...] [--simple]
+                          lay out the C header and libraries in target/dist/TARGET; with PREFIX in front of
+                          each name, without these names, with those of integrations/simple, in a folder of its own
   header [--check]        write include/execmem.h, or tell whether it is up to date
   bench [NAME] [--quick]  compare with peers, in one run (regions, queries, copies, forks, heap, threads) or all of them
   bench baremetal         count the instructions of the bare-metal adapter
@@ -46,8 +48,8 @@ fn main() -> ExitCode {
     let outcome = match arguments[..] {
         ["test"] => tests::run(None),
         ["test", part] => tests::run(Some(part)),
-        ["dist"] => done(dist(None)),
-        ["dist", "--target", target] => done(dist(Some(target))),
+        ["dist", "--target", target, ref rest @ ..] => done(dist(Some(target), rest)),
+        ["dist", ref rest @ ..] => done(dist(None, rest)),
         ["header"] => done(Project::find().and_then(|project| header::update(&project))),
         ["header", "--check"] => done(Project::find().and_then(|project| header::check(&project))),
         ["bench", ref rest @ ..] => done(Project::find().and_then(|project| bench::run(&project, rest))),
@@ -64,10 +66,11 @@ fn done(outcome: Result<()>) -> Result<ExitCode> {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-fn dist(target: Option<&str>) -> Result<()> {
+fn dist(target: Option<&str>, names: &[&str]) -> Result<()> {
     let toolchain = Toolchain::find()?;
     let target = target.unwrap_or(&toolchain.host);
-    let folder = dist::build(&Project::find()?, &toolchain, target)?;
+    let names = dist::Names::from_arguments(names)?;
+    let folder = dist::build_with(&Project::find()?, &toolchain, target, &names)?;
     println!("wrote {}", folder.root().display());
     Ok(())
 }

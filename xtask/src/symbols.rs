@@ -12,6 +12,19 @@ use crate::result::Result;
 /// A static library must define the listed symbols and no other global one, not even a weak or a
 /// hidden one, since all of those take part in somebody else's link.
 pub fn check_static(library: &Path) -> Result<()> {
+    compare(&defined_in_static(library)?)
+}
+
+/// The same for libraries with other names.
+pub fn check_named(names: &[String], static_library: &Path, shared_library: &Path) -> Result<()> {
+    let listed: BTreeSet<String> = names.iter().cloned().collect();
+    compare_with(&listed, &defined_in_static(static_library)?)?;
+    let data = contents(shared_library)?;
+    let file = parse(shared_library, &data)?;
+    compare_with(&listed, &global_names(file.dynamic_symbols()).collect())
+}
+
+fn defined_in_static(library: &Path) -> Result<BTreeSet<String>> {
     let data = contents(library)?;
     let unreadable = |error: object::Error| format!("{}: {error}", library.display());
     let archive = ArchiveFile::parse(&*data).map_err(unreadable)?;
@@ -21,7 +34,7 @@ pub fn check_static(library: &Path) -> Result<()> {
         let file = object::File::parse(member).map_err(unreadable)?;
         defined.extend(global_names(file.symbols()));
     }
-    compare(&defined)
+    Ok(defined)
 }
 
 /// A shared library must export the listed symbols and nothing else.
@@ -127,9 +140,12 @@ fn global_names<'data, S: ObjectSymbol<'data>>(
 
 /// Whether these are the listed symbols, all of them and no other.
 pub fn compare(found: &BTreeSet<String>) -> Result<()> {
-    let listed = SYMBOL_NAMES.iter().map(|name| String::from(*name)).collect();
-    let missing: Vec<_> = found_only_in(&listed, found);
-    let unlisted: Vec<_> = found_only_in(found, &listed);
+    compare_with(&SYMBOL_NAMES.iter().map(|name| String::from(*name)).collect(), found)
+}
+
+fn compare_with(listed: &BTreeSet<String>, found: &BTreeSet<String>) -> Result<()> {
+    let missing: Vec<_> = found_only_in(listed, found);
+    let unlisted: Vec<_> = found_only_in(found, listed);
     if missing.is_empty() && unlisted.is_empty() {
         return Ok(());
     }

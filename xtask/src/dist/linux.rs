@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use execmem_core::abi::SYMBOL_NAMES;
-
 use super::files::{archive, link_name, remove};
 use super::folder::Dist;
+use super::names::Names;
 use crate::process::{capture, find_program};
 use crate::project::Project;
 use crate::result::Result;
@@ -20,35 +19,44 @@ pub const LINK_NAME: &str = "libexecmem.so";
 const SHARED_NAME: &str = "libexecmem.so.1";
 
 /// Builds both libraries into a dist folder.
-pub fn build(project: &Project, toolchain: &Toolchain, target: &str, dist: &Dist) -> Result<()> {
+pub fn build(
+    project: &Project,
+    toolchain: &Toolchain,
+    target: &str,
+    dist: &Dist,
+    names: &Names,
+) -> Result<()> {
     let object = project.built(&format!("{target}/c-library/execmem.o"));
-    link_object(toolchain, &rust_library(project, target)?, &object)?;
-    hide_all_but_listed(toolchain, &object)?;
+    let package = names.package("execmem-os-linux");
+    let listed = names.listed(project)?;
+    link_object(toolchain, &rust_library(project, target, package)?, &object, &listed)?;
+    hide_all_but(toolchain, &object, &listed)?;
+    names.rename(toolchain, &object, "")?;
     archive(toolchain, &object, &dist.static_library())?;
     link_shared(toolchain, target, &object, dist)
 }
 
-/// Lets cargo build the adapter as a static library.
-fn rust_library(project: &Project, target: &str) -> Result<PathBuf> {
-    let mut cargo = project.cargo(&["rustc", "--quiet", "--package", "execmem-os-linux", "--lib"]);
+/// Lets cargo build a package, the adapter in it, as a static library.
+fn rust_library(project: &Project, target: &str, package: &str) -> Result<PathBuf> {
+    let mut cargo = project.cargo(&["rustc", "--quiet", "--package", package, "--lib"]);
     cargo.args(["--profile", "c-library", "--features", "c-library"]);
     cargo.args(["--crate-type", "staticlib", "--target", target]);
     capture(&mut cargo)?;
-    Ok(project.built(&format!("{target}/c-library/libexecmem_os_linux.a")))
+    Ok(project.built(&format!("{target}/c-library/lib{}.a", package.replace('-', "_"))))
 }
 
 /// One relocatable object with the listed functions and what they use.
-fn link_object(toolchain: &Toolchain, library: &Path, object: &Path) -> Result<()> {
+fn link_object(toolchain: &Toolchain, library: &Path, object: &Path, listed: &[String]) -> Result<()> {
     let mut linker = toolchain.elf_linker();
     linker.args(["--relocatable", "--gc-sections"]);
-    linker.args(SYMBOL_NAMES.iter().map(|name| format!("--undefined={name}")));
+    linker.args(listed.iter().map(|name| format!("--undefined={name}")));
     capture(linker.arg("-o").arg(object).arg(library)).map(drop)
 }
 
-fn hide_all_but_listed(toolchain: &Toolchain, object: &Path) -> Result<()> {
+fn hide_all_but(toolchain: &Toolchain, object: &Path, listed: &[String]) -> Result<()> {
     let mut objcopy = Command::new(toolchain.llvm_tool("llvm-objcopy")?);
     objcopy.arg("--strip-debug");
-    objcopy.args(SYMBOL_NAMES.iter().map(|name| format!("--keep-global-symbol={name}")));
+    objcopy.args(listed.iter().map(|name| format!("--keep-global-symbol={name}")));
     capture(objcopy.arg(object)).map(drop)
 }
 

@@ -6,11 +6,11 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use execmem_core::abi::SYMBOL_NAMES;
 use object::read::archive::ArchiveFile;
 
 use super::files::archive;
 use super::folder::Dist;
+use super::names::Names;
 use crate::process::capture;
 use crate::project::Project;
 use crate::result::Result;
@@ -28,12 +28,20 @@ pub const INSTALL_NAME: &str = "@rpath/libexecmem.dylib";
 pub const OLDEST_SYSTEM: &str = "11.0";
 
 /// Builds both libraries into a dist folder.
-pub fn build(project: &Project, toolchain: &Toolchain, target: &str, dist: &Dist) -> Result<()> {
-    let object = one_object(project, target, "execmem-os-macos", "c-library")?;
+pub fn build(
+    project: &Project,
+    toolchain: &Toolchain,
+    target: &str,
+    dist: &Dist,
+    names: &Names,
+) -> Result<()> {
+    let object = one_object(project, target, names.package("execmem-os-macos"), "c-library")?;
+    names.rename(toolchain, &object, "_")?;
+    names.hide(toolchain, &object, "_")?;
     archive(toolchain, &object, &dist.static_library())?;
     let mut linker = linker(project, toolchain, target);
     linker.args(linker_options(toolchain, &["-install_name", INSTALL_NAME]));
-    for name in SYMBOL_NAMES {
+    for name in names.exported(project)? {
         linker.args(linker_options(toolchain, &["-exported_symbol", &format!("_{name}")]));
     }
     capture(linker.arg("-o").arg(dist.shared_library()).arg(object)).map(drop)

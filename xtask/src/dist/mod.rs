@@ -9,8 +9,10 @@ mod files;
 mod folder;
 mod linux;
 pub mod macos;
+mod names;
 
 pub use folder::Dist;
+pub use names::Names;
 
 use crate::project::{Project, make_folder, write};
 use crate::result::Result;
@@ -19,19 +21,22 @@ use crate::toolchain::Toolchain;
 
 /// Builds both libraries for `target` and lays them out.
 pub fn build(project: &Project, toolchain: &Toolchain, target: &str) -> Result<Dist> {
+    build_with(project, toolchain, target, &Names::default())
+}
+
+/// The same with other names.
+pub fn build_with(project: &Project, toolchain: &Toolchain, target: &str, names: &Names) -> Result<Dist> {
     toolchain.require_target(target)?;
     let is_mac = targets::is_mac(target);
     let shared_name = if is_mac { macos::SHARED_NAME } else { linux::LINK_NAME };
-    let dist = Dist::new(project.built(&format!("dist/{target}")), shared_name);
+    let dist = Dist::new(project.built(&format!("dist/{target}{}", names.suffix())), shared_name);
     make_folder(&dist.include())?;
     make_folder(&dist.lib())?;
     match is_mac {
-        true => macos::build(project, toolchain, target, &dist)?,
-        false => linux::build(project, toolchain, target, &dist)?,
+        true => macos::build(project, toolchain, target, &dist, names)?,
+        false => linux::build(project, toolchain, target, &dist, names)?,
     }
-    for header in ["execmem.h", "execmem.hpp"] {
-        files::copy(&project.file(&format!("include/{header}")), &dist.include().join(header))?;
-    }
+    names.write_headers(project, &dist)?;
     write(&dist.pkg_config_folder().join("execmem.pc"), &pkg_config())?;
     cmake::write_package(&dist)?;
     Ok(dist)
