@@ -111,7 +111,7 @@ static void errors(void) {
 static void built_in_values(void) {
     const uint8_t bytes[] = {1, 0, 255};
     RtValue value = rt_value_bytes(bytes, 3);
-    EXPECT((value & 7) == 1 && rt_value_len(value) == 3 && memcmp(rt_value_data(value), bytes, 3) == 0);
+    EXPECT((value & 7) == 7 && rt_value_len(value) == 3 && memcmp(rt_value_data(value), bytes, 3) == 0);
     EXPECT(rt_value_free(value));
     EXPECT_FAILURE(!rt_value_free(value), RT_ERROR_BAD_VALUE);
     EXPECT(rt_value_data(value) == NULL && rt_value_len(value) == -1);

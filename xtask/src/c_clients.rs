@@ -16,7 +16,7 @@ use crate::toolchain::Toolchain;
 const SOURCES: [&str; 6] = ["client", "mapping", "executable", "further", "heap", "calling"];
 
 /// It goes through it once for each policy that Linux has.
-const POLICIES: [&str; 3] = ["auto", "dual", "toggle"];
+pub(crate) const POLICIES: [&str; 3] = ["auto", "dual", "toggle"];
 
 pub(crate) const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 

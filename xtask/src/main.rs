@@ -16,6 +16,7 @@ mod process;
 mod project;
 mod result;
 mod setup;
+mod simple;
 mod symbols;
 mod tally;
 mod targets;

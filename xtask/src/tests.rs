@@ -17,6 +17,7 @@ use crate::process::watch;
 use crate::project::Project;
 use crate::result::Result;
 use crate::setup;
+use crate::simple;
 use crate::symbols;
 use crate::tally::Tally;
 use crate::targets::AARCH64_LINUX;
@@ -84,6 +85,7 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     c_clients::run_c_client(project, &dist, tally);
     cpp_clients::run_with_pkg_config(project, &dist, tally);
     cpp_clients::run_with_cmake(project, &dist, tally);
+    simple::test(project, &toolchain, tally);
     c_clients::check_replaced_symbols(project, &dist, tally);
     c_clients::check_unloading(project, &dist, tally);
     tally.check("the static library links into a Rust program with its own std", || {

@@ -13,8 +13,9 @@ use crate::protection::Protection;
 use crate::span::{Span, round_up};
 use core::{mem, ptr, slice};
 
-/// Low bits of the handles.
-const TAG: u64 = 0b001;
+/// Low bits of the handles: no pointer to something aligned has them, nor one that a runtime has marked by the lowest
+/// bit or two.
+const TAG: u64 = 0b111;
 const TAG_BITS: u32 = 3;
 /// Generations wrap around after so many bits: what is left of a word beside the tag and the slot.
 const GENERATION_MASK: u32 = (1 << 29) - 1;

@@ -18,7 +18,7 @@ pub fn register() -> Checked {
 }
 
 fn is_of_the_store(value: RtValue) -> bool {
-    value & 7 == 1
+    value & 7 == 7
 }
 
 fn our_own(value: RtValue) -> *mut Vec<u8> {
