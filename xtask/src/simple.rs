@@ -36,7 +36,7 @@ fn run(
     let dist = dist::build_with(project, toolchain, &toolchain.host, &names)?;
     let exported = names.exported(project)?;
     tally.check(&format!("libraries with {kind} names define those and no other"), || {
-        symbols::check_named(&dist, &exported)
+        symbols::check_named(&exported, &dist.static_library(), &dist.shared_library())
     });
     let archive = dist.static_library().display().to_string();
     let compile = |name: &str, libraries: &[&str]| {

@@ -7,7 +7,6 @@ use execmem_core::abi::SYMBOL_NAMES;
 use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSymbol, ObjectSymbolTable, RelocationTarget};
 
-use crate::dist::Dist;
 use crate::result::Result;
 
 /// A static library must define the listed symbols and no other global one, not even a weak or a
@@ -17,11 +16,11 @@ pub fn check_static(library: &Path) -> Result<()> {
 }
 
 /// The same for libraries with other names.
-pub fn check_named(dist: &Dist, names: &[String]) -> Result<()> {
+pub fn check_named(names: &[String], static_library: &Path, shared_library: &Path) -> Result<()> {
     let listed: BTreeSet<String> = names.iter().cloned().collect();
-    compare_with(&listed, &defined_in_static(&dist.static_library())?)?;
-    let data = contents(&dist.shared_library())?;
-    let file = parse(&dist.shared_library(), &data)?;
+    compare_with(&listed, &defined_in_static(static_library)?)?;
+    let data = contents(shared_library)?;
+    let file = parse(shared_library, &data)?;
     compare_with(&listed, &global_names(file.dynamic_symbols()).collect())
 }
 
