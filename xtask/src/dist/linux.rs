@@ -1,10 +1,11 @@
 //! The libraries for Linux.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use execmem_core::abi::SYMBOL_NAMES;
 
+use super::elf::one_object;
 use super::files::{archive, link_name, remove};
 use super::folder::Dist;
 use crate::process::{capture, find_program};
@@ -21,35 +22,9 @@ const SHARED_NAME: &str = "libexecmem.so.1";
 
 /// Builds both libraries into a dist folder.
 pub fn build(project: &Project, toolchain: &Toolchain, target: &str, dist: &Dist) -> Result<()> {
-    let object = project.built(&format!("{target}/c-library/execmem.o"));
-    link_object(toolchain, &rust_library(project, target)?, &object)?;
-    hide_all_but_listed(toolchain, &object)?;
+    let object = one_object(project, toolchain, target, "execmem-os-linux", &SYMBOL_NAMES)?;
     archive(toolchain, &object, &dist.static_library())?;
     link_shared(toolchain, target, &object, dist)
-}
-
-/// Lets cargo build the adapter as a static library.
-fn rust_library(project: &Project, target: &str) -> Result<PathBuf> {
-    let mut cargo = project.cargo(&["rustc", "--quiet", "--package", "execmem-os-linux", "--lib"]);
-    cargo.args(["--profile", "c-library", "--features", "c-library"]);
-    cargo.args(["--crate-type", "staticlib", "--target", target]);
-    capture(&mut cargo)?;
-    Ok(project.built(&format!("{target}/c-library/libexecmem_os_linux.a")))
-}
-
-/// One relocatable object with the listed functions and what they use.
-fn link_object(toolchain: &Toolchain, library: &Path, object: &Path) -> Result<()> {
-    let mut linker = toolchain.elf_linker();
-    linker.args(["--relocatable", "--gc-sections"]);
-    linker.args(SYMBOL_NAMES.iter().map(|name| format!("--undefined={name}")));
-    capture(linker.arg("-o").arg(object).arg(library)).map(drop)
-}
-
-fn hide_all_but_listed(toolchain: &Toolchain, object: &Path) -> Result<()> {
-    let mut objcopy = Command::new(toolchain.llvm_tool("llvm-objcopy")?);
-    objcopy.arg("--strip-debug");
-    objcopy.args(SYMBOL_NAMES.iter().map(|name| format!("--keep-global-symbol={name}")));
-    capture(objcopy.arg(object)).map(drop)
 }
 
 /// Links the shared library, or leaves it out where this machine can't.

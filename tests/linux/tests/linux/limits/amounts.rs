@@ -4,7 +4,7 @@ use crate::operations::LARGE;
 use crate::service::{expect_function, rewrite};
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;
-use execmem_conformance::memory::{RW, RX, statistics};
+use execmem_conformance::memory::{RW, RX, page, statistics};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::{self, Outcome};
@@ -30,8 +30,6 @@ pub const TESTS: &[Test] = &[
         run: large_blocks,
     },
 ];
-
-const PAGE: i64 = 4096;
 
 fn regions() -> Outcome {
     for policy in [RT_POLICY_DUAL, RT_POLICY_TOGGLE] {
@@ -88,7 +86,7 @@ fn many_regions() {
     }
     // From both ends to the middle, so that neighbours go at different times.
     for index in (0..code.len() / 2).flat_map(|index| [index, code.len() - 1 - index]) {
-        assert!(rt_free_exec_memory(code[index], 100) && rt_free_exec_memory(data[index], PAGE));
+        assert!(rt_free_exec_memory(code[index], 100) && rt_free_exec_memory(data[index], page()));
         assert!(rt_munmap(mapped[index], 100) && rt_munmap(fresh[index], 100));
     }
     let figures = statistics().expect("figures");
