@@ -184,7 +184,7 @@ fn build(project: &Project, arguments: &[&str]) -> Result<PathBuf> {
     cargo.arg("--manifest-path").arg(project.file("tests/baremetal/Cargo.toml")).args(arguments);
     capture(&mut cargo)?;
     let (profile, name) = match arguments {
-        ["--profile", profile, "--bin", name] => (*profile, *name),
+        ["--no-default-features", "--profile", profile, "--bin", name] => (*profile, *name),
         [.., name] => ("release", *name),
         [] => return Err("no program was named".into()),
     };
@@ -250,7 +250,7 @@ fn check_sizes(project: &Project) -> Result<()> {
 
 /// Measures a program that is linked with nothing but the library, optimised for size.
 fn measure(project: &Project, program: &str) -> Result<Sizes> {
-    sizes(&build(project, &["--profile", "size", "--bin", program])?)
+    sizes(&build(project, &["--no-default-features", "--profile", "size", "--bin", program])?)
 }
 
 fn sizes(program: &Path) -> Result<Sizes> {

@@ -10,7 +10,7 @@ use execmem_core::abi::*;
 use execmem_tests_linux::children::{self, Outcome};
 use execmem_tests_linux::files;
 use execmem_tests_linux::stepping::{can_step, step};
-use execmem_tests_linux::system::{is_emulated, policy_name};
+use execmem_tests_linux::system::{policy_name, slowness};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 pub const TESTS: &[Test] = &[
@@ -47,7 +47,7 @@ fn regions() -> Outcome {
 }
 
 fn many_regions() {
-    let count = if is_emulated() { 500 } else { 10_000 };
+    let count = 10_000 / slowness() as usize;
     let path = files::file(&[b'x'; 100]);
     let anonymous = RT_MAP_PRIVATE | RT_MAP_ANONYMOUS;
     let some = |make: &dyn Fn() -> i64| {
@@ -95,7 +95,7 @@ fn many_regions() {
 
 fn blocks() -> Outcome {
     assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
-    let count: i64 = if is_emulated() { 20_000 } else { 1_000_000 };
+    let count = 1_000_000 / i64::from(slowness());
     let size = |index: i64| 8 + index % 40;
     let mut all = Vec::with_capacity(count as usize);
     for index in 0..count {
