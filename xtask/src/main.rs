@@ -31,8 +31,8 @@ use toolchain::Toolchain;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos, miri-short, miri,
-                          guests-short, guests, stress), or of all but the last four
+  test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos, miri-short,
+                          guests-short, miri, guests, stress), or of all but the last three
   dist [--target TARGET]  lay out the C header and libraries in target/dist/TARGET
   header [--check]        write include/execmem.h, or tell whether it is up to date
   bench [NAME] [--quick]  compare with peers, in one run (regions, queries, copies, forks, heap, threads) or all of them
