@@ -47,7 +47,7 @@ fn regions() -> Outcome {
 }
 
 fn many_regions() {
-    let count = 10_000 / slowness() as usize;
+    let count = 10_000 / slowness() as usize / 2 * 2; // They are freed in pairs.
     let path = files::file(&[b'x'; 100]);
     let anonymous = RT_MAP_PRIVATE | RT_MAP_ANONYMOUS;
     let some = |make: &dyn Fn() -> i64| {
