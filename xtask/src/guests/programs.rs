@@ -80,6 +80,7 @@ pub fn all(architecture: Architecture) -> Vec<Program> {
         test("conformance"),
         test("linux"),
         test("fork"),
+        test("hostile"),
         test("storm"),
         client("client-auto", "EXECMEM_POLICY=auto"),
         client("client-dual", "EXECMEM_POLICY=dual"),
