@@ -22,7 +22,7 @@ const SHARED_NAME: &str = "libexecmem.so.1";
 
 /// Builds both libraries into a dist folder.
 pub fn build(project: &Project, toolchain: &Toolchain, target: &str, dist: &Dist) -> Result<()> {
-    let object = one_object(project, toolchain, target, "execmem-os-linux", &SYMBOL_NAMES)?;
+    let object = one_object(project, toolchain, target, "execmem-os-linux", SYMBOL_NAMES)?;
     archive(toolchain, &object, &dist.static_library())?;
     link_shared(toolchain, target, &object, dist)
 }
