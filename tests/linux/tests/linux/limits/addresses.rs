@@ -104,7 +104,7 @@ fn near_the_ends(policy: i32) -> Outcome {
         (high + page(), 3),
         (high + 5 * page(), 9),
         (high + 300 * page(), 303),
-        (high + (1 << 30), (1 << 18) + 3),
+        (high + (1 << 30), (1 << 30) / page() + 3),
         (1, 20),
         (LOWEST, 3),
         (LOWEST - 3 * page(), 5),

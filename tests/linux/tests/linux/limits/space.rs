@@ -48,6 +48,7 @@ fn on_a_full_file_system(refusals: &[Refusal]) -> Outcome {
     let folder = files::path_of(files::directory()).join(format!("full-{}", std::process::id()));
     std::fs::create_dir(&folder).expect("a folder");
     let at = CString::new(folder.as_os_str().as_bytes()).expect("no NUL");
+    let size = CString::new(format!("size={}", 16 * page())).expect("no NUL");
     let outcome = children::run(|| {
         // SAFETY: changes what this child sees of the file systems.
         let is_mounted = unsafe {
@@ -59,13 +60,7 @@ fn on_a_full_file_system(refusals: &[Refusal]) -> Outcome {
                     libc::MS_REC | libc::MS_PRIVATE,
                     std::ptr::null(),
                 ) == 0
-                && libc::mount(
-                    c"none".as_ptr(),
-                    at.as_ptr(),
-                    c"tmpfs".as_ptr(),
-                    0,
-                    c"size=64k".as_ptr().cast(),
-                ) == 0
+                && libc::mount(c"none".as_ptr(), at.as_ptr(), c"tmpfs".as_ptr(), 0, size.as_ptr().cast()) == 0
         };
         if !is_mounted {
             let error = std::io::Error::last_os_error();
