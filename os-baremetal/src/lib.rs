@@ -22,6 +22,7 @@
 //! | `cores.rs` | what other cores have fetched |
 //! | `process.rs` | the cell for the last error |
 //! | `console.rs` | text for people |
+//! | `c_setup.rs`, `c_library.rs` | set-up from C, and what the C library has in place of `std` |
 //! | `arch.rs` | what a processor supplies; `aarch64/` is one |
 // Elsewhere only its tables and frames are built, for tests: links to the rest lead nowhere.
 #![cfg_attr(not(target_os = "none"), allow(rustdoc::broken_intra_doc_links))]
@@ -61,6 +62,11 @@ mod pages;
 mod platform;
 #[cfg(target_os = "none")]
 mod process;
+
+#[cfg(all(target_os = "none", feature = "c-library"))]
+mod c_library;
+#[cfg(all(target_os = "none", feature = "c-setup"))]
+pub mod c_setup;
 
 pub use arch::{IdentityTables, Usage};
 pub use tables::{PAGE_SIZE, PageTables};

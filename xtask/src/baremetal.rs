@@ -8,11 +8,14 @@ use std::time::Duration;
 use execmem_tests_counter::Counter;
 use object::{Object, ObjectSection, SectionFlags};
 
+use crate::c_clients;
 use crate::cpio;
+use crate::dist::{self, Dist};
 use crate::process::capture;
-use crate::project::{Project, write};
+use crate::project::{Project, make_folder, write};
 use crate::result::Result;
 use crate::setup;
+use crate::symbols;
 use crate::tally::{Tally, counts};
 use crate::targets::BARE_MACHINE;
 use crate::toolchain::Toolchain;
@@ -61,7 +64,47 @@ pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
         ];
         check_example(project, "wasmtime-baremetal", &lines)
     });
+    test_from_c(project, tally)
+}
+
+/// The library as C kernels get it, and one of them.
+fn test_from_c(project: &Project, tally: &mut Tally) -> Result<()> {
+    let toolchain = Toolchain::find()?;
+    let dist = dist::build(project, &toolchain, BARE_MACHINE)?;
+    tally.check("the library for kernels defines the symbols of its headers, and asks for none", || {
+        let listed = dist::bare_symbols(project)?.into_iter().collect();
+        symbols::check_alone(&dist.static_library(), &listed)
+    });
+    c_clients::check_header_named("execmem_baremetal.h", project, &dist, tally);
+    tally.check("the example in C prints what its function says, and gives its memory back", || {
+        check_c_example(project, &dist)
+    });
     Ok(())
+}
+
+/// Builds and runs the example in C, as its first lines tell a reader to.
+fn check_c_example(project: &Project, dist: &Dist) -> Result<()> {
+    let kernel = project.built("clients/kernel");
+    make_folder(&project.built("clients"))?;
+    let mut compile = Command::new(setup::aarch64_compiler()?);
+    compile.args(["-O2", "-ffreestanding", "-mstrict-align", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]);
+    compile
+        .args(["-nostdlib", "-static", "-Wl,-Ttext=0x40080000,--build-id=none"])
+        .arg("-I")
+        .arg(dist.include());
+    compile.arg("-o").arg(&kernel).arg(project.file("examples/baremetal-c/kernel.c"));
+    capture(compile.arg(dist.static_library()))?;
+    let mut qemu = Command::new(setup::qemu_system_aarch64()?);
+    qemu.args(["-M", "virt", "-cpu", "cortex-a72", "-m", "128M", "-nic", "none"]);
+    qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-kernel"]).arg(&kernel);
+    let mut printed = String::new();
+    let end = run(&mut qemu, LIMITS, |line| printed.push_str(line))?;
+    let expected = ["policy dual", "allocations: 0", "the function says 41"];
+    match expected.iter().find(|words| !printed.contains(**words)) {
+        None if end.status.success() => Ok(()),
+        None => Err(format!("it failed ({})", end.status)),
+        Some(words) => Err(format!("it did not print {words:?}")),
+    }
 }
 
 /// Prints the library's size, and how many instructions the life of a piece of code takes: counted, not timed.
@@ -141,7 +184,7 @@ fn build(project: &Project, arguments: &[&str]) -> Result<PathBuf> {
     cargo.arg("--manifest-path").arg(project.file("tests/baremetal/Cargo.toml")).args(arguments);
     capture(&mut cargo)?;
     let (profile, name) = match arguments {
-        ["--profile", profile, "--bin", name] => (*profile, *name),
+        ["--no-default-features", "--profile", profile, "--bin", name] => (*profile, *name),
         [.., name] => ("release", *name),
         [] => return Err("no program was named".into()),
     };
@@ -207,7 +250,7 @@ fn check_sizes(project: &Project) -> Result<()> {
 
 /// Measures a program that is linked with nothing but the library, optimised for size.
 fn measure(project: &Project, program: &str) -> Result<Sizes> {
-    sizes(&build(project, &["--profile", "size", "--bin", program])?)
+    sizes(&build(project, &["--no-default-features", "--profile", "size", "--bin", program])?)
 }
 
 fn sizes(program: &Path) -> Result<Sizes> {

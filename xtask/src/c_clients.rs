@@ -22,15 +22,23 @@ pub(crate) const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werr
 
 /// The header alone, in the two languages that it promises.
 pub fn check_header(project: &Project, dist: &Dist, tally: &mut Tally) {
-    for (name, compiler, language, standard) in [
-        ("the header is C11 without a warning", "cc", "c", "-std=c11"),
-        ("the header is C++17 without a warning", "c++", "c++", "-std=c++17"),
-    ] {
-        tally.check(name, || {
+    check_header_named("execmem.h", project, dist, tally);
+}
+
+/// The same for another header.
+pub fn check_header_named(header: &str, project: &Project, dist: &Dist, tally: &mut Tally) {
+    for (name, compiler, language, standard) in
+        [("C11", "cc", "c", "-std=c11"), ("C++17", "c++", "c++", "-std=c++17")]
+    {
+        tally.check(&format!("{header} is {name} without a warning"), || {
             let source = project.built(&format!("clients/header.{language}"));
             // Twice, because its guard is part of what is promised.
-            let none = "RtMapping none(void);\nRtMapping none(void) { return RtMapping_NONE; }\n";
-            write(&source, &format!("#include <execmem.h>\n#include <execmem.h>\n{none}"))?;
+            let used = match header {
+                "execmem.h" => "RtMapping none(void);\nRtMapping none(void) { return RtMapping_NONE; }\n",
+                _ => "int unused;\n",
+            };
+            let include = format!("#include <{header}>\n");
+            write(&source, &format!("{include}{include}{used}"))?;
             let mut compile = Command::new(compiler);
             compile.args([standard, "-fsyntax-only", "-x", language]).args(WARNINGS);
             capture(compile.arg("-I").arg(dist.include()).arg(source)).map(drop)

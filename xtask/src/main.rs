@@ -33,8 +33,8 @@ use toolchain::Toolchain;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos, miri-short, miri,
-                          guests-short, guests, stress), or of all but the last four
+  test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos, miri-short,
+                          guests-short, miri, guests, stress), or of all but the last four
   dist [--target TARGET] [--prefix PREFIX] [--local NAME...] [--simple]
                           lay out the C header and libraries in target/dist/TARGET; with PREFIX in front of
                           each name, without these names, with those of integrations/simple, in a folder of its own

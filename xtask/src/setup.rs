@@ -30,8 +30,6 @@ pub fn everything() -> Result<()> {
     c_compilers()?;
     musl_compiler()?;
     miri()?;
-    toolchain.require_target(RISCV64_LINUX)?;
-    qemu_system_aarch64()?;
     let qemu = qemu_aarch64()?;
     println!("set-up: complete, with {}", qemu.display());
     Ok(())

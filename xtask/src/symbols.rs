@@ -12,29 +12,41 @@ use crate::result::Result;
 /// A static library must define the listed symbols and no other global one, not even a weak or a
 /// hidden one, since all of those take part in somebody else's link.
 pub fn check_static(library: &Path) -> Result<()> {
-    compare(&defined_in_static(library)?)
+    compare(&names_of_archive(library)?.0)
 }
 
 /// The same for libraries with other names.
 pub fn check_named(names: &[String], static_library: &Path, shared_library: &Path) -> Result<()> {
     let listed: BTreeSet<String> = names.iter().cloned().collect();
-    compare_with(&listed, &defined_in_static(static_library)?)?;
+    compare_with(&listed, &names_of_archive(static_library)?.0)?;
     let data = contents(shared_library)?;
     let file = parse(shared_library, &data)?;
     compare_with(&listed, &global_names(file.dynamic_symbols()).collect())
 }
 
-fn defined_in_static(library: &Path) -> Result<BTreeSet<String>> {
+/// A static library for kernels must define these symbols and no other global one, and ask for none.
+pub fn check_alone(library: &Path, listed: &BTreeSet<String>) -> Result<()> {
+    let (defined, asked_for) = names_of_archive(library)?;
+    compare_with(listed, &defined)?;
+    match asked_for.first() {
+        None => Ok(()),
+        Some(name) => Err(format!("it asks for {name} and {} other symbols", asked_for.len() - 1)),
+    }
+}
+
+/// The global symbols that an archive defines, and those that it asks for.
+fn names_of_archive(library: &Path) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let data = contents(library)?;
     let unreadable = |error: object::Error| format!("{}: {error}", library.display());
     let archive = ArchiveFile::parse(&*data).map_err(unreadable)?;
-    let mut defined = BTreeSet::new();
+    let (mut defined, mut asked_for) = (BTreeSet::new(), BTreeSet::new());
     for member in archive.members() {
         let member = member.map_err(unreadable)?.data(&*data).map_err(unreadable)?;
         let file = object::File::parse(member).map_err(unreadable)?;
         defined.extend(global_names(file.symbols()));
+        asked_for.extend(undefined_names(file.symbols()));
     }
-    Ok(defined)
+    Ok((defined, asked_for))
 }
 
 /// A shared library must export the listed symbols and nothing else.
@@ -136,6 +148,15 @@ fn global_names<'data, S: ObjectSymbol<'data>>(
 ) -> impl Iterator<Item = String> {
     let global = symbols.filter(|symbol| !symbol.is_undefined() && !symbol.is_local());
     global.map(|symbol| String::from_utf8_lossy(symbol.name_bytes().unwrap_or(b"?")).into_owned())
+}
+
+fn undefined_names<'data, S: ObjectSymbol<'data>>(
+    symbols: impl Iterator<Item = S>,
+) -> impl Iterator<Item = String> {
+    // The first symbol of an ELF file has no name.
+    let undefined =
+        symbols.filter(|symbol| symbol.is_undefined() && !symbol.name_bytes().unwrap_or(b"?").is_empty());
+    undefined.map(|symbol| String::from_utf8_lossy(symbol.name_bytes().unwrap_or(b"?")).into_owned())
 }
 
 /// Whether these are the listed symbols, all of them and no other.

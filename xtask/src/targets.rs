@@ -22,3 +22,8 @@ pub const MACS: [&str; 2] = ["aarch64-apple-darwin", "x86_64-apple-darwin"];
 pub fn is_mac(target: &str) -> bool {
     target.ends_with("-apple-darwin")
 }
+
+/// Whether a target is a machine without a system.
+pub fn is_bare(target: &str) -> bool {
+    target.ends_with("-none")
+}

@@ -1,5 +1,6 @@
 //! Files of QEMU's archive, what a machine without disks says of pages, and the console.
 
+use crate::c_setup;
 use crate::report::{Report, check, check_eq};
 use core::cell::UnsafeCell;
 use core::ops::Range;
@@ -80,6 +81,8 @@ fn damaged(archive: &[u8]) -> Verdict {
     let entry = at.unwrap_or_default() - 110;
     // A letter in the field of the file's size.
     copy[entry + 54] = b'?';
+    let copy: &'static [u8] = copy;
+    check_eq!(c_setup::set_archive(copy), Some(entry as i64));
     let error = set_archive(copy).err();
     check_eq!(error.and_then(|error| error.entry), Some("etc/greeting"));
     check_eq!(error.map(|error| error.offset), Some(entry));

@@ -2,13 +2,14 @@
 //! builds it, starts QEMU with several processors, and reads what it prints.
 //!
 //! Words on its command line (`-append`) choose what is different from an ordinary run: `policy=toggle`,
-//! `tables=kernel` for a kernel with page tables of its own, `bench` for counting instructions, and `hang`
+//! `tables=kernel` for a kernel with page tables of its own, which sets the library up as one in C does, `bench` for counting instructions, and `hang`
 //! for a test of whoever watches.
 #![no_std]
 #![no_main]
 
 mod archive;
 mod bench;
+mod c_setup;
 mod device_tree;
 mod faults;
 mod files;
@@ -30,7 +31,7 @@ use execmem_conformance::{RULE_COUNT, SECTIONS};
 use execmem_core::Error;
 use execmem_core::abi::*;
 use execmem_os_baremetal::aarch64::interrupt_others_by_gicv3;
-use execmem_os_baremetal::{Console, IdentityTables, PageTables, Setup, Usage, init};
+use execmem_os_baremetal::{Console, IdentityTables, Setup, Usage, init};
 use kernel_tables::KernelTables;
 use machine::{ADDRESSES, MEMORY, SERIAL_PORT};
 use report::{Report, println};
@@ -85,25 +86,21 @@ fn set_up(run: &Run, archive: &Range<usize>, tree: &Range<usize>) -> Result<(), 
     kernel[..5].clone_from_slice(&machine::kernel_parts());
     kernel[5].0 = machine::pages(archive);
     kernel[6].0 = machine::pages(tree);
-    let tables: &'static dyn PageTables;
-    let mut memory = MEMORY;
     if run.own_tables {
         KERNEL_TABLES.map_kernel(&kernel)?;
         // SAFETY: the list has all that this kernel uses.
         unsafe { KERNEL_TABLES.enter() };
-        tables = &KERNEL_TABLES;
+        c_setup::set_up()?;
     } else {
-        // SAFETY: the list has all that this kernel uses, and nobody else uses MEMORY.
+        // SAFETY: the list has all that this kernel uses, and nobody else uses MEMORY or ADDRESSES.
         unsafe {
-            memory = LIBRARY_TABLES.build(&kernel, ADDRESSES, MEMORY)?;
+            let memory = LIBRARY_TABLES.build(&kernel, ADDRESSES, MEMORY)?;
             LIBRARY_TABLES.enter()?;
+            let (tables, console) = (&LIBRARY_TABLES, Console::Writer(print));
+            let interrupt_others: Option<fn()> = Some(interrupt_others_by_gicv3);
+            init(Setup { tables, memory, addresses: ADDRESSES, console, interrupt_others })?;
         }
-        tables = &LIBRARY_TABLES;
     }
-    let interrupt_others: Option<fn()> = Some(interrupt_others_by_gicv3);
-    let console = Console::Writer(print);
-    // SAFETY: nobody else uses this memory or these addresses.
-    unsafe { init(Setup { tables, memory, addresses: ADDRESSES, console, interrupt_others }) }?;
     machine::set_up_interrupts(run.cores);
     machine::take_interrupts();
     Ok(())

@@ -1,5 +1,6 @@
 //! When memory, addresses or page tables run out: every call fails with *no memory*, and nothing is lost.
 
+use crate::c_setup;
 use crate::kernel_tables;
 use crate::machine::{ADDRESSES, MEMORY};
 use crate::report::{Report, check, check_eq};
@@ -35,6 +36,7 @@ fn second_init() -> Verdict {
     let setup = Setup { tables, memory: MEMORY, addresses: ADDRESSES, console, interrupt_others };
     // SAFETY: it is refused.
     check_eq!(unsafe { init(setup) }, Err(Error::Refused));
+    check_eq!(c_setup::set_up_again(), RT_ERROR_REFUSED);
     Ok(())
 }
 

@@ -26,9 +26,10 @@ mod guest {
     use std::process::Command;
 
     /// What programs expect to find: a kind of file system, and where.
-    const FILE_SYSTEMS: [(&str, &str); 5] = [
+    const FILE_SYSTEMS: [(&str, &str); 6] = [
         ("proc", "/proc"),
         ("sysfs", "/sys"),
+        ("cgroup2", "/sys/fs/cgroup"),
         ("devtmpfs", "/dev"),
         ("tmpfs", "/tmp"),
         ("tmpfs", "/dev/shm"),
@@ -71,7 +72,8 @@ mod guest {
             settings.extend(setting.split_once('='));
         }
         let mut command = Command::new(words.next().expect("a program"));
-        command.args(words).envs(settings).current_dir("/tmp");
+        // Tests may do to this machine what they would not do to anybody's own.
+        command.args(words).envs(settings).env("EXECMEM_TESTS_GUEST", "1").current_dir("/tmp");
         command.status().map_or_else(|error| error.to_string(), |status| status.to_string())
     }
 

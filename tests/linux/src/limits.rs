@@ -40,8 +40,13 @@ pub fn leave_data(bytes: u64) {
 fn statm(place: usize) -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").expect("the kernel tells the sizes");
     let pages: u64 = text.split(' ').nth(place).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * page() as u64
+}
+
+/// The kernel's: the library may not be asked yet.
+fn page() -> usize {
     // SAFETY: has no preconditions (sysconf(3)).
-    pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
 
 /// The bytes that the main thread's stack has.
@@ -101,7 +106,6 @@ pub struct Hog {
     singles: Vec<usize>,
 }
 
-const PAGE: usize = 4096;
 /// So many of the mappings can be given up one by one.
 const SINGLES: usize = 3000;
 
@@ -110,12 +114,12 @@ impl Hog {
     pub fn leave(spare: usize) -> Result<Self, String> {
         let most = most_mappings()?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let length = PAGE * most.checked_sub(SINGLES).ok_or("there are few mappings anyway")?;
+        let length = page() * most.checked_sub(SINGLES).ok_or("there are few mappings anyway")?;
         let start = map(length, libc::PROT_NONE, flags).ok_or("no addresses")?;
         // Every second page becomes a mapping of its own, until there is none left for it.
-        for page in (start + PAGE..start + length).step_by(2 * PAGE) {
+        for inner in (start + page()..start + length).step_by(2 * page()) {
             // SAFETY: a page of the mapping above, which nobody uses.
-            if unsafe { libc::mprotect(without_provenance_mut(page), PAGE, libc::PROT_READ) } != 0 {
+            if unsafe { libc::mprotect(without_provenance_mut(inner), page(), libc::PROT_READ) } != 0 {
                 break;
             }
         }
@@ -128,7 +132,7 @@ impl Hog {
     pub fn fill(&mut self, spare: usize) {
         // Shared memory is never merged with a neighbour.
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        while let Some(start) = map(PAGE, libc::PROT_READ, flags) {
+        while let Some(start) = map(page(), libc::PROT_READ, flags) {
             assert!(self.singles.len() < self.singles.capacity(), "there are more mappings than the limit");
             self.singles.push(start);
         }
@@ -137,7 +141,7 @@ impl Hog {
 
     /// Gives up so many mappings.
     pub fn give(&mut self, count: usize) {
-        self.singles.drain(self.singles.len() - count..).for_each(|start| unmap(start, PAGE));
+        self.singles.drain(self.singles.len() - count..).for_each(|start| unmap(start, page()));
     }
 }
 

@@ -80,3 +80,15 @@ pub fn protection_at(address: i64) -> i32 {
 pub fn has_writable_code() -> bool {
     lines().iter().any(|line| line.protection & 6 == 6)
 }
+
+/// Whether this kernel can be asked about one address (6.11). Others give the whole text, which is opened anew for each
+/// question.
+pub fn has_query() -> bool {
+    const QUERY: u64 = 0xc068_6611;
+    let file = std::fs::File::open("/proc/self/maps").expect("the kernel tells its mappings");
+    let mut query = [0u64; 13];
+    query[0] = size_of_val(&query) as u64;
+    // SAFETY: the kernel reads and writes as much as the structure says, which is its size.
+    let result = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&file), QUERY as _, &raw mut query) };
+    result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ENOTTY)
+}

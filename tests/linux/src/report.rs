@@ -10,18 +10,28 @@ pub struct Report {
     failed: Vec<String>,
     left_out: usize,
     filters: Vec<String>,
+    skipped: Vec<String>,
 }
 
 impl Report {
-    /// Tests whose name contains one of the program's arguments are run; all of them without arguments.
+    /// Tests whose name contains one of the program's arguments are run; all of them without arguments. Those whose name
+    /// contains what is said by `--skip=` are not.
     pub fn from_arguments() -> Self {
-        let filters = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-        Self { counter: Counter::default(), failed: Vec::new(), left_out: 0, filters }
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let skipped = arguments.iter().filter_map(|argument| argument.strip_prefix("--skip="));
+        let skipped = skipped.map(str::to_owned).collect();
+        let filters = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
+        Self { counter: Counter::default(), failed: Vec::new(), left_out: 0, filters, skipped }
     }
 
     /// Whether all tests are wanted.
     pub fn is_complete(&self) -> bool {
-        self.filters.is_empty()
+        self.filters.is_empty() && self.skipped.is_empty()
+    }
+
+    fn is_wanted(&self, name: &str) -> bool {
+        let has = |part: &String| name.contains(part.as_str());
+        (self.filters.is_empty() || self.filters.iter().any(has)) && !self.skipped.iter().any(has)
     }
 
     /// How many tests passed, failed, or could not apply.
@@ -32,7 +42,7 @@ impl Report {
     /// Runs a test in a child, and tells. `may_not_apply` says whether the test may find that it doesn't
     /// apply here; where it may not, that is a failure.
     pub fn run(&mut self, name: &str, may_not_apply: bool, test: impl FnOnce() -> Outcome) {
-        if !self.is_complete() && !self.filters.iter().any(|filter| name.contains(filter.as_str())) {
+        if !self.is_wanted(name) {
             self.left_out += 1;
             return;
         }

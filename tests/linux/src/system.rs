@@ -31,6 +31,11 @@ pub fn is_emulated() -> bool {
     std::fs::read("/proc/self/comm").is_ok_and(|name| name.starts_with(b"qemu-"))
 }
 
+/// Whether the machine is a guest of our own, whose first process says so.
+pub fn is_guest() -> bool {
+    std::env::var_os("EXECMEM_TESTS_GUEST").is_some()
+}
+
 /// By how much fewer repetitions do, where the processor is emulated: by qemu's user mode, or in a whole machine, whose
 /// maker says so in the environment.
 pub fn slowness() -> u32 {

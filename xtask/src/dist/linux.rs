@@ -1,8 +1,9 @@
 //! The libraries for Linux.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use super::elf::one_object;
 use super::files::{archive, link_name, remove};
 use super::folder::Dist;
 use super::names::Names;
@@ -26,38 +27,11 @@ pub fn build(
     dist: &Dist,
     names: &Names,
 ) -> Result<()> {
-    let object = project.built(&format!("{target}/c-library/execmem.o"));
     let package = names.package("execmem-os-linux");
-    let listed = names.listed(project)?;
-    link_object(toolchain, &rust_library(project, target, package)?, &object, &listed)?;
-    hide_all_but(toolchain, &object, &listed)?;
+    let object = one_object(project, toolchain, target, package, &names.listed(project)?)?;
     names.rename(toolchain, &object, "")?;
     archive(toolchain, &object, &dist.static_library())?;
     link_shared(toolchain, target, &object, dist)
-}
-
-/// Lets cargo build a package, the adapter in it, as a static library.
-fn rust_library(project: &Project, target: &str, package: &str) -> Result<PathBuf> {
-    let mut cargo = project.cargo(&["rustc", "--quiet", "--package", package, "--lib"]);
-    cargo.args(["--profile", "c-library", "--features", "c-library"]);
-    cargo.args(["--crate-type", "staticlib", "--target", target]);
-    capture(&mut cargo)?;
-    Ok(project.built(&format!("{target}/c-library/lib{}.a", package.replace('-', "_"))))
-}
-
-/// One relocatable object with the listed functions and what they use.
-fn link_object(toolchain: &Toolchain, library: &Path, object: &Path, listed: &[String]) -> Result<()> {
-    let mut linker = toolchain.elf_linker();
-    linker.args(["--relocatable", "--gc-sections"]);
-    linker.args(listed.iter().map(|name| format!("--undefined={name}")));
-    capture(linker.arg("-o").arg(object).arg(library)).map(drop)
-}
-
-fn hide_all_but(toolchain: &Toolchain, object: &Path, listed: &[String]) -> Result<()> {
-    let mut objcopy = Command::new(toolchain.llvm_tool("llvm-objcopy")?);
-    objcopy.arg("--strip-debug");
-    objcopy.args(listed.iter().map(|name| format!("--keep-global-symbol={name}")));
-    capture(objcopy.arg(object)).map(drop)
 }
 
 /// Links the shared library, or leaves it out where this machine can't.

@@ -200,21 +200,23 @@ impl Argument for bool {
     }
 }
 
-impl Argument for *const c_char {
-    fn drawn(draw: &mut Draw, name: &str) -> Self {
-        let index = draw.random.below(2 * draw.paths.len());
-        // Every fourth time it is a file that can be mapped.
-        let index = if index.is_multiple_of(4) { FILE } else { index };
-        let text = draw.paths.get(index);
-        let _ = write!(draw.told, "{name} {text:?}, ");
-        text.map_or(core::ptr::null(), |text| text.as_ptr())
-    }
+fn text(draw: &mut Draw, name: &str) -> *const c_char {
+    let index = draw.random.below(2 * draw.paths.len());
+    // Every fourth time it is a file that can be mapped.
+    let index = if index.is_multiple_of(4) { FILE } else { index };
+    let text = draw.paths.get(index);
+    let _ = write!(draw.told, "{name} {text:?}, ");
+    text.map_or(core::ptr::null(), |text| text.as_ptr())
 }
 
 macro_rules! pointers {
     ($($type:ty)*) => {$(
         impl Argument for $type {
             fn drawn(draw: &mut Draw, name: &str) -> Self {
+                // `c_char` is another type on each processor, also that of bytes: a text is told by its name.
+                if ["path", "name"].contains(&name) {
+                    return text(draw, name) as Self;
+                }
                 let pointer = draw.pointer::<u8>();
                 let _ = write!(draw.told, "{name} {pointer:?}, ");
                 pointer.cast()
@@ -223,7 +225,7 @@ macro_rules! pointers {
     )*};
 }
 
-pointers!(*const u8 *mut u8 *const i64 *mut i64 *mut RtCodeBlock *mut RtExecMemoryStats *mut c_void);
+pointers!(*const i8 *const u8 *mut u8 *const i64 *mut i64 *mut RtCodeBlock *mut RtExecMemoryStats *mut c_void);
 
 /// No table that is accepted: what it would say were functions would be called.
 impl Argument for *const RtValueOps {

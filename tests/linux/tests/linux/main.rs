@@ -25,7 +25,7 @@ use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::files::Folder;
 use execmem_tests_linux::programs;
 use execmem_tests_linux::report::Report;
-use execmem_tests_linux::system::is_emulated;
+use execmem_tests_linux::system::{is_emulated, is_guest};
 use std::process::ExitCode;
 
 /// A test: the sentence that it proves, and what proves it. It panics where the sentence is wrong.
@@ -46,9 +46,11 @@ pub enum Needs {
     NewKernel,
     /// A kernel of its own, and what the tests know of x86_64 alone: its trap flag, its registers at a system call.
     X86_64,
+    /// A machine of its own, which it may set up as it likes.
+    Guest,
 }
 
-const TESTS: [&[Test]; 21] = [
+const TESTS: [&[Test]; 22] = [
     policies::TESTS,
     cancelled::TESTS,
     copies::TESTS,
@@ -68,6 +70,7 @@ const TESTS: [&[Test]; 21] = [
     limits::space::TESTS,
     limits::amounts::TESTS,
     limits::forks::TESTS,
+    limits::groups::TESTS,
     report::TESTS,
     stepping::TESTS,
 ];
@@ -84,10 +87,12 @@ fn main() -> ExitCode {
     for test in TESTS.into_iter().flatten() {
         let needs_more = test.needs != Needs::Nothing && is_emulated();
         let is_foreign = test.needs == Needs::X86_64 && cfg!(not(target_arch = "x86_64"));
-        let may_not_apply = needs_more || is_foreign || test.needs == Needs::NewKernel;
-        report.run(test.name, may_not_apply, || match needs_more {
-            true => Outcome::NotApplicable("qemu's user mode has no kernel of its own".to_owned()),
-            false => (test.run)(),
+        let is_elsewhere = test.needs == Needs::Guest && !is_guest();
+        let may_not_apply = needs_more || is_foreign || is_elsewhere || test.needs == Needs::NewKernel;
+        report.run(test.name, may_not_apply, || match (needs_more, is_elsewhere) {
+            (true, _) => Outcome::NotApplicable("qemu's user mode has no kernel of its own".to_owned()),
+            (_, true) => Outcome::NotApplicable("the machine is no guest of our own".to_owned()),
+            _ => (test.run)(),
         });
     }
     if report.is_complete() {

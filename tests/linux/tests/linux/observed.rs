@@ -22,7 +22,8 @@ pub fn statistics() -> RtExecMemoryStats {
 
 /// A page of which the library says something else than the kernel.
 pub fn untrue_pages(watched: &[Watched]) -> Option<String> {
-    let addresses = watched.iter().flat_map(|(address, size)| (*address..address + size).step_by(4096));
+    let addresses =
+        watched.iter().flat_map(|(address, size)| (*address..address + size).step_by(page() as usize));
     for address in addresses {
         let (told, real) = (rt_get_protection(address), maps::protection_at(address));
         if told != real {

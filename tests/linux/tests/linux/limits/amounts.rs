@@ -4,7 +4,7 @@ use crate::operations::LARGE;
 use crate::service::{expect_function, rewrite};
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;
-use execmem_conformance::memory::{RW, RX, statistics};
+use execmem_conformance::memory::{RW, RX, page, statistics};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::{self, Outcome};
@@ -37,8 +37,6 @@ pub const TESTS: &[Test] = &[
     },
 ];
 
-const PAGE: i64 = 4096;
-
 fn regions() -> Outcome {
     for policy in [RT_POLICY_DUAL, RT_POLICY_TOGGLE] {
         let work = || {
@@ -55,7 +53,7 @@ fn regions() -> Outcome {
 }
 
 fn many_regions() {
-    let count = if is_emulated() { 500 } else { 10_000 };
+    let count = 10_000 / slowness() as usize / 2 * 2; // They are freed in pairs.
     let path = files::file(&[b'x'; 100]);
     let anonymous = RT_MAP_PRIVATE | RT_MAP_ANONYMOUS;
     let some = |make: &dyn Fn() -> i64| {
@@ -94,7 +92,7 @@ fn many_regions() {
     }
     // From both ends to the middle, so that neighbours go at different times.
     for index in (0..code.len() / 2).flat_map(|index| [index, code.len() - 1 - index]) {
-        assert!(rt_free_exec_memory(code[index], 100) && rt_free_exec_memory(data[index], PAGE));
+        assert!(rt_free_exec_memory(code[index], 100) && rt_free_exec_memory(data[index], page()));
         assert!(rt_munmap(mapped[index], 100) && rt_munmap(fresh[index], 100));
     }
     let figures = statistics().expect("figures");
@@ -103,7 +101,7 @@ fn many_regions() {
 
 fn blocks() -> Outcome {
     assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
-    let count: i64 = if is_emulated() { 20_000 } else { 1_000_000 };
+    let count = 1_000_000 / i64::from(slowness());
     let size = |index: i64| 8 + index % 40;
     let mut all = Vec::with_capacity(count as usize);
     for index in 0..count {

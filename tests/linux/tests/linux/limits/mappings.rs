@@ -11,7 +11,7 @@ use execmem_tests_linux::limits::*;
 use execmem_tests_linux::system::{foreign_function, policy_name};
 
 pub const TESTS: &[Test] = &[Test {
-    name: "limits: without mappings left, or with one or two, each operation works or changes nothing",
+    name: "operations: without mappings left, or with one or two, each works or changes nothing",
     needs: Needs::Kernel,
     run: each_operation,
 }];

@@ -5,5 +5,6 @@ pub mod amounts;
 pub mod each;
 pub mod exhaustion;
 pub mod forks;
+pub mod groups;
 pub mod mappings;
 pub mod space;

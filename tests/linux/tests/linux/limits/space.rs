@@ -2,7 +2,7 @@
 
 use crate::service::expect_service;
 use crate::{Needs, Test};
-use execmem_conformance::memory::{RW, is_zeroed};
+use execmem_conformance::memory::{RW, is_zeroed, page};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::{self, Outcome, Status};
@@ -44,12 +44,11 @@ const NO_POPULATE_WRITE: Refusal = Refusal {
     error: libc::EINVAL,
 };
 
-const PAGE: i64 = 4096;
-
 fn on_a_full_file_system(refusals: &[Refusal]) -> Outcome {
     let folder = files::path_of(files::directory()).join(format!("full-{}", std::process::id()));
     std::fs::create_dir(&folder).expect("a folder");
     let at = CString::new(folder.as_os_str().as_bytes()).expect("no NUL");
+    let size = CString::new(format!("size={}", 16 * page())).expect("no NUL");
     let outcome = children::run(|| {
         // SAFETY: changes what this child sees of the file systems.
         let is_mounted = unsafe {
@@ -61,13 +60,7 @@ fn on_a_full_file_system(refusals: &[Refusal]) -> Outcome {
                     libc::MS_REC | libc::MS_PRIVATE,
                     std::ptr::null(),
                 ) == 0
-                && libc::mount(
-                    c"none".as_ptr(),
-                    at.as_ptr(),
-                    c"tmpfs".as_ptr(),
-                    0,
-                    c"size=64k".as_ptr().cast(),
-                ) == 0
+                && libc::mount(c"none".as_ptr(), at.as_ptr(), c"tmpfs".as_ptr(), 0, size.as_ptr().cast()) == 0
         };
         if !is_mounted {
             let error = std::io::Error::last_os_error();
@@ -84,18 +77,18 @@ fn on_a_full_file_system(refusals: &[Refusal]) -> Outcome {
         // Nothing fits any more: the file is as large as it can be, and has an end like any other.
         let filler = folder.join("filler");
         assert!(std::fs::write(&filler, vec![1; 1 << 20]).is_err(), "the file system is full");
-        let region = rt_alloc_exec_memory(PAGE);
+        let region = rt_alloc_exec_memory(page());
         for mapping in [shared, private] {
             let expect_io = |result: i64| assert_eq!((result, rt_last_error()), (-1, RT_ERROR_IO));
-            expect_io(write_bytes(mapping.address, b"text", 10 * PAGE));
-            expect_io(write_bytes(mapping.address, &[7; 3 * PAGE as usize], 20 * PAGE + 5));
-            expect_io(write_bytes(mapping.address, b"text", 11 * PAGE - 2));
-            expect_io(read_into(mapping.address, 30 * PAGE, &mut [0; 4]));
-            let value = rt_mmap_read_bytes(mapping.address, 30 * PAGE, 4);
+            expect_io(write_bytes(mapping.address, b"text", 10 * page()));
+            expect_io(write_bytes(mapping.address, &vec![7; 3 * page() as usize], 20 * page() + 5));
+            expect_io(write_bytes(mapping.address, b"text", 11 * page() - 2));
+            expect_io(read_into(mapping.address, 30 * page(), &mut [0; 4]));
+            let value = rt_mmap_read_bytes(mapping.address, 30 * page(), 4);
             assert_eq!((rt_value_len(value), rt_last_error()), (0, RT_ERROR_IO));
             assert!(rt_value_free(value));
             // What is copied may lie there, too.
-            let hole = std::ptr::with_exposed_provenance((mapping.address + 40 * PAGE) as usize);
+            let hole = std::ptr::with_exposed_provenance((mapping.address + 40 * page()) as usize);
             // SAFETY: the bytes are mapped; the kernel has no memory for them, which the library must find out.
             expect_io(write_bytes(region, unsafe { std::slice::from_raw_parts(hole, 8) }, 0));
         }
@@ -107,13 +100,13 @@ fn on_a_full_file_system(refusals: &[Refusal]) -> Outcome {
         std::fs::remove_file(&filler).expect("the filler goes");
         for mapping in [shared, private] {
             assert!(
-                is_zeroed(mapping.address + 20 * PAGE, 4 * PAGE),
+                is_zeroed(mapping.address + 20 * page(), 4 * page()),
                 "a write that failed has changed nothing"
             );
-            assert_eq!(write_bytes(mapping.address, b"text", 11 * PAGE - 2), 4);
+            assert_eq!(write_bytes(mapping.address, b"text", 11 * page() - 2), 4);
             assert!(rt_munmap(mapping.address, mapping.size));
         }
-        assert!(rt_free_exec_memory(region, PAGE));
+        assert!(rt_free_exec_memory(region, page()));
         expect_service();
         Outcome::Passed
     });
