@@ -51,6 +51,11 @@ impl Pool {
         self.next = start + length;
         NonNull::new(ptr::with_exposed_provenance_mut(start)).ok_or(Error::NoMemory)
     }
+
+    /// Takes back what was taken last, and not written to.
+    pub(crate) fn put_back(&mut self, memory: NonNull<u8>) {
+        self.next = memory.addr().get();
+    }
 }
 
 /// The next address for `length` bytes.

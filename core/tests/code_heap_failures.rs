@@ -265,3 +265,15 @@ fn a_long_write_that_fails_has_written_nothing() {
         }
     }
 }
+
+#[test]
+fn a_block_that_was_never_written_is_published_and_freed_without_memory_or_permission() {
+    System::each(|system| {
+        let heap = system.runtime.code_heap();
+        let block = heap.alloc(500).unwrap() as i64;
+        system.fake.fail_always(Call::Request, Error::NoMemory);
+        system.fake.fail_always(Call::Protect, Error::NoMemory);
+        assert_eq!((heap.publish(block, 500), heap.free(block)), (Ok(()), Ok(())));
+        system.fake.clear_faults();
+    });
+}

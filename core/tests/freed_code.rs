@@ -5,6 +5,8 @@ mod support;
 use execmem_core::Limits;
 use execmem_core::{Error, Policy};
 use execmem_fake::Call;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use support::{Heap, System, write_block};
 
 const SIZE: usize = 8;
@@ -204,4 +206,21 @@ fn a_step_that_ends_before_the_pages_are_gone_does_not_count() {
         assert_eq!(system.fake.count(Call::SynchronizeCores), 2, "{before:?}, {after:?}");
         core::mem::forget(new);
     }
+}
+
+#[test]
+fn of_two_that_publish_the_same_bytes_of_a_region_at_once_the_later_one_tells_other_cores() {
+    let system = Arc::new(System::new(Policy::Dual, 4096));
+    let address = system.runtime.alloc_exec(SIZE as i64).unwrap();
+    system.write(address, &[1; SIZE]).unwrap();
+    let (other, is_first) = (system.clone(), AtomicBool::new(true));
+    system.fake.observe(move |event| {
+        if event.call == Call::FlushIcache && is_first.swap(false, Ordering::Relaxed) {
+            other.runtime.flush_icache(address as i64, SIZE as i64).unwrap();
+            other.fake.executed_elsewhere(address, SIZE);
+        }
+    });
+    system.runtime.flush_icache(address as i64, SIZE as i64).unwrap();
+    assert_eq!(system.fake.count(Call::SynchronizeCores), 1);
+    system.fake.stop_observing();
 }

@@ -159,14 +159,15 @@ fn where_the_system_keeps_records_they_serve_again() {
         length: 0,
     };
     let mut held = Vec::new();
-    for _ in 0..3 {
+    for round in 0..3 {
         let all: Vec<_> = (0..300).map(|_| system.runtime.map_file(request).unwrap()).collect();
         held.push(system.runtime.statistics().record_bytes);
         system.fake.fail_always(Call::Request, Error::InvalidArgument);
         for (address, size) in all {
             system.runtime.unmap(address as i64, size as i64).unwrap();
         }
-        assert!(system.fake.clear_faults() > 0, "nothing was to be given back");
+        // What refused once is asked again when there is more to give.
+        assert_eq!(system.fake.clear_faults() > 0, round == 0);
         assert_eq!(system.runtime.statistics().record_bytes, held[0]);
     }
     assert_eq!(held, [held[0]; 3]);

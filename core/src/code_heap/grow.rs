@@ -78,7 +78,7 @@ impl Heaps {
             // The shortest chunk need not be within reach beyond its block.
             let is_shortest = length == round_up(request.size, space.page_size());
             let size = if is_shortest { request.size } else { length };
-            return self.latest.map(request.reach, platform, size, memory);
+            return self.near.map(request.reach, platform, size, memory);
         }
         let clusters = self.shared.lock(platform).clusters.clone();
         let clusters =

@@ -53,8 +53,9 @@ pub(crate) struct Heaps {
     /// chunk whether it holds the address.
     recent: [AtomicPtr<Chunk>; RECENT],
     pub(super) shared: Lock<Shared>,
-    /// Where a chunk was placed that does not lie behind the others.
+    /// Where a chunk was placed that does not lie behind the others; and one that had to be near something else.
     pub(super) latest: Latest,
+    pub(super) near: Latest,
     /// Whether there may be retired chunks that nobody is about to unmap. Only a hint to look for them.
     pub(super) has_left: AtomicBool,
     pub(super) default: Heap,
@@ -117,6 +118,7 @@ impl Heaps {
                 clusters: [const { Cluster::NONE }; MOST_CLUSTERS],
             }),
             latest: Latest::new(),
+            near: Latest::new(),
             has_left: AtomicBool::new(false),
             default: Heap::new(0),
             others: Table::new(),
@@ -126,7 +128,7 @@ impl Heaps {
     /// A heap for a new user.
     pub(super) fn add(&self, limits: Limits, platform: impl Platform) -> Result<&Heap> {
         let pool = &mut self.shared.lock(platform).pool;
-        let heap = match self.others.iter().find(|heap| !heap.in_use.load(Ordering::Relaxed)) {
+        let heap = match self.others.iter().find(|heap| !heap.in_use.load(Ordering::Acquire)) {
             Some(idle) => idle,
             None => {
                 // SAFETY: the lock keeps others from adding.
@@ -226,7 +228,8 @@ impl Heaps {
             let mut arrays = Arrays::over(memory, length);
             let pool = &mut shared.pool;
             self.chunks.add(pool, platform, |number| Chunk::lay_out(number, &mut arrays, granules))
-        }?;
+        };
+        let number = number.inspect_err(|_| shared.pool.put_back(memory))?;
         self.record(number).ok_or(Error::NoMemory)
     }
 

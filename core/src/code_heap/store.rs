@@ -56,6 +56,10 @@ impl<P: Platform, L> LockedBlock<'_, P, L> {
         self.chunk.blocks.dirty.set(self.chunk.granule_of(self.block.address));
     }
 
+    pub(super) fn is_dirty(&self) -> bool {
+        self.chunk.blocks.dirty.is_set(self.chunk.granule_of(self.block.address))
+    }
+
     /// Where the byte at an address can be written so that no other process sees it, as the rest of the block behind it.
     /// *Unsupported* without a second view. A store to a page that the system has no memory for would end the process,
     /// so all of the block has some.
@@ -66,7 +70,7 @@ impl<P: Platform, L> LockedBlock<'_, P, L> {
             return Err(Error::WrongProtection);
         }
         if P::CAN_FORK && chunk.backing.is_in_common.load(Ordering::Relaxed) {
-            // SAFETY: nobody writes to the chunk, by the lock. A view of it was not lent: that makes it this process's own.
+            // SAFETY: nobody writes to the chunk, by the lock: a chunk that was lent is copied at the fork, and never in common.
             unsafe { space.separate(&chunk.region(), chunk.written_parts()) }?;
             chunk.backing.is_in_common.store(space.is_forking(), Ordering::Relaxed);
         }
@@ -100,9 +104,14 @@ impl<P: Platform, L> LockedBlock<'_, P, L> {
     /// Flushes a range of the block whose pages can be read and executed. Whether other cores may have fetched from there
     /// before, and have to be told.
     pub(super) fn publish(&self, span: Span) -> bool {
-        self.flush(span);
-        // Under policy `rwx` the caller may have written without us.
-        self.mark_dirty();
+        // Under these policies the caller may have written without us.
+        if matches!(self.heap.policy(), Ok(Policy::Rwx | Policy::Jit)) {
+            self.mark_dirty();
+        }
+        // What was never written has nothing to flush, and perhaps no memory yet.
+        if self.is_dirty() {
+            self.flush(span);
+        }
         self.chunk.blocks.record_fetched(self.chunk.granules_of(span))
     }
 

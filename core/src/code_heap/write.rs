@@ -68,7 +68,7 @@ impl<P: Platform> CodeHeap<'_, P> {
     }
 
     /// The same for many ranges, with one cross-core step at most. All of them, or none: everything else that can fail
-    /// comes first, and no block can be freed before all is done.
+    /// comes first, and no block can be freed before all are flushed.
     pub fn publish_all(&self, ranges: impl Iterator<Item = (i64, i64)> + Clone) -> Result {
         let mut shards = 0u32;
         for (address, size) in ranges.clone() {

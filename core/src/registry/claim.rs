@@ -159,11 +159,18 @@ impl<P: Platform> Claim<'_, P> {
         self.registry.runs(pages).all(|(_, page)| accepts(page.protection))
     }
 
-    /// Records that cores may fetch these bytes, counted from the region's start, from now on.
-    pub(crate) fn record_published(&mut self, part: Range<usize>) {
-        if self.region.published.with(&part) != self.region.published {
-            self.update(|region| region.published = region.published.with(&part));
+    /// Records that cores may fetch these bytes, counted from the region's start, from now on. Whether they might before:
+    /// others who share the region may have recorded it since the claim began.
+    pub(crate) fn record_published(&mut self, part: Range<usize>) -> bool {
+        if self.region.published.with(&part) == self.region.published {
+            return true;
         }
+        let mut was_published = false;
+        self.update(|region| {
+            was_published = region.published.intersects(&part);
+            region.published = region.published.with(&part);
+        });
+        was_published
     }
 
     /// Records that the memory is this process's alone.
@@ -173,7 +180,8 @@ impl<P: Platform> Claim<'_, P> {
 
     /// Records a further read-execute view of the whole region.
     pub(crate) fn record_executable_view(&mut self, view: Span) -> Result {
-        let Records { regions, pool, .. } = &mut *self.registry.lock();
+        let mut records = self.registry.lock();
+        let Records { regions, pool, .. } = &mut *records;
         self.registry.reserve(view, pool)?;
         if let Some(record) = regions.get_mut(self.index) {
             record.region.executable_view = view.start();

@@ -120,7 +120,8 @@ impl<P: Platform> Registry<P> {
     /// Adds a region whose pages have `protection`. Where it can't, nothing has changed.
     pub(crate) fn insert(&self, region: Region, protection: Protection) -> Result {
         let page_size = self.page_size();
-        let Records { regions, pool, .. } = &mut *self.lock();
+        let mut records = self.lock();
+        let Records { regions, pool, .. } = &mut *records;
         let is_reserved = region.all_views(page_size).try_for_each(|view| self.reserve(view, pool));
         let index = is_reserved
             .and_then(|()| regions.insert(Record { region, usage: Use::default() }, pool, self.platform))

@@ -153,11 +153,10 @@ impl<P: Platform> Runtime<P> {
         // SAFETY: the claim keeps the range mapped. It is readable here, as the callers have seen to, and in the
         // read-write view always.
         unsafe { self.space.platform.flush_icache(written, span.start(), span.length()) };
+        // Recorded before the step: of two that publish the same bytes at once, one makes a step behind both flushes.
+        let was_published = claim.record_published(span.start() - region.base..span.end() - region.base);
         // A file's pages may hold code that ran before this mapping existed in the registry's eyes.
-        let part = span.start() - region.base..span.end() - region.base;
-        let may_be_fetched = region.published.intersects(&part) || region.kind == Kind::File;
-        self.space.freed_code.drop_fetched(may_be_fetched, self.space.platform)?;
-        claim.record_published(part);
-        Ok(())
+        let may_be_fetched = was_published || region.kind == Kind::File;
+        self.space.freed_code.drop_fetched(may_be_fetched, self.space.platform)
     }
 }

@@ -8,8 +8,8 @@ use crate::span::Span;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// So many spare nodes may have their memory whatever is live: 256 KiB.
-pub(super) const RESERVE: usize = 64;
+/// The memory of so many nodes goes with one change. A region's last pages leave about four nodes spare.
+const MOST_DROPPED: usize = 16;
 
 /// The tree. Reading needs `&self` only; the writing methods must not run at the same time as each other, which the
 /// registry's lock sees to.
@@ -148,12 +148,14 @@ impl PageMap {
         self.spare.put(node);
     }
 
-    /// Gives the memory of spare nodes back by `give_back` while there are more than [`RESERVE`] and they are more than
-    /// three quarters of all that have any: who makes and frees the same regions again and again gives none back.
+    /// Gives the memory of a few spare nodes back by `give_back`, where there are too many: others wait for the
+    /// lock meanwhile.
     pub(crate) fn drop_spare(&self, give_back: &mut dyn FnMut(Span) -> Result) {
-        let spare = &self.spare;
-        let is_too_many = || spare.count() > RESERVE && spare.count() > spare.held() / 4 * 3;
-        while is_too_many() && spare.drop_one(give_back).is_ok() {}
+        for _ in 0..MOST_DROPPED {
+            if !self.spare.is_too_much() || self.spare.drop_one(give_back).is_err() {
+                break;
+            }
+        }
     }
 
     /// A node whose memory was given back, which has it again when it is used, or else a fresh one. Where nodes are

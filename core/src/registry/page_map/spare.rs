@@ -7,6 +7,9 @@ use crate::span::Span;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+/// So many spare nodes may have their memory whatever is live: 256 KiB.
+pub(super) const RESERVE: usize = 64;
+
 /// Nodes that were taken out of the tree. Only the writer uses this.
 pub(super) struct Spare {
     /// Those that have their memory: a list through their first entries.
@@ -17,8 +20,10 @@ pub(super) struct Spare {
     /// trunks are full.
     trunks: Slot,
     dropped: AtomicUsize,
-    /// How many nodes have their memory, in the tree and here.
+    /// How many nodes have their memory, in the tree and here; and how many had when the system took none back: it is asked
+    /// again when there are more.
     held: AtomicUsize,
+    refused: AtomicUsize,
 }
 
 /// Only the writer changes these numbers.
@@ -29,8 +34,8 @@ fn add(number: &AtomicUsize, more: isize) {
 impl Spare {
     pub(super) const fn new() -> Self {
         let [list, trunks] = [const { Slot::empty() }; 2];
-        let [count, dropped, held] = [const { AtomicUsize::new(0) }; 3];
-        Self { list, count, trunks, dropped, held }
+        let [count, dropped, held, refused] = [const { AtomicUsize::new(0) }; 4];
+        Self { list, count, trunks, dropped, held, refused }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -43,6 +48,13 @@ impl Spare {
 
     pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Whether some of the list should go: there are more than [`RESERVE`], and more than three quarters of all that have
+    /// their memory.
+    pub(super) fn is_too_much(&self) -> bool {
+        let (count, held) = (self.count(), self.held());
+        count > RESERVE && count > held / 4 * 3 && held > self.refused.load(Ordering::Relaxed)
     }
 
     /// Puts an empty node on the list. Readers that are still in it may take the link for an entry.
@@ -73,7 +85,10 @@ impl Spare {
         };
         // From here on each of its entries is zero, so that it doesn't matter to readers when its memory goes.
         let address = ptr::from_ref(node).addr();
-        give_back(Span::from_parts(address, UNIT)).inspect_err(|_| self.put(node))?;
+        give_back(Span::from_parts(address, UNIT)).inspect_err(|_| {
+            self.put(node);
+            self.refused.store(self.held(), Ordering::Relaxed);
+        })?;
         add(&self.dropped, 1);
         add(&self.held, -1);
         trunk.0.0[trunks.used() + 1].store(Entry::of_node(node));
