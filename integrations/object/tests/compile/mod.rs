@@ -1,12 +1,12 @@
 //! Objects that a test has the machine's compilers make.
 
-use execmem_object::{Error, Image, process_symbol};
+use execmem_object::{Error, Object, process_symbol};
 use std::path::Path;
 use std::process::Command;
 
 /// Loads an object that sees this process's symbols.
-pub fn load(object: &[u8]) -> Result<Image, Error> {
-    Image::load(object, process_symbol)
+pub fn load(object: &[u8]) -> Result<Object, Error> {
+    Object::load_with(object, process_symbol)
 }
 
 /// Runs a compiler, which writes the file `object`, and gives the file's bytes.
