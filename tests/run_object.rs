@@ -128,7 +128,7 @@ fn object(name: &str, source: &str) -> String {
 #[test]
 fn it_links_files_and_libraries_and_shows_results_of_every_type() {
     let first = object("run-first", "double cosh(double); long helper(long); long f(long x) { return helper(x) * 2; }
-        double half(long x) { return cosh(0) * x / 2; } const char *text(void) { return \"a text\"; } void nothing(void) {}");
+        double half(long x) { return cosh(x - 3) * x / 2; } const char *text(void) { return \"a text\"; } void nothing(void) {}");
     let second = object(
         "run-second",
         "long helper(long x) { return x + 1; } long unused(void) { extern long nowhere(void); return nowhere(); }",
