@@ -62,7 +62,12 @@ fn run(job: &Job) -> Result<(), String> {
 /// What was linked, and where it lies.
 fn show(object: &Object) -> Result<(), String> {
     let bytes: usize = object.segments().iter().map(|segment| segment.size).sum();
-    say(&format!("{}, in {bytes} bytes:", object.files().join(", ")))?;
+    let (first, further) = object.files().split_at(object.files().len().min(4));
+    let further = match further.len() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    say(&format!("{}{further}, in {bytes} bytes:", first.join(", ")))?;
     for segment in object.segments() {
         let letters = segment.protection.letters();
         say(&format!("  {:#x} {:>8} bytes {letters}", segment.address, segment.size))?;

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::exit;
-use crate::object_file::{Definition, ObjectFile};
+use crate::object_file::{Definition, ObjectFile, SectionKind, Symbol};
 
 /// What a symbol is that an object does not define.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ pub fn resolve(
     let mut missing = Vec::new();
     for relocation in object.loaded().flat_map(|(_, section)| &section.relocations) {
         let symbol = &object.symbols[relocation.symbol];
+        check_thread_local(object, symbol)?;
         let Definition::Undefined { weak } = symbol.definition else { continue };
         if imports[relocation.symbol].is_some() {
             continue;
@@ -64,5 +65,22 @@ pub fn resolve(
     match missing.is_empty() {
         true => Ok(imports),
         false => Err(Error::MissingSymbols(missing)),
+    }
+}
+
+/// Thread-local storage has no addresses here: it would have to be there for threads that were started before.
+fn check_thread_local(object: &ObjectFile<'_>, symbol: &Symbol<'_>) -> Result<(), Error> {
+    match symbol.definition {
+        Definition::InSection { section, .. }
+            if object.sections[section].kind == SectionKind::ThreadLocal =>
+        {
+            let section = &object.sections[section].name;
+            Err(Error::ThreadLocal(match *section == symbol.name {
+                true => format!("section {section}"),
+                false => symbol.name.to_string(),
+            }))
+        }
+        _ if symbol.is_thread_local => Err(Error::ThreadLocal(symbol.name.to_string())),
+        _ => Ok(()),
     }
 }

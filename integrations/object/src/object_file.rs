@@ -61,6 +61,8 @@ pub enum SectionKind {
     Zeroed,
     /// Unwind tables, of which the linked ones become one section.
     Unwind,
+    /// The first contents of thread-local variables. Not loaded: what refers to them is refused.
+    ThreadLocal,
     /// Not loaded: debug information, notes.
     Ignored,
 }
@@ -73,7 +75,7 @@ impl SectionKind {
 
     /// Whether such a section has a place in memory.
     pub fn is_loaded(self) -> bool {
-        !matches!(self, Self::Ignored | Self::Unwind)
+        !matches!(self, Self::Ignored | Self::Unwind | Self::ThreadLocal)
     }
 }
 
@@ -116,6 +118,8 @@ pub struct Symbol<'data> {
     pub is_global: bool,
     /// Whether another object's definition may replace this one.
     pub is_weak: bool,
+    /// Whether each thread has one of its own.
+    pub is_thread_local: bool,
     /// Whether it is a function that gives the address of the function of this name: an indirect function (IFUNC).
     pub is_indirect: bool,
 }

@@ -81,7 +81,7 @@ impl<'data> Reader<'data> {
         let kind = section_kind(section, &name)?;
         // The bytes of what isn't loaded may be damaged.
         let (data, size, alignment) = match kind {
-            SectionKind::Ignored => (&[][..], 0, 1),
+            SectionKind::Ignored | SectionKind::ThreadLocal => (&[][..], 0, 1),
             _ => {
                 self.claim(section)?;
                 let data = section.data(ENDIAN, self.file)?;
@@ -151,9 +151,6 @@ impl<'data> Reader<'data> {
             }
             _ => return Err(Error::Damaged(format!("the symbol {name} is in no section"))),
         };
-        if symbol.st_type() == elf::STT_TLS {
-            return Err(Error::ThreadLocal(name.into()));
-        }
         let is_indirect = symbol.st_type() == elf::STT_GNU_IFUNC;
         if is_indirect && !matches!(definition, Definition::InSection { .. }) {
             return Err(Error::Damaged(format!("the indirect function {name} is in no section")));
@@ -169,6 +166,7 @@ impl<'data> Reader<'data> {
             may_be_function: is_indirect || matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_NOTYPE),
             is_global: symbol.st_bind() != elf::STB_LOCAL,
             is_weak: matches!(symbol.st_bind(), elf::STB_WEAK | elf::STB_GNU_UNIQUE),
+            is_thread_local: symbol.st_type() == elf::STT_TLS,
             is_indirect,
         });
         Ok(())
@@ -190,7 +188,7 @@ impl<'data> Reader<'data> {
         let target = self.object.sections.get(index);
         let target = target.ok_or_else(|| Error::Damaged("relocations for no section".into()))?;
         let name = target.name.clone();
-        if target.kind == SectionKind::Ignored {
+        if !target.kind.is_loaded() && target.kind != SectionKind::Unwind {
             return Ok(());
         }
         if kind != elf::SHT_RELA {
@@ -236,7 +234,7 @@ fn section_kind(section: &SectionHeader64<LittleEndian>, name: &str) -> Result<S
         return Ok(SectionKind::Unwind);
     }
     if has(elf::SHF_TLS) {
-        return Err(Error::ThreadLocal(format!("section {name}")));
+        return Ok(SectionKind::ThreadLocal);
     }
     let is_empty = section.sh_size(ENDIAN) == 0;
     Ok(match (kind, has(elf::SHF_WRITE), has(elf::SHF_EXECINSTR)) {

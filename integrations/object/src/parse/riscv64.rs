@@ -120,10 +120,7 @@ pub fn pair(object: &mut ObjectFile<'_>) -> Result<(), Error> {
                 _ => None,
             };
             let Some(high) = place.and_then(|place| upper.get(&place)) else {
-                let name = &section.name;
-                return Err(Error::Unsupported(format!(
-                    "half an address in {name} (of a thread-local variable?)"
-                )));
+                return Err(Error::Damaged(format!("half an address in {}", section.name)));
             };
             low.symbol = high.symbol;
             low.addend = high.addend;

@@ -66,6 +66,7 @@ pub fn support(architecture: Architecture) -> ObjectFile<'static> {
         may_be_function: name == "atexit",
         is_global: true,
         is_weak: true,
+        is_thread_local: false,
         is_indirect: false,
     };
     object.symbols = vec![

@@ -101,6 +101,7 @@ impl<'data> Reader<'data> {
             may_be_function,
             is_global,
             is_weak,
+            is_thread_local: false,
             is_indirect: false,
         });
         self.symbols += 1;
@@ -133,6 +134,7 @@ impl<'data> Reader<'data> {
                 may_be_function: false,
                 is_global: false,
                 is_weak: false,
+                is_thread_local: false,
                 is_indirect: false,
             });
         }
