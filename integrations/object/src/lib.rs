@@ -19,7 +19,8 @@
 //! # The order of the work
 //! 1. `parse` reads each file into an `object_file`, and checks every number in it.
 //! 2. `select` makes one object of those that are linked; `unwind` reads and makes the tables of exceptions.
-//! 3. `import` asks a resolver for what is not defined; `process` has the usual resolver, `library` extends it.
+//! 3. `import` asks a resolver for what is not defined; `process` has the usual resolver, `library` extends it, `builtins`
+//!    are functions that compilers call without being told.
 //! 4. `layout` decides where everything goes.
 //! 5. `link` computes the bytes; `relocate` says what each relocation means.
 //! 6. `image` puts the bytes into `memory` and protects them; `startup` finds the constructors and destructors, `exit`
@@ -27,6 +28,7 @@
 //! 7. `loaded` and `function` are what users hold, `linker` what they link several files with.
 
 mod architecture;
+mod builtins;
 mod error;
 mod exit;
 mod function;

@@ -132,6 +132,35 @@ fn damage_in_a_member_is_told_with_its_name() {
     assert_eq!(error, "damaged.a(damaged-1.o): not a 64-bit little-endian object");
 }
 
+/// A small file could be a thousand large ones otherwise.
+#[test]
+fn members_that_overlap_are_refused() {
+    let inner = lines("overlap-1", FLAGS, "long g(void) { return 2; }");
+    // An object whose data is a whole member.
+    let size = inner.len();
+    let header = format!("{:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", "inner.o/", 0, 0, 0, 644);
+    let bytes = [header.as_bytes(), &inner].concat();
+    let list: Vec<String> = bytes.iter().map(u8::to_string).collect();
+    let source = format!(
+        "__attribute__((aligned(2))) const unsigned char data[] = {{{}}}; long f(void) {{ return 1; }} long g(void) {{ return 3; }}",
+        list.join(",")
+    );
+    lines("overlap-2", FLAGS, &source);
+    let mut library = archive("overlap.a", "rcs", &["overlap-2"]);
+    let place = library.windows(bytes.len()).position(|window| window == bytes).unwrap() as u32;
+    assert_eq!(place % 2, 0, "members start there");
+    // The index is behind the first header: a count, the places of as many members, and the names.
+    let index = 8 + 60;
+    let count = u32::from_be_bytes(*library[index..].first_chunk().unwrap()) as usize;
+    let mut names = library[index + 4 + 4 * count..].split(|byte| *byte == 0);
+    let at = index + 4 + 4 * names.position(|name| name == b"g").unwrap();
+    library[at..at + 4].copy_from_slice(&place.to_be_bytes());
+    let object = Linker::new().file("overlap.a", &library).entry("g").link().unwrap();
+    assert_eq!(call(&object, "g"), 2);
+    let error = Linker::new().file("overlap.a", &library).entry("g").entry("f").link().unwrap_err();
+    assert!(error.to_string().contains("are used twice"), "{error}");
+}
+
 #[test]
 fn all_missing_symbols_are_told_at_once_with_what_to_do() {
     let source = "double acosh_of_nothing(double); long zebra(void), apple(void); void *__divti3_(void);

@@ -60,7 +60,7 @@ fn options(machine: &Machine) -> Vec<&'static str> {
     all
 }
 
-const CPP_OPTIONS: [&str; 5] = ["-O0", "-O2", "-O3 -fPIC", "-O2 -fno-pic", "-O2 -fno-rtti -fno-exceptions"];
+const CPP_OPTIONS: [&str; 5] = ["-O0", "-O2", "-O3 -fPIC", "-O2 -fno-pic", "-O2 -ffunction-sections"];
 
 const FORTRAN_OPTIONS: [&str; 3] = ["-O0", "-O2", "-O3 -fPIC"];
 

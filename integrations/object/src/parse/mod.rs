@@ -7,5 +7,6 @@ mod foreign;
 mod mach_o;
 mod riscv64;
 
+pub use bounds::Bounds;
 pub use file::parse;
 pub use foreign::ARCHIVE;

@@ -105,8 +105,14 @@ pub fn pair(object: &mut ObjectFile<'_>) -> Result<(), Error> {
     for index in 0..object.sections.len() {
         let is_low =
             |one: &Relocation| one.kind == elf::R_RISCV_PCREL_LO12_I || one.kind == elf::R_RISCV_PCREL_LO12_S;
-        let is_high =
-            |one: &&Relocation| one.kind == elf::R_RISCV_PCREL_HI20 || one.kind == elf::R_RISCV_GOT_HI20;
+        // Those of thread-local variables are refused when they are linked.
+        let kinds = [
+            elf::R_RISCV_PCREL_HI20,
+            elf::R_RISCV_GOT_HI20,
+            elf::R_RISCV_TLS_GOT_HI20,
+            elf::R_RISCV_TLS_GD_HI20,
+        ];
+        let is_high = |one: &&Relocation| kinds.contains(&one.kind);
         let relocations = &object.sections[index].relocations;
         if !relocations.iter().any(is_low) {
             continue;
@@ -128,4 +134,58 @@ pub fn pair(object: &mut ObjectFile<'_>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::architecture::Architecture;
+    use crate::object_file::{Section, Symbol};
+
+    /// Eight bytes of code, six of padding for a multiple of eight, four of code, six of padding, two of code.
+    #[test]
+    fn padding_that_is_not_needed_goes_and_all_behind_it_moves() {
+        let mut code =
+            Section::new(".text".into(), SectionKind::Code, (0..26).collect::<Vec<u8>>().into(), 2);
+        let relocation = |offset, kind, addend| Relocation { offset, kind, symbol: 0, addend, high: None };
+        code.relocations = vec![
+            relocation(8, elf::R_RISCV_ALIGN, 6),
+            relocation(14, elf::R_RISCV_JAL, 0),
+            relocation(18, elf::R_RISCV_ALIGN, 6),
+            relocation(24, elf::R_RISCV_RVC_JUMP, 0),
+        ];
+        let symbol = |offset, size| Symbol {
+            name: "f".into(),
+            definition: Definition::InSection { section: 0, offset },
+            size,
+            may_be_function: true,
+            is_global: true,
+            is_weak: false,
+            is_thread_local: false,
+            is_indirect: false,
+        };
+        let mut object = ObjectFile::empty(Architecture::Riscv64);
+        object.sections = vec![code];
+        object.symbols = vec![symbol(0, 14), symbol(14, 12), symbol(24, 2), symbol(26, 0)];
+        align(&mut object).unwrap();
+        let section = &object.sections[0];
+        let expected = [0, 1, 2, 3, 4, 5, 6, 7, 14, 15, 16, 17, 0x13, 0, 0, 0, 24, 25];
+        assert_eq!((&*section.data, section.size, section.alignment), (&expected[..], 18, 8));
+        assert_eq!(section.relocations.iter().map(|one| one.offset).collect::<Vec<_>>(), [8, 16]);
+        let places = object.symbols.iter().map(|symbol| (symbol.definition, symbol.size));
+        let place = |offset, size| (Definition::InSection { section: 0, offset }, size);
+        assert_eq!(places.collect::<Vec<_>>(), [place(0, 8), place(8, 10), place(16, 2), place(18, 0)]);
+    }
+
+    #[test]
+    fn padding_outside_of_its_section_is_damage() {
+        for (offset, addend) in [(4, 6), (u64::MAX, 6), (0, -1), (0, i64::MAX)] {
+            let mut code = Section::new(".text".into(), SectionKind::Code, vec![0; 8].into(), 2);
+            code.relocations =
+                vec![Relocation { offset, kind: elf::R_RISCV_ALIGN, symbol: 0, addend, high: None }];
+            let mut object = ObjectFile::empty(Architecture::Riscv64);
+            object.sections = vec![code];
+            assert!(matches!(align(&mut object), Err(Error::Damaged(_))), "{offset} {addend}");
+        }
+    }
 }

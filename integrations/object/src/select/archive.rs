@@ -1,7 +1,7 @@
 //! Archives of objects, as `ar` makes them.
 
 use crate::error::Error;
-use crate::parse::ARCHIVE;
+use crate::parse::{ARCHIVE, Bounds};
 use object::read::archive::{ArchiveFile, ArchiveOffset};
 use std::collections::BTreeMap;
 
@@ -11,6 +11,8 @@ pub struct Archive<'data> {
     file: ArchiveFile<'data>,
     /// From a symbol's name to the member that defines it. Of several the first counts, as for linkers.
     index: BTreeMap<&'data [u8], ArchiveOffset>,
+    /// What of the file was handed out.
+    bounds: Bounds,
 }
 
 /// A member of an archive.
@@ -42,7 +44,7 @@ impl<'data> Archive<'data> {
             let symbol = symbol?;
             index.entry(symbol.name()).or_insert(symbol.offset());
         }
-        Ok(Self { bytes, file, index })
+        Ok(Self { bytes, file, index, bounds: Bounds::new(bytes) })
     }
 
     /// Where the member is that defines a symbol.
@@ -52,9 +54,11 @@ impl<'data> Archive<'data> {
         self.index.get(name.as_bytes()).or_else(|| self.index.get(decorated.as_slice())).copied()
     }
 
-    /// The member at a place.
-    pub fn member(&self, place: ArchiveOffset) -> Result<Member<'data>, Error> {
+    /// The member at a place. No two overlap: a small file could be a thousand large ones otherwise.
+    pub fn member(&mut self, place: ArchiveOffset) -> Result<Member<'data>, Error> {
         let member = self.file.member(place)?;
+        let (start, size) = member.file_range();
+        self.bounds.claim(start, size)?;
         let name = String::from_utf8_lossy(member.name()).into_owned();
         Ok(Member { name, bytes: member.data(self.bytes)? })
     }

@@ -104,7 +104,7 @@ impl<'data> Selection<'data> {
             if !self.added.insert((number, place.0)) {
                 return Ok(false);
             }
-            let (archive_name, archive) = &self.archives[number];
+            let (archive_name, archive) = &mut self.archives[number];
             let within = |error| Error::InFile { file: archive_name.clone(), error: Box::new(error) };
             let member = archive.member(place).map_err(within)?;
             let full_name = format!("{archive_name}({})", member.name);
