@@ -76,6 +76,23 @@ fn unwinding_works_when_objects_are_gone() {
     }
 }
 
+unsafe extern "C" {
+    /// Of GCC's unwinder: the description of the function that an address is in, or NULL.
+    fn _Unwind_Find_FDE(address: *const u8, bases: *mut [usize; 3]) -> *const u8;
+}
+
+#[test]
+fn the_unwinder_forgets_an_object_that_is_gone() {
+    let object = cpp();
+    let address = object.address("f").unwrap() + 1;
+    let mut bases = [0; 3];
+    // SAFETY: it is libgcc's function of that name, which Rust's standard library links, and compares the address alone.
+    let mut is_known = || unsafe { !_Unwind_Find_FDE(address as *const u8, &raw mut bases).is_null() };
+    assert!(is_known());
+    drop(object);
+    assert!(!is_known());
+}
+
 thread_local! {
     static SEEN: RefCell<String> = const { RefCell::new(String::new()) };
 }

@@ -132,6 +132,26 @@ fn damage_in_a_member_is_told_with_its_name() {
     assert_eq!(error, "damaged.a(damaged-1.o): not a 64-bit little-endian object");
 }
 
+/// As C++'s inline functions, but with symbols that aren't weak.
+#[test]
+fn of_groups_of_one_name_the_first_is_linked() {
+    let group = |name: &str, value: u32| {
+        let mov = match std::env::consts::ARCH {
+            "x86_64" => format!("mov ${value}, %eax"),
+            "aarch64" => format!("mov x0, #{value}"),
+            _ => format!("li a0, {value}"),
+        };
+        let code = format!(
+            r#"__asm__(".section .text.g,\"axG\",@progbits,g,comdat\n .globl g\n g: {mov}\n ret\n .text");
+            long g(void); long {name}(void) {{ return g(); }}"#
+        );
+        lines(&format!("group-{name}"), FLAGS, &code)
+    };
+    let objects = [group("one", 1), group("two", 2)];
+    let object = Linker::new().file("1", &objects[0]).file("2", &objects[1]).link().unwrap();
+    assert_eq!((call(&object, "one"), call(&object, "two")), (1, 1));
+}
+
 /// A small file could be a thousand large ones otherwise.
 #[test]
 fn members_that_overlap_are_refused() {

@@ -147,7 +147,8 @@ fn common(content: &[u8], bytes: Range<usize>, relocations: Range<usize>) -> Opt
             _ => return None,
         }
     }
-    width(common.encoding).map(|_| common)
+    // An address in an encoding that isn't known is refused where a description has one.
+    Some(common)
 }
 
 fn check_frame(content: &[u8], common: &Common) -> Option<()> {
@@ -160,4 +161,59 @@ fn check_frame(content: &[u8], common: &Common) -> Option<()> {
         cursor.take(length)?;
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object_file::SectionKind;
+
+    /// What gcc makes for a function of 11 bytes: a CIE `zR`, and an FDE.
+    const SOUND: [u8; 48] = [
+        0x14, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 0x10, 1, 0x1b, 0x0c, 7, 8, 0x90, 1, 0,
+        0, //
+        0x14, 0, 0, 0, 0x1c, 0, 0, 0, 0, 0, 0, 0, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+
+    fn read(bytes: &[u8]) -> Result<Table, Error> {
+        Table::new(&mut Section::new(".eh_frame".into(), SectionKind::Unwind, bytes.to_vec().into(), 8))
+    }
+
+    fn changed(at: usize, byte: u8) -> Result<Table, Error> {
+        let mut bytes = SOUND;
+        bytes[at] = byte;
+        read(&bytes)
+    }
+
+    #[test]
+    fn a_sound_table_is_read_up_to_its_zero() {
+        let table = read(&SOUND).unwrap();
+        assert_eq!((table.common.len(), table.frames.len()), (1, 1));
+        assert_eq!((table.frames[0].bytes.clone(), table.frames[0].common), (24..48, 0));
+        let with_end = [&SOUND[..], &[0, 0, 0, 0], &SOUND[..]].concat();
+        assert_eq!(read(&with_end).unwrap().frames.len(), 1);
+        assert!(read(&[]).unwrap().frames.is_empty());
+    }
+
+    #[test]
+    fn what_an_unwinder_would_crash_over_is_refused() {
+        for (at, byte, what) in [
+            (0, 0xff, "an entry behind the section's end"),
+            (0, 2, "an entry without its second word"),
+            (8, 9, "an unknown version"),
+            (10, b'x', "an unknown letter"),
+            (15, 0x7f, "more data than the entry has"),
+            (16, 0x0d, "an unknown encoding"),
+            (16, 0x9b, "an address that has to be looked up"),
+            (28, 0x1b, "a way back to no entry"),
+            (28, 0xff, "a way back before the section"),
+            (40, 0x7f, "more data than the description has"),
+        ] {
+            assert!(matches!(changed(at, byte), Err(Error::Damaged(_))), "{what}");
+        }
+        for length in 1..SOUND.len() {
+            let is_end = length == 24;
+            assert_eq!(read(&SOUND[..length]).is_ok(), is_end, "{length} bytes");
+        }
+    }
 }
