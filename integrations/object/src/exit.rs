@@ -1,7 +1,6 @@
 //! What objects register to have called at their end: `atexit`, and the destructors of C++'s static variables. The
 //! C library would call it at the process's end, when the image may be gone: so it is called when the image ends.
 
-use crate::import::Import;
 use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,9 +19,9 @@ fn registered() -> MutexGuard<'static, BTreeMap<usize, Vec<Call>>> {
     REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What [`NAME`] is for an object.
-pub fn import() -> Import {
-    Import { address: register as *const () as usize, is_code: true }
+/// The address of what is [`NAME`] for an object.
+pub fn address() -> usize {
+    register as *const () as usize
 }
 
 extern "C" fn register(function: usize, argument: usize, handle: usize) -> c_int {

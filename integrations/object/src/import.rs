@@ -51,7 +51,7 @@ pub fn resolve(
             return Err(Error::LaterCall(symbol.name.to_string()));
         }
         let import = match &*symbol.name {
-            exit::NAME => Some(exit::import()),
+            exit::NAME => Some(Import { address: exit::address(), is_code: true }),
             // Symbol 0 has no name: a relocation with it refers to address 0.
             "" => Some(NOWHERE),
             name => resolver(name).or(weak.then_some(NOWHERE)),

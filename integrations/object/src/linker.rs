@@ -27,8 +27,11 @@ use crate::select::Input;
 pub struct Linker<'a> {
     files: Vec<Input<'a>>,
     entries: Vec<String>,
-    resolver: Box<dyn FnMut(&str) -> Option<Import> + 'a>,
+    resolver: Box<Resolver<'a>>,
 }
+
+/// What finds the symbols that no file defines.
+type Resolver<'a> = dyn FnMut(&str) -> Option<Import> + 'a;
 
 impl Default for Linker<'_> {
     fn default() -> Self {
