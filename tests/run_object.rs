@@ -73,9 +73,11 @@ fn sentence(arguments: &[&str]) -> String {
 
 #[test]
 fn a_wrong_command_line_is_one_sentence() {
-    for arguments in [&[SAMPLE][..], &[SAMPLE, "f", "1", "2", "3", "4", "5", "6", "7"]] {
+    for arguments in [&[SAMPLE][..], &[SAMPLE, "f", "1", "2", "3", "4", "5", "6", "7"], &["-l"]] {
         assert!(sentence(arguments).starts_with("usage: "), "{arguments:?}");
     }
+    assert!(sentence(&["--return", "hex"]).starts_with("there is no option --return: usage: "));
+    assert!(sentence(&["--returns", "int"]).contains("i64, hex, f64, str or void, and not int"));
     for word in ["ten", "", "-", "0x", "1.5", "18446744073709551616", "-9223372036854775809"] {
         let expected = format!("{word} is not a 64-bit integer");
         assert_eq!(sentence(&[SAMPLE, "fibonacci", word]), expected);
@@ -104,4 +106,74 @@ fn a_policy_that_does_not_exist_is_one_sentence() {
     let printed = String::from_utf8(output.stderr).unwrap();
     let reason = ": the memory: unknown policy: the environment variable EXECMEM_POLICY names none\n";
     assert!(printed.ends_with(reason), "{printed}");
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    let output = run(&["--help"], "auto");
+    assert!(output.status.success() && output.stderr.is_empty());
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.starts_with("usage: run_object ") && printed.contains("--returns"), "{printed}");
+}
+
+/// Compiles a few lines of C, and gives the object's path.
+fn object(name: &str, source: &str) -> String {
+    let path = file(&format!("{name}.c"), source.as_bytes());
+    let object = path.replace(".c", ".o");
+    let status = Command::new("cc").args(["-c", "-O1", "-fPIC", "-o", &object, &path]).status();
+    assert!(status.unwrap().success());
+    object
+}
+
+#[test]
+fn it_links_files_and_libraries_and_shows_results_of_every_type() {
+    let first = object("run-first", "double cosh(double); long helper(long); long f(long x) { return helper(x) * 2; }
+        double half(long x) { return cosh(x - 3) * x / 2; } const char *text(void) { return \"a text\"; } void nothing(void) {}");
+    let second = object(
+        "run-second",
+        "long helper(long x) { return x + 1; } long unused(void) { extern long nowhere(void); return nowhere(); }",
+    );
+    let archive = second.replace("run-second.o", "run-second.a");
+    let _ = std::fs::remove_file(&archive);
+    assert!(Command::new("ar").args(["rcs", &archive, &second]).status().unwrap().success());
+    // The object alone needs what its archive does not: only what the function reaches counts.
+    let printed = |arguments: &[&str]| {
+        let output = run(arguments, "auto");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(sentence(&[&first, &second, "f", "20"]).contains("nowhere"), "they share a section");
+    let second = object("run-second", "long helper(long x) { return x + 1; }");
+    assert!(Command::new("ar").args(["rcs", &archive, &second]).status().unwrap().success());
+    let with_archive = [&first, &archive, "f", "20"];
+    assert!(
+        sentence(&with_archive)
+            .contains("cosh (the mathematical library isn't in this process: load it with -l m)")
+    );
+    assert!(printed(&["-l", "m", &first, &archive, "f", "20"]).contains("f(20) = 42\n"));
+    assert!(printed(&["-lm", "--returns", "hex", &first, &second, "f", "20"]).contains("f(20) = 0x2a\n"));
+    assert!(printed(&["-lm", "--returns=f64", &first, &second, "half", "3"]).contains("half(3) = 1.5\n"));
+    assert!(printed(&["-lm", "--returns", "str", &first, &second, "text"]).contains("text() = \"a text\"\n"));
+    assert!(
+        printed(&["-lm", "--returns", "void", &first, &second, "nothing"]).contains("nothing() returned\n")
+    );
+    assert!(sentence(&["-l", "of-nobody", &first, "f"]).contains("of-nobody"));
+}
+
+#[test]
+fn a_crash_is_one_sentence_with_the_address_and_the_function() {
+    let crashing = object(
+        "run-crash",
+        "__attribute__((noinline)) static long load(long *x) { return *x; }
+        long f(long x) { return load((long *)x) + 1; } void abort(void); long g(void) { abort(); return 1; }
+        long h(void) { __builtin_trap(); return 1; }",
+    );
+    let crashed = sentence(&[&crashing, "f", "0x18"]);
+    assert!(
+        crashed
+            .starts_with("f crashed: an access to memory that it may not use, at address 0x18, in load+0x"),
+        "{crashed}"
+    );
+    assert!(sentence(&[&crashing, "g"]).starts_with("g crashed: a call of abort, outside of the object"));
+    assert!(sentence(&[&crashing, "h"]).contains("in h+0x"));
 }

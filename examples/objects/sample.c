@@ -1,9 +1,10 @@
 /* The sample of the example run_object: what ordinary compiled code asks of a loader.
  *
- * `sample-x86_64.o` and `sample-aarch64.o` beside it were made from it with gcc 12:
+ * `sample-x86_64.o`, `sample-aarch64.o` and `sample-riscv64.o` beside it were made from it with gcc 12:
  *
  *     gcc -c -O2 -g0 sample.c -o sample-x86_64.o
  *     aarch64-linux-gnu-gcc -c -O2 -g0 sample.c -o sample-aarch64.o
+ *     riscv64-linux-gnu-gcc -c -O2 -g0 sample.c -o sample-riscv64.o
  */
 #include <stdio.h>
 #include <string.h>

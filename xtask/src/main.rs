@@ -1,5 +1,6 @@
 //! `cargo xtask`: the project's chores. It finds or installs what it needs, then does it.
 
+mod apt;
 mod apt_sources;
 mod baremetal;
 mod bench;
@@ -12,6 +13,7 @@ mod guests;
 mod header;
 mod macos;
 mod miri;
+mod objects;
 mod process;
 mod project;
 mod result;
@@ -33,12 +35,13 @@ use toolchain::Toolchain;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos, miri-short,
-                          guests-short, miri, guests, stress), or of all but the last four
+  test [PART]             run the tests of one part (host, musl, aarch64, baremetal, macos, objects-short,
+                          miri-short, objects, miri, guests-short, guests, stress), or of all but the last five
   dist [--target TARGET] [--prefix PREFIX] [--local NAME...] [--simple]
                           lay out the C header and libraries in target/dist/TARGET; with PREFIX in front of
                           each name, without these names, with those of integrations/simple, in a folder of its own
   header [--check]        write include/execmem.h, or tell whether it is up to date
+  objects                 write the tables of compilers in integrations/object/README.md
   bench [NAME] [--quick]  compare with peers, in one run (regions, queries, copies, forks, heap, threads) or all of them
   bench baremetal         count the instructions of the bare-metal adapter
   setup                   install what the tests need";
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         ["dist", ref rest @ ..] => done(dist(None, rest)),
         ["header"] => done(Project::find().and_then(|project| header::update(&project))),
         ["header", "--check"] => done(Project::find().and_then(|project| header::check(&project))),
+        ["objects"] => done(Project::find().and_then(|project| objects::write_tables(&project))),
         ["bench", ref rest @ ..] => done(Project::find().and_then(|project| bench::run(&project, rest))),
         ["setup"] => done(setup::everything()),
         _ => Err(USAGE.to_owned()),

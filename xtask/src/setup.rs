@@ -40,6 +40,16 @@ pub fn qemu_aarch64() -> Result<PathBuf> {
     qemu(&["qemu-aarch64", "qemu-aarch64-static"], &QEMU_FOR_AARCH64)
 }
 
+/// A QEMU that runs riscv64 Linux programs.
+pub fn qemu_riscv64() -> Result<PathBuf> {
+    qemu(&["qemu-riscv64", "qemu-riscv64-static"], &QEMU_FOR_AARCH64[..2])
+}
+
+/// A compiler that tests of objects need, and the package that it is in.
+pub fn compiler(program: &str, package: &str) -> Result<()> {
+    require_program(program, package)
+}
+
 /// A QEMU that is a whole aarch64 machine.
 pub fn qemu_system_aarch64() -> Result<PathBuf> {
     qemu(&["qemu-system-aarch64"], &QEMU_FOR_AARCH64)

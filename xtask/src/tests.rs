@@ -13,6 +13,7 @@ use crate::guests::{self, SAMPLE_RESULT};
 use crate::header;
 use crate::macos;
 use crate::miri;
+use crate::objects;
 use crate::process::watch;
 use crate::project::Project;
 use crate::result::Result;
@@ -25,7 +26,7 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 12] = [
     ("host", host),
     ("miri-short", miri::test_short_form),
     ("miri", miri::test),
@@ -34,13 +35,15 @@ const PARTS: [(&str, Part); 10] = [
     ("aarch64", aarch64),
     ("baremetal", baremetal::test),
     ("macos", macos::test),
+    ("objects-short", objects::test_short_form),
+    ("objects", objects::test),
     ("guests-short", guests::test_short_form),
     ("guests", guests::test),
 ];
 
-/// Each takes as long as all other parts together, and has a run of its own: interpreting the core's tests, forking
-/// a hundred thousand times, and kernels of their own.
-const BY_NAME_ONLY: [&str; 4] = ["miri", "stress", "guests-short", "guests"];
+/// Each takes as long as several other parts together, and has a run of its own: interpreting the core's tests, forking
+/// a hundred thousand times, libraries and compilers of three architectures, and kernels of their own.
+const BY_NAME_ONLY: [&str; 5] = ["miri", "stress", "objects", "guests-short", "guests"];
 
 /// Forks under each of four policies: 100,000 in all.
 const FORKS: &str = "25000";

@@ -11,12 +11,16 @@ pub enum Architecture {
     X86_64,
     /// 64-bit Arm.
     Aarch64,
+    /// 64-bit RISC-V.
+    Riscv64,
 }
 
 impl Architecture {
     /// The one with this ELF number.
     pub(crate) fn from_machine(machine: elf::Machine) -> Option<Self> {
-        [Self::X86_64, Self::Aarch64].into_iter().find(|architecture| architecture.machine() == machine)
+        [Self::X86_64, Self::Aarch64, Self::Riscv64]
+            .into_iter()
+            .find(|architecture| architecture.machine() == machine)
     }
 
     /// Its ELF number.
@@ -24,6 +28,7 @@ impl Architecture {
         match self {
             Self::X86_64 => elf::EM_X86_64,
             Self::Aarch64 => elf::EM_AARCH64,
+            Self::Riscv64 => elf::EM_RISCV,
         }
     }
 
@@ -32,6 +37,7 @@ impl Architecture {
         match self {
             Self::X86_64 => cfg!(target_arch = "x86_64"),
             Self::Aarch64 => cfg!(target_arch = "aarch64"),
+            Self::Riscv64 => cfg!(target_arch = "riscv64"),
         }
     }
 
@@ -49,6 +55,7 @@ impl fmt::Display for Architecture {
         out.write_str(match self {
             Self::X86_64 => "x86_64",
             Self::Aarch64 => "aarch64",
+            Self::Riscv64 => "riscv64",
         })
     }
 }

@@ -1,30 +1,55 @@
-//! An object in memory: two mappings, in which each segment has its own protection.
-//!
-//! The code's mapping is memory that execmem's policy makes for code, and its bytes are written by execmem. So it works
-//! wherever there is code memory at all, also where plain memory can't become executable.
+//! An image: an object in memory, linked.
 
 use crate::error::Error;
+use crate::exit;
 use crate::import::{self, Import, Imports};
-use crate::layout::{Bases, Layout};
-use crate::link::link;
-use crate::object_file::{Definition, ObjectFile, SectionKind, Symbol};
-use crate::parse::parse;
+use crate::layout::{Layout, Shape};
+use crate::link;
+use crate::memory::Memory;
+use crate::object_file::{Definition, ObjectFile, SectionKind};
+use crate::select::Selected;
 use crate::startup;
+use crate::unwind::Registration;
 use execmem::{Protection, runtime};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-/// A loaded object. When it is dropped, its destructors run if its constructors did, and its memory is freed.
+/// Bytes of code and read-only data up to which an image is a block of the code heap: a page, of which it would leave
+/// a part empty otherwise.
+const BLOCK_LIMIT: u64 = 4096;
+
+/// What blocks of the code heap are aligned to.
+const BLOCK_ALIGNMENT: u64 = 32;
+
+/// A loaded object. When it is dropped, what it has registered for its end is called, its destructors run if it was
+/// started, and its memory is freed.
 #[derive(Debug)]
 pub struct Image {
-    /// Held for as long as the image lives.
-    _memory: [Mapping; 2],
-    size: u64,
+    symbols: BTreeMap<String, Place>,
     segments: Vec<Segment>,
-    functions: BTreeMap<String, usize>,
-    /// Those that haven't run.
+    files: Vec<String>,
+    /// Indirect functions: the function that finds the address, and the slot for it.
+    indirect: Vec<(i64, u64)>,
     constructors: Vec<i64>,
     destructors: Vec<i64>,
-    constructed: bool,
+    /// The address of its `__dso_handle`, if it may register calls.
+    handle: Option<usize>,
+    /// Whether its constructors have run.
+    started: Mutex<bool>,
+    // Fields are dropped in this order.
+    _frames: Option<Registration>,
+    memory: Memory,
+}
+
+/// Where a symbol is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its address.
+    pub address: usize,
+    /// Its size in bytes; 0 if the file doesn't say it.
+    pub size: u64,
+    /// Whether it is in a section of code.
+    pub is_code: bool,
 }
 
 /// A part of an image with one protection.
@@ -32,54 +57,122 @@ pub struct Image {
 pub struct Segment {
     /// Its first address.
     pub address: usize,
-    /// Its size in bytes: whole pages.
+    /// Its size in bytes: whole pages, unless it is in the code heap.
     pub size: usize,
     /// What may be done there.
     pub protection: Protection,
 }
 
 impl Image {
-    /// Loads the bytes of an object file, and links it with what `resolver` finds for the names of the symbols that
-    /// it doesn't define. No code of it runs yet.
-    ///
-    /// # Errors
-    /// What is wrong with the file; a symbol that `resolver` doesn't find, unless it is weak; [`Error::Memory`] if
-    /// execmem gives no memory.
-    pub fn load(file: &[u8], resolver: impl FnMut(&str) -> Option<Import>) -> Result<Self, Error> {
-        let object = parse(file)?;
+    /// Links what is selected, and puts it into memory.
+    pub fn new(
+        selected: &Selected<'_>,
+        resolver: &mut dyn FnMut(&str) -> Option<Import>,
+    ) -> Result<Self, Error> {
+        let object = &selected.object;
         if !object.architecture.is_host() {
             return Err(Error::WrongArchitecture(object.architecture));
         }
-        let imports = import::resolve(&object, resolver)?;
-        let layout = Layout::new(&object, &imports, runtime().page_size() as u64)?;
-        Self::place(&object, &layout, &imports)
+        let imports = import::resolve(object, resolver)?;
+        let layout = shape(object, &imports)?;
+        let memory = Memory::new(&layout)?;
+        let bases = memory.bases;
+        link::link(object, &layout, &imports, bases, &mut |offset, bytes| {
+            memory.write(&layout, offset, bytes)
+        })?;
+        memory.protect(&layout)?;
+
+        let list = |kind| {
+            startup::addresses(object, kind, |section| {
+                link::section(object, &layout, &imports, bases, section)
+            })
+        };
+        let constructors = list(SectionKind::Constructors)?;
+        let mut destructors = list(SectionKind::Destructors)?;
+        destructors.reverse();
+        let address = |index| link::symbol(object, &layout, &imports, bases, index);
+        let handle = object.symbols.iter().position(|symbol| {
+            symbol.name == "__dso_handle" && matches!(symbol.definition, Definition::InSection { section, .. } if layout.sections[section].is_some())
+        });
+        let handle = handle.map(address).transpose()?.map(|address| address as usize);
+        let frames = selected.frames.and_then(|section| layout.sections[section]);
+        let frames = frames.map(|start| layout.address(bases, start) as usize);
+        let segments = layout.segments.iter().filter(|(range, _)| !range.is_empty());
+        let segments = segments.map(|(range, protection)| Segment {
+            address: layout.address(bases, range.start) as usize,
+            size: (range.end - range.start) as usize,
+            protection: *protection,
+        });
+        let image = Self {
+            symbols: symbols(object, &layout, &address),
+            segments: segments.collect(),
+            files: selected.files.clone(),
+            indirect: indirect(object, &layout, bases),
+            constructors,
+            destructors,
+            handle,
+            started: Mutex::new(false),
+            // SAFETY: the table was checked when it was read, ends with a zero, and is in the image's memory, which is
+            // freed after the registration.
+            _frames: frames.map(|start| unsafe { Registration::new(start) }),
+            memory,
+        };
+        if let Some(handle) = handle {
+            exit::open(handle);
+        }
+        Ok(image)
     }
 
-    fn place(object: &ObjectFile<'_>, layout: &Layout, imports: &Imports) -> Result<Self, Error> {
-        let data = Mapping::for_data(layout.size() - layout.split())?;
-        let code = Mapping::for_code(layout.split(), &data)?;
-        let bases = Bases { code: code.address as u64, data: data.address as u64 };
-        let bytes = link(object, layout, imports, bases)?;
-        let (code_bytes, data_bytes) = bytes.split_at(bytes.len().min(layout.split() as usize));
-        code.write(code_bytes)?;
-        data.write(data_bytes)?;
-        let mut segments = Vec::new();
-        for (range, protection) in layout.segments.iter().filter(|(range, _)| !range.is_empty()) {
-            let address = layout.address(bases, range.start);
-            let size = range.end - range.start;
-            // Also where the protection doesn't change: this makes the instruction caches coherent.
-            runtime().set_protection(address as i64, size as i64, *protection)?;
-            segments.push(Segment {
-                address: address as usize,
-                size: size as usize,
-                protection: *protection,
-            });
+    /// Finds the addresses of indirect functions, and runs the constructors. A second call does nothing.
+    ///
+    /// # Safety
+    /// They return, and do nothing that is undefined behaviour in this process.
+    pub unsafe fn start(&self) -> Result<(), Error> {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *started, true) {
+            return Ok(());
         }
-        let functions = functions(object, layout, bases);
-        let constructors = startup::constructors(object, layout, &bytes);
-        let destructors = startup::destructors(object, layout, &bytes);
-        let (size, constructed) = (layout.size(), false);
-        Ok(Self { _memory: [code, data], size, segments, functions, constructors, destructors, constructed })
+        let arguments = startup::resolver_arguments();
+        for (resolver, slot) in &self.indirect {
+            // SAFETY: the caller vouches for the function. It takes two words at most.
+            let address = unsafe { runtime().call(*resolver, &arguments) }?;
+            // SAFETY: the slot is in the image's data, which is read-write, and aligned. Until now nobody has called
+            // through it: functions are handed out when the image is started.
+            unsafe { (*slot as *mut u64).write(address as u64) };
+        }
+        for constructor in &self.constructors {
+            // SAFETY: the caller vouches for the constructors.
+            unsafe { runtime().call(*constructor, &startup::arguments()) }?;
+        }
+        Ok(())
+    }
+
+    /// A symbol by its name.
+    pub fn place(&self, name: &str) -> Option<Place> {
+        self.symbols.get(name).copied()
+    }
+
+    /// Whether functions can be called: indirect ones have no address before the start.
+    pub fn is_ready(&self) -> bool {
+        self.indirect.is_empty() || *self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The names of all functions, or of all data.
+    pub fn names(&self, is_code: bool) -> Vec<String> {
+        let names = self.symbols.iter().filter(|(_, place)| place.is_code == is_code);
+        names.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The symbol that an address is in or behind, and how far behind its start.
+    pub fn symbol_at(&self, address: usize) -> Option<(&str, usize)> {
+        let is_inside = |segment: &Segment| address.wrapping_sub(segment.address) < segment.size;
+        let segment = self.segments.iter().find(|segment| is_inside(segment))?;
+        let candidates = self
+            .symbols
+            .iter()
+            .filter(|(_, place)| place.address <= address && place.address >= segment.address);
+        let (name, place) = candidates.max_by_key(|(_, place)| place.address)?;
+        Some((name, address - place.address))
     }
 
     /// Code, read-only data and data, without those that are empty.
@@ -87,120 +180,87 @@ impl Image {
         &self.segments
     }
 
-    /// The address of a function that the object defines. Static functions are found too; a global one goes before a
-    /// static one of the same name.
-    ///
-    /// # Errors
-    /// [`Error::MissingFunction`], which names those that there are.
-    pub fn function(&self, name: &str) -> Result<usize, Error> {
-        self.functions.get(name).copied().ok_or_else(|| Error::MissingFunction {
-            name: name.into(),
-            defined: self.functions.keys().cloned().collect(),
-        })
+    /// The objects, and the members of archives, of which something is linked.
+    pub fn files(&self) -> &[String] {
+        &self.files
     }
 
-    /// Calls the object's constructors (`.init_array`, `.ctors`) with the arguments and the environment of this
-    /// program, as a program's start does. A second call does nothing.
-    ///
-    /// # Errors
-    /// [`Error::Memory`] if the list of constructors has an address that is not executable.
-    ///
-    /// # Safety
-    /// The constructors, and the destructors when the image is dropped, return and do nothing that is undefined
-    /// behaviour in this process. A compiler's objects keep that as far as their source does.
-    pub unsafe fn construct(&mut self) -> Result<(), Error> {
-        for constructor in std::mem::take(&mut self.constructors) {
-            // SAFETY: the caller vouches for the constructors.
-            unsafe { runtime().call(constructor, &startup::arguments()) }?;
-        }
-        self.constructed = true;
-        Ok(())
-    }
-
-    /// Calls the function at an address with up to six integers, in the C convention.
-    ///
-    /// # Errors
-    /// [`Error::Memory`] if there are more arguments, or nothing executable is at the address.
-    ///
-    /// # Safety
-    /// The function takes so many integers, returns, and does nothing that is undefined behaviour in this process.
-    pub unsafe fn call(&self, function: usize, arguments: &[i64]) -> Result<i64, Error> {
-        // SAFETY: the caller vouches for the function.
-        Ok(unsafe { runtime().call(function as i64, arguments) }?)
-    }
-
-    /// The size of the image in bytes.
-    pub fn size(&self) -> usize {
-        self.size as usize
+    /// Bytes of the mappings that are the image's own.
+    pub fn mapped(&self) -> usize {
+        self.memory.mapped()
     }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
-        for destructor in self.destructors.iter().filter(|_| self.constructed) {
-            // SAFETY: whoever called `construct` has vouched for the destructors, and the memory is still there.
-            // If one can't be called there is nobody to tell.
+        if let Some(handle) = self.handle {
+            // SAFETY: only code of the image has registered calls, and whoever called that has vouched for it.
+            unsafe { exit::run(handle) };
+            exit::close(handle);
+        }
+        let started = *self.started.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for destructor in self.destructors.iter().filter(|_| started) {
+            // SAFETY: whoever started the image has vouched for the destructors, and the memory is still there. If
+            // one can't be called there is nobody to tell.
             let _ = unsafe { runtime().call(*destructor, &[]) };
         }
     }
 }
 
-/// The functions of an object and their addresses. Global ones come last, and so go before static ones of the same
-/// name.
-fn functions(object: &ObjectFile<'_>, layout: &Layout, bases: Bases) -> BTreeMap<String, usize> {
-    let mut functions = BTreeMap::new();
-    let is_named = |symbol: &&Symbol<'_>| {
-        // `$x` and `.L5` mark places in the code.
-        symbol.may_be_function && !symbol.name.is_empty() && !symbol.name.starts_with(['$', '.'])
+/// The layout: a block's, if the object is small and has no data, which would need a mapping anyway.
+fn shape(object: &ObjectFile<'_>, imports: &Imports) -> Result<Layout, Error> {
+    let block = Layout::new(object, imports, Shape::Block)?;
+    let [code, data] = block.sizes();
+    match code <= BLOCK_LIMIT && data == 0 && block.alignments[0] <= BLOCK_ALIGNMENT {
+        true => Ok(block),
+        false => Layout::new(object, imports, Shape::Pages(runtime().page_size() as u64)),
+    }
+}
+
+fn indirect(object: &ObjectFile<'_>, layout: &Layout, bases: crate::layout::Bases) -> Vec<(i64, u64)> {
+    let symbols = object.symbols.iter().zip(&layout.stubs).filter(|(symbol, _)| symbol.is_indirect);
+    let pair = |(symbol, stub): (&crate::object_file::Symbol<'_>, &Option<crate::layout::Stub>)| {
+        let Definition::InSection { section, offset } = symbol.definition else { return None };
+        let start = layout.address(bases, layout.sections[section]?);
+        Some((start.wrapping_add(offset) as i64, layout.address(bases, stub.as_ref()?.entry)))
     };
+    symbols.filter_map(pair).collect()
+}
+
+/// The named symbols and where they are. Global ones come last, and so go before static ones of the same name.
+fn symbols(
+    object: &ObjectFile<'_>,
+    layout: &Layout,
+    address: &dyn Fn(usize) -> Result<u64, Error>,
+) -> BTreeMap<String, Place> {
+    let mut places = BTreeMap::new();
     for is_global in [false, true] {
-        for symbol in object.symbols.iter().filter(is_named).filter(|symbol| symbol.is_global == is_global) {
-            let Definition::InSection { section, offset } = symbol.definition else { continue };
-            let home = &object.sections[section];
-            let start =
-                layout.sections[section].filter(|_| home.kind == SectionKind::Code && offset < home.size);
-            if let Some(start) = start {
-                functions.insert(symbol.name.to_string(), layout.address(bases, start + offset) as usize);
+        for (index, symbol) in object.symbols.iter().enumerate() {
+            if symbol.is_global != is_global || !symbol.is_name() {
+                continue;
+            }
+            let is_code = match symbol.definition {
+                Definition::InSection { section, offset } => {
+                    let home = &object.sections[section];
+                    let is_code = home.kind == SectionKind::Code;
+                    // An assembler lets a symbol be anywhere. At a section's end there is data of no bytes at most.
+                    if layout.sections[section].is_none()
+                        || offset > home.size
+                        || is_code && (offset == home.size || !symbol.may_be_function)
+                        || symbol.name == home.name
+                    {
+                        continue;
+                    }
+                    is_code
+                }
+                Definition::Common { .. } => false,
+                _ => continue,
+            };
+            if let Ok(address) = address(index) {
+                let place = Place { address: address as usize, size: symbol.size, is_code };
+                places.insert(symbol.name.to_string(), place);
             }
         }
     }
-    functions
-}
-
-/// Memory of execmem that is freed when it is dropped.
-#[derive(Debug)]
-struct Mapping {
-    address: i64,
-    size: i64,
-}
-
-/// As far apart code and data may be: on both architectures each can still address the other.
-const REACH: i64 = i32::MAX as i64;
-
-impl Mapping {
-    /// Read-write memory. There is some even if nothing is asked for: the code is placed near it.
-    fn for_data(size: u64) -> Result<Self, Error> {
-        let size = i64::try_from(size.max(1)).map_err(|_| Error::TooLarge)?;
-        Ok(Self { address: runtime().alloc_rw(size)? as i64, size })
-    }
-
-    /// Memory for code that reaches all of `data`.
-    fn for_code(size: u64, data: &Self) -> Result<Self, Error> {
-        let size = i64::try_from(size.max(1)).map_err(|_| Error::TooLarge)?;
-        let distance = REACH.checked_sub(data.size).filter(|left| *left > 0).ok_or(Error::TooLarge)?;
-        Ok(Self { address: runtime().alloc_exec_near(size, data.address, distance)? as i64, size })
-    }
-
-    fn write(&self, bytes: &[u8]) -> Result<(), Error> {
-        // SAFETY: the slice is readable for its length.
-        unsafe { runtime().write(self.address, bytes.as_ptr(), bytes.len() as i64, 0) }?;
-        Ok(())
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // Address and size are those of the allocation. If the system can't unmap it there is nobody to tell.
-        let _ = runtime().free_exec(self.address, self.size);
-    }
+    places
 }

@@ -1,7 +1,8 @@
 //! What an object needs from outside of itself.
 
 use crate::error::Error;
-use crate::object_file::{Definition, ObjectFile, Symbol};
+use crate::exit;
+use crate::object_file::{Definition, ObjectFile, SectionKind, Symbol};
 
 /// What a symbol is that an object does not define.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +21,10 @@ pub type Imports = Vec<Option<Import>>;
 const NOWHERE: Import = Import { address: 0, is_code: false };
 
 /// Functions that have others called later: when the process ends, when a thread ends, at a fork. The image may be
-/// gone by then.
+/// gone by then. `atexit` and `__cxa_atexit` are not here: what they register is called when the image ends.
 const LATER_CALLS: &[&str] = &[
-    "atexit",
     "on_exit",
     "at_quick_exit",
-    "__cxa_atexit",
     "__cxa_at_quick_exit",
     "__cxa_thread_atexit",
     "__cxa_thread_atexit_impl",
@@ -37,17 +36,13 @@ const LATER_CALLS: &[&str] = &[
 /// Asks `resolver` for every undefined symbol that a loaded section refers to.
 pub fn resolve(
     object: &ObjectFile<'_>,
-    mut resolver: impl FnMut(&str) -> Option<Import>,
+    resolver: &mut dyn FnMut(&str) -> Option<Import>,
 ) -> Result<Imports, Error> {
-    let is_undefined = |symbol: &&Symbol<'_>| matches!(symbol.definition, Definition::Undefined { .. });
-    // All symbols are searched, also those that only unwind tables refer to, which aren't loaded.
-    let unwinding = object.symbols.iter().filter(is_undefined).find(|symbol| is_unwinding(&symbol.name));
-    if let Some(symbol) = unwinding {
-        return Err(Error::Unwinding(symbol.name.to_string()));
-    }
     let mut imports = vec![None; object.symbols.len()];
+    let mut missing = Vec::new();
     for relocation in object.loaded().flat_map(|(_, section)| &section.relocations) {
         let symbol = &object.symbols[relocation.symbol];
+        check_thread_local(object, symbol)?;
         let Definition::Undefined { weak } = symbol.definition else { continue };
         if imports[relocation.symbol].is_some() {
             continue;
@@ -55,19 +50,37 @@ pub fn resolve(
         if LATER_CALLS.contains(&&*symbol.name) {
             return Err(Error::LaterCall(symbol.name.to_string()));
         }
-        // Symbol 0 has no name: a relocation with it refers to address 0.
-        let default = (weak || symbol.name.is_empty()).then_some(NOWHERE);
-        let import = resolver(&symbol.name).or(default);
-        imports[relocation.symbol] =
-            Some(import.ok_or_else(|| Error::MissingSymbol(symbol.name.to_string()))?);
+        let import = match &*symbol.name {
+            exit::NAME => Some(Import { address: exit::address(), is_code: true }),
+            // Symbol 0 has no name: a relocation with it refers to address 0.
+            "" => Some(NOWHERE),
+            name => resolver(name).or(weak.then_some(NOWHERE)),
+        };
+        if import.is_none() {
+            missing.push(symbol.name.to_string());
+        }
+        imports[relocation.symbol] = Some(import.unwrap_or(NOWHERE));
     }
-    Ok(imports)
+    missing.sort();
+    match missing.is_empty() {
+        true => Ok(imports),
+        false => Err(Error::MissingSymbols(missing)),
+    }
 }
 
-/// Whether only code that throws, catches or cleans up refers to a symbol. The unwind tables of loaded code are
-/// registered nowhere, so an exception would end the process there.
-fn is_unwinding(name: &str) -> bool {
-    let is_personality = name.contains("_personality_v") || name.ends_with("_eh_personality");
-    let throws = ["__cxa_throw", "__cxa_rethrow", "__cxa_begin_catch", "__cxa_end_catch"];
-    is_personality || name.starts_with("_Unwind_") || throws.contains(&name)
+/// Thread-local storage has no addresses here: it would have to be there for threads that were started before.
+fn check_thread_local(object: &ObjectFile<'_>, symbol: &Symbol<'_>) -> Result<(), Error> {
+    match symbol.definition {
+        Definition::InSection { section, .. }
+            if object.sections[section].kind == SectionKind::ThreadLocal =>
+        {
+            let section = &object.sections[section].name;
+            Err(Error::ThreadLocal(match *section == symbol.name {
+                true => format!("section {section}"),
+                false => symbol.name.to_string(),
+            }))
+        }
+        _ if symbol.is_thread_local => Err(Error::ThreadLocal(symbol.name.to_string())),
+        _ => Ok(()),
+    }
 }

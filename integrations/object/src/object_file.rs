@@ -23,13 +23,25 @@ pub struct Section<'data> {
     /// What to do with it.
     pub kind: SectionKind,
     /// Its bytes in the file. What is missing up to `size` is zero.
-    pub data: &'data [u8],
+    pub data: Cow<'data, [u8]>,
     /// Its length in memory.
     pub size: u64,
     /// A power of two.
     pub alignment: u64,
     /// What to change in its bytes.
     pub relocations: Vec<Relocation>,
+    /// The name of the group that it belongs to. Of groups of one name only the first one is linked.
+    pub group: Option<Cow<'data, str>>,
+    /// Whether it is linked even if nothing refers to it.
+    pub is_kept: bool,
+}
+
+impl<'data> Section<'data> {
+    /// A section in no group, without relocations.
+    pub fn new(name: Cow<'data, str>, kind: SectionKind, data: Cow<'data, [u8]>, alignment: u64) -> Self {
+        let size = data.len() as u64;
+        Self { name, kind, data, size, alignment, relocations: Vec::new(), group: None, is_kept: false }
+    }
 }
 
 /// What to do with a section.
@@ -47,8 +59,24 @@ pub enum SectionKind {
     Data,
     /// Data that starts as zero and has no bytes in the file.
     Zeroed,
-    /// Not loaded: debug information, notes, unwind tables.
+    /// Unwind tables, of which the linked ones become one section.
+    Unwind,
+    /// The first contents of thread-local variables. Not loaded: what refers to them is refused.
+    ThreadLocal,
+    /// Not loaded: debug information, notes.
     Ignored,
+}
+
+impl SectionKind {
+    /// Whether nothing is written to such a section once it is relocated.
+    pub fn is_read_only(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::Constructors | Self::Destructors)
+    }
+
+    /// Whether such a section has a place in memory.
+    pub fn is_loaded(self) -> bool {
+        !matches!(self, Self::Ignored | Self::Unwind | Self::ThreadLocal)
+    }
 }
 
 /// A change to a section's bytes.
@@ -62,6 +90,17 @@ pub struct Relocation {
     pub symbol: usize,
     /// Added to the symbol's address.
     pub addend: i64,
+    /// For the low half of an address that two instructions make: the other half, from whose place it counts.
+    pub high: Option<High>,
+}
+
+/// The relocation of the upper half of an address. Its symbol and addend are those of the lower half as well.
+#[derive(Clone, Copy, Debug)]
+pub struct High {
+    /// Where in the section.
+    pub offset: u64,
+    /// Its number in the psABI.
+    pub kind: RelocationType,
 }
 
 /// A symbol of the file.
@@ -71,10 +110,30 @@ pub struct Symbol<'data> {
     pub name: Cow<'data, str>,
     /// Where it is.
     pub definition: Definition,
+    /// Its size in bytes, where the file says it.
+    pub size: u64,
     /// Whether it may be a function: the file says that it is one, or doesn't say what it is.
     pub may_be_function: bool,
-    /// Whether other objects could refer to it.
+    /// Whether other objects can refer to it.
     pub is_global: bool,
+    /// Whether another object's definition may replace this one.
+    pub is_weak: bool,
+    /// Whether each thread has one of its own.
+    pub is_thread_local: bool,
+    /// Whether it is a function that gives the address of the function of this name: an indirect function (IFUNC).
+    pub is_indirect: bool,
+}
+
+impl Symbol<'_> {
+    /// Whether it is named as functions are. `$x` and `.L5` mark places in the code.
+    pub fn is_function_name(&self) -> bool {
+        self.may_be_function && self.is_name()
+    }
+
+    /// Whether people know it by its name.
+    pub fn is_name(&self) -> bool {
+        !self.name.is_empty() && !self.name.starts_with(['$', '.'])
+    }
 }
 
 /// Where a symbol is.
@@ -113,6 +172,6 @@ impl<'data> ObjectFile<'data> {
 
     /// The sections that are loaded, with their indices.
     pub fn loaded(&self) -> impl Iterator<Item = (usize, &Section<'data>)> {
-        self.sections.iter().enumerate().filter(|(_, section)| section.kind != SectionKind::Ignored)
+        self.sections.iter().enumerate().filter(|(_, section)| section.kind.is_loaded())
     }
 }

@@ -1,12 +1,14 @@
 //! Symbols of this process.
 
+use crate::builtins;
 use crate::import::Import;
 use std::ffi::CString;
 
 /// Finds a symbol in this process: an `rt_*` function of execmem, what the dynamic loader knows, and in a static
-/// program the usual functions of C. The resolver for objects that are to see what the program sees.
+/// program the usual functions of C, and what compilers call without being told. The resolver for objects that are to see what the program sees.
 pub fn process_symbol(name: &str) -> Option<Import> {
-    let address = of_execmem(name).or_else(|| dynamic(name)).or_else(|| c_library(name))?;
+    let address = of_execmem(name).or_else(|| dynamic(name)).or_else(|| c_library(name));
+    let address = address.or_else(|| builtins::find(name))?;
     // A name doesn't tell functions from data; the protection of the memory does.
     let is_code = execmem::runtime().is_executable(address as i64).unwrap_or(false);
     Some(Import { address, is_code })

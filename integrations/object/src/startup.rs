@@ -1,32 +1,24 @@
 //! Constructors and destructors: in which order they run, and what they are called with.
 
-use crate::layout::Layout;
+use crate::error::Error;
 use crate::object_file::{ObjectFile, SectionKind};
 use std::ffi::{CString, OsString, c_char};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 
-/// The addresses of all constructors, in the order in which they run. `image` is the linked bytes.
-pub fn constructors(object: &ObjectFile<'_>, layout: &Layout, image: &[u8]) -> Vec<i64> {
-    addresses(object, layout, image, SectionKind::Constructors)
-}
-
-/// The addresses of all destructors, in the order in which they run. `image` is the linked bytes.
-pub fn destructors(object: &ObjectFile<'_>, layout: &Layout, image: &[u8]) -> Vec<i64> {
-    let mut addresses = addresses(object, layout, image, SectionKind::Destructors);
-    addresses.reverse();
-    addresses
-}
-
 /// The addresses in sections of one kind, in the order that a linked program's `.init_array` or `.fini_array` has.
-fn addresses(object: &ObjectFile<'_>, layout: &Layout, image: &[u8], kind: SectionKind) -> Vec<i64> {
+/// Destructors run the other way round. `linked` gives a section's bytes, linked.
+pub fn addresses(
+    object: &ObjectFile<'_>,
+    kind: SectionKind,
+    linked: impl Fn(usize) -> Result<Vec<u8>, Error>,
+) -> Result<Vec<i64>, Error> {
     let mut sections: Vec<_> = object.loaded().filter(|(_, section)| section.kind == kind).collect();
     sections.sort_by_key(|(_, section)| priority(&section.name));
     let mut addresses = Vec::new();
     for (index, section) in sections {
-        let start = layout.sections[index].unwrap_or(0) as usize;
-        let bytes = image[start..][..section.data.len()].chunks_exact(8);
-        let words = bytes.map(|word| i64::from_le_bytes(word.try_into().unwrap_or_default()));
+        let bytes = linked(index)?;
+        let words = bytes.chunks_exact(8).map(|word| i64::from_le_bytes(word.try_into().unwrap_or_default()));
         // Linkers write 0 and -1 for "none".
         let words = words.filter(|address| !matches!(address, 0 | -1));
         match is_of_older_kind(&section.name) {
@@ -34,7 +26,7 @@ fn addresses(object: &ObjectFile<'_>, layout: &Layout, image: &[u8], kind: Secti
             false => addresses.extend(words),
         }
     }
-    addresses
+    Ok(addresses)
 }
 
 /// Whether a section is of the older kind. The C runtime runs those the other way round: constructors from the
@@ -74,6 +66,26 @@ pub fn arguments() -> [i64; 3] {
         [words.len() as i64 - 1, words.leak().as_mut_ptr() as i64]
     });
     [argc, argv, environment()]
+}
+
+/// What the C library of Linux calls the resolvers of indirect functions with: what the processor can do.
+pub fn resolver_arguments() -> [i64; 2] {
+    #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+    {
+        /// "System V ABI for the Arm 64-bit Architecture", section 9.3: its size, and two words of capabilities.
+        static FURTHER: OnceLock<[u64; 3]> = OnceLock::new();
+        /// Says that there is a second argument.
+        const HAS_FURTHER: i64 = 1 << 62;
+        // SAFETY: these ask the kernel's list of this process.
+        let [first, second] = unsafe { [libc::getauxval(libc::AT_HWCAP), libc::getauxval(libc::AT_HWCAP2)] };
+        let further = FURTHER.get_or_init(|| [size_of::<[u64; 3]>() as u64, first, second]);
+        [first as i64 | HAS_FURTHER, further.as_ptr() as i64]
+    }
+    #[cfg(all(target_os = "linux", not(target_arch = "aarch64")))]
+    // SAFETY: this asks the kernel's list of this process.
+    return [unsafe { libc::getauxval(libc::AT_HWCAP) } as i64, 0];
+    #[cfg(not(target_os = "linux"))]
+    [0, 0]
 }
 
 /// The process's own list of environment variables, or an empty one if it has none.

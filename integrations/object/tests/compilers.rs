@@ -7,7 +7,7 @@ mod cases;
 mod compile;
 
 use compile::{cc, compile, lines, load};
-use execmem_object::{Error, Image, Import, Misfit};
+use execmem_object::{Error, Import, Misfit, Object};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,8 +73,8 @@ fn rust_objects_of_every_usual_form_run() {
 #[test]
 fn data_of_the_c_library_is_reached_through_the_got() {
     let source = "extern char **environ; long is_set(void) { return environ != 0; }";
-    let is_set = |image: Image| {
-        let function = image.function("is_set").unwrap();
+    let is_set = |image: Object| {
+        let function = image.address("is_set").unwrap();
         // SAFETY: the function is the one above.
         unsafe { image.call(function, &[]) }
     };
@@ -90,7 +90,7 @@ fn data_of_the_c_library_is_reached_through_the_got() {
     if cfg!(target_arch = "x86_64") {
         // The system gives no memory so low that this is near.
         let far = |_: &str| Some(Import { address: 0x1000, is_code: false });
-        assert_eq!(out_of_range(Image::load(&object, far).unwrap_err()), "environ");
+        assert_eq!(out_of_range(Object::load_with(&object, far).unwrap_err()), "environ");
     }
 }
 
@@ -121,15 +121,15 @@ fn thread_local_variables_are_refused() {
 #[test]
 fn an_empty_object_has_no_function() {
     let image = load(&lines("empty", &[], "")).unwrap();
-    assert_eq!(image.function("f").unwrap_err().to_string(), "there is no function f, nor any other");
+    assert_eq!(image.address("f").unwrap_err().to_string(), "there is no function f, nor any other");
 }
 
 #[test]
 fn two_images_of_one_object_have_data_of_their_own() {
     let object = cc("twice.o", &features("c"), &["-O2", "-fPIC"]);
     let images = [load(&object).unwrap(), load(&object).unwrap()];
-    let remember = |image: &Image, more| {
-        let function = image.function("remember").unwrap();
+    let remember = |image: &Object, more| {
+        let function = image.address("remember").unwrap();
         // SAFETY: `remember` takes one integer.
         unsafe { image.call(function, &[more]) }.unwrap()
     };
@@ -154,7 +154,7 @@ fn a_functions_address_is_the_same_in_an_instruction_in_data_and_in_the_got() {
         }"#;
     let image = load(&lines("address", &["-O2", "-fPIC"], source)).unwrap();
     // SAFETY: the function is the one above.
-    assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1));
+    assert_eq!(unsafe { image.call(image.address("f").unwrap(), &[]) }, Ok(1));
 }
 
 /// An assembler lets a symbol be anywhere. gcc's medium code model has common symbols of its own.
@@ -169,7 +169,7 @@ fn symbols_of_unusual_places_are_found() {
     for flags in [&["-O2", "-fPIC"][..], &["-O2", "-fPIC", "-mcmodel=medium", "-fcommon"]] {
         let image = load(&lines("places", flags, source)).unwrap();
         // SAFETY: the function is the one above.
-        assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1002), "{flags:?}");
+        assert_eq!(unsafe { image.call(image.address("f").unwrap(), &[]) }, Ok(1002), "{flags:?}");
     }
 }
 
@@ -180,7 +180,7 @@ fn a_relocation_that_asks_for_nothing_does_nothing() {
     let source = format!(r#"__asm__(".reloc ., {name}, not_there"); long f(void) {{ return 1; }}"#);
     let image = load(&lines("none", &["-O2"], &source)).unwrap();
     // SAFETY: the function is the one above.
-    assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(1));
+    assert_eq!(unsafe { image.call(image.address("f").unwrap(), &[]) }, Ok(1));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn intermediate_code_is_not_called_an_object() {
     assert!(matches!(error, Error::NotAnObject(what) if what.contains("-flto")), "{error}");
     if !is_clang() {
         let image = load(&lines("fat", &["-O2", "-flto", "-ffat-lto-objects"], source)).unwrap();
-        assert!(image.function("f").is_ok(), "it has ordinary code too");
+        assert!(image.address("f").is_ok(), "it has ordinary code too");
     }
 }
 
@@ -206,24 +206,6 @@ fn an_executable_stack_is_refused() {
         let error = load(&lines("stack", &["-O1"], source)).unwrap_err();
         assert_eq!(error, Error::ExecutableStack);
     }
-}
-
-#[test]
-fn what_needs_unwinding_is_refused() {
-    // What C++ calls for a throw, for a catch and for the clean-up between them. Then C with -fexceptions.
-    let calls = ["__cxa_throw", "__cxa_rethrow", "__cxa_begin_catch", "_Unwind_Resume", "_Unwind_Backtrace"];
-    for name in calls {
-        let source = format!("void {name}(void); long f(void) {{ {name}(); return 1; }}");
-        let error = load(&lines("throw", &["-O2", "-fPIC", "-w"], &source)).unwrap_err();
-        assert_eq!(error, Error::Unwinding(name.into()));
-    }
-    let source = "
-        void rt_exec_memory_dump_stats(void);
-        static volatile int ended;
-        static void end(int *x) { ended = *x; }
-        long f(void) { __attribute__((cleanup(end))) int x = 1; rt_exec_memory_dump_stats(); return 1; }";
-    let error = load(&lines("clean-up", &["-O2", "-fexceptions"], source)).unwrap_err();
-    assert!(matches!(error, Error::Unwinding(_)), "{error}");
 }
 
 fn is_clang() -> bool {

@@ -5,7 +5,7 @@ mod cases;
 
 use cases::{check_c, check_rust};
 use execmem::{Policy, runtime};
-use execmem_object::{Image, process_symbol};
+use execmem_object::{Object, process_symbol};
 use execmem_object_samples as samples;
 use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::report::Report;
@@ -40,8 +40,8 @@ fn checked_in_objects_run_under(policy: Policy) -> Outcome {
     for ((name, file), result) in
         [(samples::for_this_machine(), 2848), (samples::macos_for_this_machine(), 2036)]
     {
-        let image = Image::load(file, process_symbol).unwrap();
-        let sample = image.function("sample").unwrap();
+        let image = Object::load_with(file, process_symbol).unwrap();
+        let sample = image.address("sample").unwrap();
         // SAFETY: the sources in examples/objects have one integer for this function.
         assert_eq!(unsafe { image.call(sample, &[10]) }, Ok(result), "{name}");
     }
@@ -57,13 +57,13 @@ const STRIDE: usize = if cfg!(target_env = "musl") { 17 } else { 1 };
 fn damaged_files_leave_no_memory_behind() -> Outcome {
     let (name, sound) = samples::for_this_machine();
     for length in (0..sound.len()).step_by(7 * STRIDE) {
-        assert!(Image::load(&sound[..length], process_symbol).is_err(), "{name} of {length} bytes");
+        assert!(Object::load_with(&sound[..length], process_symbol).is_err(), "{name} of {length} bytes");
     }
     let mut file = sound.to_vec();
     let mut loaded = 0;
     for at in (0..file.len()).step_by(STRIDE) {
         file[at] = sound[at].wrapping_add(0x41);
-        loaded += usize::from(Image::load(&file, process_symbol).is_ok());
+        loaded += usize::from(Object::load_with(&file, process_symbol).is_ok());
         file[at] = sound[at];
     }
     assert!(loaded > 100 / STRIDE, "only {loaded} changed files were loaded");

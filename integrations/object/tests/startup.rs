@@ -36,14 +36,14 @@ const ORDER: &str = r#"
 
 #[test]
 fn constructors_and_destructors_of_every_kind_run_in_the_order_of_a_program() {
-    let mut image = load(&lines("order", &["-O0", "-fPIC"], ORDER)).unwrap();
-    let (started, watch) = (image.function("started").unwrap(), image.function("watch").unwrap());
+    let image = load(&lines("order", &["-O0", "-fPIC"], ORDER)).unwrap();
+    let (started, watch) = (image.address("started").unwrap(), image.address("watch").unwrap());
     let mut ended = 0_i64;
     // SAFETY: the functions are those above.
     unsafe {
-        image.construct().unwrap();
+        image.start().unwrap();
         assert_eq!(image.call(started, &[]), Ok(54_382_167));
-        image.construct().unwrap();
+        image.start().unwrap();
         assert_eq!(image.call(started, &[]), Ok(54_382_167), "once");
         image.call(watch, &[(&raw mut ended) as i64]).unwrap();
     }
@@ -55,7 +55,7 @@ fn constructors_and_destructors_of_every_kind_run_in_the_order_of_a_program() {
 #[test]
 fn what_was_not_constructed_is_not_destroyed() {
     let image = load(&lines("unconstructed", &["-O2", "-fPIC"], ORDER)).unwrap();
-    let watch = image.function("watch").unwrap();
+    let watch = image.address("watch").unwrap();
     let mut ended = 0_i64;
     // SAFETY: the function is the one above.
     unsafe { image.call(watch, &[(&raw mut ended) as i64]) }.unwrap();
@@ -73,11 +73,11 @@ fn constructors_are_called_with_this_programs_arguments_and_environment() {
         long argc(void) { return words; }
         char **argv(void) { return list; }
         char **envp(void) { return variables; }";
-    let mut image = load(&lines("arguments", &["-O2", "-fPIC"], source)).unwrap();
+    let image = load(&lines("arguments", &["-O2", "-fPIC"], source)).unwrap();
     // SAFETY: the constructor is the one above.
-    unsafe { image.construct() }.unwrap();
+    unsafe { image.start() }.unwrap();
     // SAFETY: the functions are those above, and take nothing.
-    let call = |name| unsafe { image.call(image.function(name).unwrap(), &[]) }.unwrap();
+    let call = |name| unsafe { image.call(image.address(name).unwrap(), &[]) }.unwrap();
     // SAFETY: `list` is one of the lists above, whose end is a NULL at or behind `index`. Before it are C strings.
     let text = |list: i64, index| unsafe {
         let word = *(list as *const *const c_char).add(index);
@@ -112,10 +112,8 @@ fn pieces_of_the_c_runtimes_own_functions_are_refused() {
 #[test]
 fn functions_that_would_be_called_after_the_images_end_are_refused() {
     let names = [
-        "atexit",
         "on_exit",
         "at_quick_exit",
-        "__cxa_atexit",
         "__cxa_at_quick_exit",
         "__cxa_thread_atexit",
         "__cxa_thread_atexit_impl",
@@ -132,5 +130,5 @@ fn functions_that_would_be_called_after_the_images_end_are_refused() {
     let source = "int on_exit(int x) { return x + 1; } long f(void) { return on_exit(41); }";
     let image = load(&lines("own", &["-O2", "-fPIC", "-w"], source)).unwrap();
     // SAFETY: the function is the one above.
-    assert_eq!(unsafe { image.call(image.function("f").unwrap(), &[]) }, Ok(42));
+    assert_eq!(unsafe { image.call(image.address("f").unwrap(), &[]) }, Ok(42));
 }

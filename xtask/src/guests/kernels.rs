@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::machines::Architecture::{self, Aarch64, Riscv64, X86_64};
-use crate::debian;
+use crate::apt::Apt;
 use crate::process::capture;
-use crate::project::{Project, make_folder, write};
+use crate::project::Project;
 use crate::result::Result;
 
 /// A kernel, and the machine that it runs on.
@@ -87,39 +87,6 @@ impl Kernel {
         fs::rename(&unpacked, image).map_err(|error| format!("{}: {error}", unpacked.display()))?;
         println!("set-up: fetched {package} of {} for {}", self.suite, self.architecture.debian());
         Ok(())
-    }
-}
-
-/// An apt that keeps all that it knows in a folder.
-struct Apt {
-    configuration: PathBuf,
-}
-
-impl Apt {
-    fn configure(folder: &Path, suite: &str, architecture: &str) -> Result<Apt> {
-        for part in ["sources", "lists/partial", "cache/archives/partial"] {
-            make_folder(&folder.join(part))?;
-        }
-        write(&folder.join("sources/release.sources"), &debian::source_of(suite)?.to_string())?;
-        write(&folder.join("status"), "")?;
-        let configuration = folder.join("apt.conf");
-        let folder = folder.display();
-        // apt reads this file before its defaults for this machine, and the other settings after them.
-        let text = format!(
-            "Dir::Etc::SourceList \"/dev/null\";\nDir::Etc::SourceParts \"{folder}/sources\";\n\
-             Dir::State::Lists \"{folder}/lists\";\nDir::State::Status \"{folder}/status\";\n\
-             Dir::Cache \"{folder}/cache\";\nAPT::Architecture \"{architecture}\";\n\
-             APT::Architectures {{ \"{architecture}\"; }};\nAPT::Sandbox::User \"\";\n\
-             Acquire::Languages \"none\";\nAcquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
-        );
-        write(&configuration, &text)?;
-        Ok(Apt { configuration })
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("APT_CONFIG", &self.configuration).arg("--quiet");
-        command
     }
 }
 

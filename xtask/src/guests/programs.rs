@@ -74,11 +74,11 @@ pub fn short_form(_: Architecture) -> Vec<Program> {
     vec![test("conformance"), linux, client("client", "EXECMEM_POLICY=auto")]
 }
 
-/// All that there is for the architecture.
-pub fn all(architecture: Architecture) -> Vec<Program> {
+/// All that there is.
+pub fn all(_: Architecture) -> Vec<Program> {
     // A signal after each instruction is more than an emulated machine can do in a test's time.
     let linux = Program { arguments: "--skip=stepping:", ..test("linux") };
-    let mut programs = vec![
+    vec![
         test("conformance"),
         linux,
         test("fork"),
@@ -88,12 +88,8 @@ pub fn all(architecture: Architecture) -> Vec<Program> {
         client("client-dual", "EXECMEM_POLICY=dual"),
         client("client-toggle", "EXECMEM_POLICY=toggle"),
         example("hello", "42"),
-    ];
-    // There is no sample for riscv64.
-    if architecture != Architecture::Riscv64 {
-        programs.push(example("run_object", SAMPLE_RESULT));
-    }
-    programs
+        example("run_object", SAMPLE_RESULT),
+    ]
 }
 
 /// The programs for an architecture, as a kernel gets them.

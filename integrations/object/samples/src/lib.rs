@@ -47,12 +47,20 @@ pub const BUNDLED: &[Sample] = &[
     ("sample-aarch64.o", include_bytes!("../../../../examples/objects/sample-aarch64.o")),
 ];
 
+/// The sample of the example run_object on riscv64.
+pub const RISCV64_BUNDLED: Sample =
+    ("sample-riscv64.o", include_bytes!("../../../../examples/objects/sample-riscv64.o"));
+
 /// The bundled ELF sample for this machine's processor.
 pub fn for_this_machine() -> Sample {
-    BUNDLED[usize::from(cfg!(target_arch = "aarch64"))]
+    match std::env::consts::ARCH {
+        "x86_64" => BUNDLED[0],
+        "aarch64" => BUNDLED[1],
+        _ => RISCV64_BUNDLED,
+    }
 }
 
-/// The bundled ELF sample for the other processor.
+/// The bundled ELF sample for another processor.
 pub fn for_another_machine() -> Sample {
     BUNDLED[usize::from(cfg!(not(target_arch = "aarch64")))]
 }

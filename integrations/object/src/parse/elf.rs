@@ -1,6 +1,7 @@
 //! Reading a relocatable ELF file of 64 bits.
 
 use super::bounds::Bounds;
+use super::riscv64;
 use crate::architecture::Architecture;
 use crate::error::Error;
 use crate::object_file::{Definition, ObjectFile, Relocation, Section, SectionKind, Symbol};
@@ -36,7 +37,12 @@ pub fn parse(file: &[u8]) -> Result<ObjectFile<'_>, Error> {
         reader.read_symbol(&symbols, index, symbol)?;
     }
     for section in sections.iter() {
+        reader.read_group(section, symbols.len())?;
         reader.read_relocations(section)?;
+    }
+    if architecture == Architecture::Riscv64 {
+        riscv64::align(&mut reader.object)?;
+        riscv64::pair(&mut reader.object)?;
     }
     Ok(reader.object)
 }
@@ -75,14 +81,41 @@ impl<'data> Reader<'data> {
         let kind = section_kind(section, &name)?;
         // The bytes of what isn't loaded may be damaged.
         let (data, size, alignment) = match kind {
-            SectionKind::Ignored => (&[][..], 0, 1),
+            SectionKind::Ignored | SectionKind::ThreadLocal => (&[][..], 0, 1),
             _ => {
                 self.claim(section)?;
                 let data = section.data(ENDIAN, self.file)?;
                 (data, section.sh_size(ENDIAN), alignment(section.sh_addralign(ENDIAN))?)
             }
         };
-        self.object.sections.push(Section { name, kind, data, size, alignment, relocations: Vec::new() });
+        let mut section = Section {
+            is_kept: section.sh_flags(ENDIAN).contains(elf::SHF_GNU_RETAIN),
+            ..Section::new(name, kind, data.into(), alignment)
+        };
+        section.size = size;
+        self.object.sections.push(section);
+        Ok(())
+    }
+
+    /// Notes the group of those sections of which one copy is enough (COMDAT): C++ has them for templates and inline
+    /// functions.
+    fn read_group(
+        &mut self,
+        section: &'data SectionHeader64<LittleEndian>,
+        symbols: usize,
+    ) -> Result<(), Error> {
+        let Some((flags, members)) = section.group(ENDIAN, self.file)? else { return Ok(()) };
+        self.claim(section)?;
+        let signature = section.sh_info(ENDIAN) as usize;
+        if !flags.contains(elf::GRP_COMDAT) || signature >= symbols {
+            return Ok(());
+        }
+        let name = self.object.symbols[signature].name.clone();
+        for member in members {
+            if let Some(member) = self.object.sections.get_mut(member.get(ENDIAN) as usize) {
+                member.group = Some(name.clone());
+            }
+        }
         Ok(())
     }
 
@@ -118,10 +151,9 @@ impl<'data> Reader<'data> {
             }
             _ => return Err(Error::Damaged(format!("the symbol {name} is in no section"))),
         };
-        match symbol.st_type() {
-            elf::STT_TLS => return Err(Error::ThreadLocal(name.into())),
-            elf::STT_GNU_IFUNC => return Err(Error::IndirectFunction(name.into())),
-            _ => {}
+        let is_indirect = symbol.st_type() == elf::STT_GNU_IFUNC;
+        if is_indirect && !matches!(definition, Definition::InSection { .. }) {
+            return Err(Error::Damaged(format!("the indirect function {name} is in no section")));
         }
         // gcc's mark of an object that has intermediate code alone.
         if name == "__gnu_lto_slim" {
@@ -130,8 +162,12 @@ impl<'data> Reader<'data> {
         self.object.symbols.push(Symbol {
             name,
             definition,
-            may_be_function: matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_NOTYPE),
+            size,
+            may_be_function: is_indirect || matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_NOTYPE),
             is_global: symbol.st_bind() != elf::STB_LOCAL,
+            is_weak: matches!(symbol.st_bind(), elf::STB_WEAK | elf::STB_GNU_UNIQUE),
+            is_thread_local: symbol.st_type() == elf::STT_TLS,
+            is_indirect,
         });
         Ok(())
     }
@@ -152,7 +188,7 @@ impl<'data> Reader<'data> {
         let target = self.object.sections.get(index);
         let target = target.ok_or_else(|| Error::Damaged("relocations for no section".into()))?;
         let name = target.name.clone();
-        if target.kind == SectionKind::Ignored {
+        if !target.kind.is_loaded() && target.kind != SectionKind::Unwind {
             return Ok(());
         }
         if kind != elf::SHT_RELA {
@@ -178,7 +214,8 @@ impl<'data> Reader<'data> {
                 return Err(Error::Damaged(format!("a relocation in {name} refers to no symbol")));
             }
             let (offset, addend) = (relocation.r_offset(ENDIAN), relocation.r_addend(ENDIAN));
-            self.object.sections[index].relocations.push(Relocation { offset, kind, symbol, addend });
+            let relocation = Relocation { offset, kind, symbol, addend, high: None };
+            self.object.sections[index].relocations.push(relocation);
         }
         Ok(())
     }
@@ -190,12 +227,14 @@ fn section_kind(section: &SectionHeader64<LittleEndian>, name: &str) -> Result<S
     if name == ".note.GNU-stack" && has(elf::SHF_EXECINSTR) {
         return Err(Error::ExecutableStack);
     }
-    // Nothing unwinds through the loaded code, so unwind tables would have no reader.
-    if !has(elf::SHF_ALLOC) || kind == elf::SHT_NOTE || name == ".eh_frame" {
+    if !has(elf::SHF_ALLOC) || kind == elf::SHT_NOTE {
         return Ok(SectionKind::Ignored);
     }
+    if name == ".eh_frame" && kind != elf::SHT_NOBITS {
+        return Ok(SectionKind::Unwind);
+    }
     if has(elf::SHF_TLS) {
-        return Err(Error::ThreadLocal(format!("section {name}")));
+        return Ok(SectionKind::ThreadLocal);
     }
     let is_empty = section.sh_size(ENDIAN) == 0;
     Ok(match (kind, has(elf::SHF_WRITE), has(elf::SHF_EXECINSTR)) {

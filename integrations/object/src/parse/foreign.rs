@@ -1,8 +1,11 @@
 //! What a file is that is neither ELF nor Mach-O. Its error names that, so that nobody looks for damage in it.
 
+/// The first bytes of an archive.
+pub const ARCHIVE: &[u8] = b"!<arch>\n";
+
 /// The first bytes of a file, and what it is then.
 const FORMATS: &[(&[u8], &str)] = &[
-    (b"!<arch>\n", "an archive of objects, as ar makes it (ar x takes them out)"),
+    (ARCHIVE, "an archive of objects, as ar makes it"),
     (b"!<thin>\n", "a list of objects, as ar makes it"),
     (b"BC\xc0\xde", "intermediate code of LLVM, as clang -flto makes it"),
     (b"\xde\xc0\x17\x0b", "intermediate code of LLVM, as clang -flto makes it"),

@@ -5,5 +5,8 @@ mod elf;
 mod file;
 mod foreign;
 mod mach_o;
+mod riscv64;
 
+pub use bounds::Bounds;
 pub use file::parse;
+pub use foreign::ARCHIVE;

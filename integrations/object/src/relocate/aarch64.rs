@@ -1,6 +1,6 @@
 //! aarch64: "ELF for the Arm 64-bit Architecture (AArch64)", section 5.7.
 
-use super::form::{Field, Form, Origin, STUB, Target, absolute64, distance, relative32, relative64};
+use super::form::{Field, Form, Origin, STUB, Target, absolute64, distance, either, relative32, relative64};
 use crate::error::Misfit;
 use object::elf::{self, RelocationType};
 
@@ -10,9 +10,13 @@ pub const fn form(kind: RelocationType) -> Option<Form> {
     Some(match kind {
         elf::R_AARCH64_ABS64 => Form::quad(Symbol, Origin::Place, absolute64),
         elf::R_AARCH64_PREL64 => Form::quad(Symbol, Origin::Place, relative64),
-        elf::R_AARCH64_ABS32 => Form::word(NearSymbol, |_, target, _| either32(target)),
+        elf::R_AARCH64_ABS32 => Form::word(NearSymbol, |_, target, _| Ok(either(target, 32)? as u32)),
         elf::R_AARCH64_PREL32 => {
-            Form::word(NearSymbol, |_, target, place| either32(target.wrapping_sub(place)))
+            Form::word(NearSymbol, |_, target, place| Ok(either(target.wrapping_sub(place), 32)? as u32))
+        }
+        elf::R_AARCH64_ABS16 => Form::half(Symbol, |_, target, _| Ok(either(target, 16)? as u16)),
+        elf::R_AARCH64_PREL16 => {
+            Form::half(Symbol, |_, target, place| Ok(either(target.wrapping_sub(place), 16)? as u16))
         }
         elf::R_AARCH64_PLT32 => Form::word(Branch, relative32),
         elf::R_AARCH64_CALL26 | elf::R_AARCH64_JUMP26 => Form::word(Branch, branch26),
@@ -21,6 +25,7 @@ pub const fn form(kind: RelocationType) -> Option<Form> {
         elf::R_AARCH64_LD_PREL_LO19 => Form::word(NearSymbol, literal19),
         elf::R_AARCH64_ADR_PREL_LO21 => Form::word(NearSymbol, adr),
         elf::R_AARCH64_ADR_PREL_PG_HI21 => Form::word(NearSymbol, adrp),
+        elf::R_AARCH64_ADR_PREL_PG_HI21_NC => Form::word(NearSymbol, adrp_low),
         elf::R_AARCH64_ADD_ABS_LO12_NC => Form::word(NearSymbol, low12::<0>),
         elf::R_AARCH64_LDST8_ABS_LO12_NC => Form::word(NearSymbol, low12::<0>),
         elf::R_AARCH64_LDST16_ABS_LO12_NC => Form::word(NearSymbol, low12::<1>),
@@ -34,6 +39,34 @@ pub const fn form(kind: RelocationType) -> Option<Form> {
         elf::R_AARCH64_MOVW_UABS_G2 => Form::word(Symbol, move_wide::<2, true>),
         elf::R_AARCH64_MOVW_UABS_G2_NC => Form::word(Symbol, move_wide::<2, false>),
         elf::R_AARCH64_MOVW_UABS_G3 => Form::word(Symbol, move_wide::<3, false>),
+        elf::R_AARCH64_MOVW_SABS_G0 => Form::word(Symbol, |code, value, _| move_signed::<0>(code, value)),
+        elf::R_AARCH64_MOVW_SABS_G1 => Form::word(Symbol, |code, value, _| move_signed::<1>(code, value)),
+        elf::R_AARCH64_MOVW_SABS_G2 => Form::word(Symbol, |code, value, _| move_signed::<2>(code, value)),
+        elf::R_AARCH64_MOVW_PREL_G0 => {
+            Form::word(Symbol, |code, to, at| move_signed::<0>(code, to.wrapping_sub(at)))
+        }
+        elf::R_AARCH64_MOVW_PREL_G1 => {
+            Form::word(Symbol, |code, to, at| move_signed::<1>(code, to.wrapping_sub(at)))
+        }
+        elf::R_AARCH64_MOVW_PREL_G2 => {
+            Form::word(Symbol, |code, to, at| move_signed::<2>(code, to.wrapping_sub(at)))
+        }
+        elf::R_AARCH64_MOVW_PREL_G3 => {
+            Form::word(Symbol, |code, to, at| move_signed::<3>(code, to.wrapping_sub(at)))
+        }
+        elf::R_AARCH64_MOVW_PREL_G0_NC => {
+            Form::word(Symbol, |code, to, at| move_wide::<0, false>(code, to.wrapping_sub(at), 0))
+        }
+        elf::R_AARCH64_MOVW_PREL_G1_NC => {
+            Form::word(Symbol, |code, to, at| move_wide::<1, false>(code, to.wrapping_sub(at), 0))
+        }
+        elf::R_AARCH64_MOVW_PREL_G2_NC => {
+            Form::word(Symbol, |code, to, at| move_wide::<2, false>(code, to.wrapping_sub(at), 0))
+        }
+        elf::R_AARCH64_GOTREL64 => Form::quad(Symbol, Origin::Got, relative64),
+        elf::R_AARCH64_GOTREL32 => {
+            Form { target: NearSymbol, origin: Origin::Got, field: Field::Word(relative32) }
+        }
         elf::R_AARCH64_ADR_GOT_PAGE => Form::word(GotEntry, adrp),
         elf::R_AARCH64_LD64_GOT_LO12_NC => Form::word(GotEntry, low12::<3>),
         elf::R_AARCH64_GOT_LD_PREL19 => Form::word(GotEntry, literal19),
@@ -61,14 +94,6 @@ pub fn stub(place: u64, entry: u64) -> Result<[u8; STUB as usize], Misfit> {
 /// The start of an address's 4 KiB page, which `adrp` counts in on every system.
 const fn page(address: u64) -> u64 {
     address & !0xfff
-}
-
-/// A data word, signed or unsigned: AAELF64 accepts -2^31 up to 2^32.
-fn either32(value: u64) -> Result<u32, Misfit> {
-    match value as i64 {
-        -0x8000_0000..=0xffff_ffff => Ok(value as u32),
-        _ => Err(Misfit::OutOfRange),
-    }
 }
 
 /// Stores a distance in instructions: `bits` bits of it, from bit `shift` on.
@@ -113,6 +138,12 @@ fn adrp(code: u32, target: u64, place: u64) -> Result<u32, Misfit> {
     adr(code, pages as u64, 0)
 }
 
+/// `adrp` without a check: the distance's low 21 bits.
+fn adrp_low(code: u32, target: u64, place: u64) -> Result<u32, Misfit> {
+    let pages = (page(target).wrapping_sub(page(place)) >> 12) as u32;
+    Ok(insert(insert(code, pages, 2, 29), pages >> 2, 19, 5))
+}
+
 /// The low twelve bits of an address, in units of the load's or store's size.
 fn low12<const SCALE: u32>(code: u32, target: u64, _: u64) -> Result<u32, Misfit> {
     let low = (target & 0xfff) as u32;
@@ -129,6 +160,19 @@ fn move_wide<const GROUP: u32, const CHECK: bool>(code: u32, target: u64, _: u64
         return Err(Misfit::OutOfRange);
     }
     Ok(insert(code, value as u32, 16, 5))
+}
+
+/// `movz` for a number that isn't negative, `movn` for one that is, of a signed number that ends with the `GROUP`.
+fn move_signed<const GROUP: u32>(code: u32, value: u64) -> Result<u32, Misfit> {
+    const IS_MOVZ: u32 = 1 << 30;
+    let negative = (value as i64) < 0;
+    let magnitude = if negative { !value } else { value } >> (16 * GROUP);
+    // The sign's bit is no bit of the number's.
+    if magnitude > 0xffff {
+        return Err(Misfit::OutOfRange);
+    }
+    let code = if negative { code & !IS_MOVZ } else { code | IS_MOVZ };
+    Ok(insert(code, magnitude as u32, 16, 5))
 }
 
 /// `ldr` of 64 bits within 32 KiB from the page where `origin` is.

@@ -3,6 +3,7 @@
 mod aarch64;
 mod dispatch;
 mod form;
+mod riscv64;
 mod x86_64;
 
 pub use form::{Field, Form, Origin, STUB, Target};

@@ -1,6 +1,6 @@
 //! x86_64: "System V ABI, AMD64 Architecture Processor Supplement", section 4.4.
 
-use super::form::{Field, Form, Origin, STUB, Target, absolute64, relative32, relative64};
+use super::form::{Field, Form, Origin, STUB, Target, absolute64, distance, either, relative32, relative64};
 use crate::error::Misfit;
 use object::elf::{self, RelocationType};
 
@@ -27,6 +27,14 @@ pub const fn form(kind: RelocationType) -> Option<Form> {
         elf::R_X86_64_GOT64 => Form::quad(Target::GotEntry, Origin::Got, relative64),
         elf::R_X86_64_GOTOFF64 => Form::quad(Target::Symbol, Origin::Got, relative64),
         elf::R_X86_64_PLTOFF64 => Form::quad(Target::Branch, Origin::Got, relative64),
+        elf::R_X86_64_8 => Form::byte(Target::Symbol, |_, target, _| Ok(either(target, 8)? as u8)),
+        elf::R_X86_64_16 => Form::half(Target::Symbol, |_, target, _| Ok(either(target, 16)? as u16)),
+        elf::R_X86_64_PC8 => Form::byte(Target::Branch, |_, target, at| Ok(distance(target, at, 8)? as u8)),
+        elf::R_X86_64_PC16 => {
+            Form::half(Target::Branch, |_, target, at| Ok(distance(target, at, 16)? as u16))
+        }
+        elf::R_X86_64_SIZE32 => Form::word(Target::Size, |_, size, _| Ok(either(size, 32)? as u32)),
+        elf::R_X86_64_SIZE64 => Form::quad(Target::Size, Origin::Place, absolute64),
         _ => return None,
     })
 }

@@ -9,14 +9,14 @@ const STRIDE: usize = if cfg!(target_env = "musl") { 17 } else { 1 };
 
 #[test]
 fn the_bundled_objects_are_sound() {
-    for (name, file) in samples::BUNDLED {
+    for (name, file) in samples::BUNDLED.iter().chain([&samples::RISCV64_BUNDLED]) {
         prepare(file).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 
 #[test]
 fn a_file_cut_off_anywhere_is_an_error() {
-    for (name, file) in samples::BUNDLED {
+    for (name, file) in samples::BUNDLED.iter().chain([&samples::RISCV64_BUNDLED]) {
         for length in 0..file.len() {
             assert!(prepare(&file[..length]).is_err(), "{name} of {length} bytes");
         }
@@ -55,7 +55,8 @@ fn many_changed_bytes_and_words_never_panic() {
         (state >> 16) as usize % below
     };
     let (mut accepted, mut refused) = (0, 0);
-    for (_, sound) in samples::BUNDLED.iter().chain(samples::MACOS_BUNDLED).chain(samples::MACOS_X86_64) {
+    let elf = samples::BUNDLED.iter().chain([&samples::RISCV64_BUNDLED]);
+    for (_, sound) in elf.chain(samples::MACOS_BUNDLED).chain(samples::MACOS_X86_64) {
         for _ in 0..5000 / STRIDE {
             let mut file = sound.to_vec();
             for _ in 0..1 + random(6) {

@@ -20,17 +20,15 @@ fn another_elf_file_is_named() {
     }
     let errors = refused(|file| file.put(FILE_TYPE, &elf::ET_CORE.0.to_le_bytes()));
     assert_eq!(errors, [(); 2].map(|()| Error::NotAnObject("a core dump")));
-    let riscv = Error::UnknownMachine(elf::EM_RISCV.0.into());
-    assert_eq!(refused(|file| file.put(MACHINE, &elf::EM_RISCV.0.to_le_bytes())), [riscv.clone(), riscv]);
+    let sparc = Error::UnknownMachine(elf::EM_SPARCV9.0.into());
+    assert_eq!(refused(|file| file.put(MACHINE, &elf::EM_SPARCV9.0.to_le_bytes())), [sparc.clone(), sparc]);
 }
 
 #[test]
 fn a_file_of_another_format_is_named() {
-    let files: [(&[u8], &str); 14] = [
+    let files: [(&[u8], &str); 12] = [
         (b"", "an empty file"),
         (b"int main(void) { return 0; }\n", "text"),
-        (b"!<arch>\n/               0", "archive"),
-        (b"!<thin>\n/               0", "list of objects"),
         (b"BC\xc0\xde\x35\x14", "clang -flto"),
         (b"\xde\xc0\x17\x0b\0\0\0\0", "clang -flto"),
         (b"\xce\xfa\xed\xfe\x07\0\0\0", "32-bit Mach-O"),

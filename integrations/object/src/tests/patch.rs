@@ -2,27 +2,42 @@
 
 use crate::error::Error;
 use crate::import::{Import, resolve};
-use crate::layout::{Bases, Layout};
+use crate::layout::{Bases, Layout, Shape};
 use crate::link::link;
-use crate::parse::parse;
+use crate::select::{Input, select};
 use execmem_object_samples as samples;
 use object::LittleEndian;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, SectionHeader};
 
 /// Links an object as loading does, but for fixed addresses, and with functions far away for all imports. So it works
-/// for any architecture on any machine.
+/// for any architecture on any machine. Gives the linked bytes, without what is zero at the end.
 pub fn prepare(file: &[u8]) -> Result<Vec<u8>, Error> {
     prepare_with(file, |_| Some(Import { address: 0x7fff_f7de_1230, is_code: true }))
 }
 
 /// As [`prepare`], with the imports that `resolver` knows.
-pub fn prepare_with(file: &[u8], resolver: impl Fn(&str) -> Option<Import>) -> Result<Vec<u8>, Error> {
-    let object = parse(file)?;
-    let imports = resolve(&object, resolver)?;
-    let layout = Layout::new(&object, &imports, 4096)?;
+pub fn prepare_with(file: &[u8], mut resolver: impl FnMut(&str) -> Option<Import>) -> Result<Vec<u8>, Error> {
+    let selected =
+        select(&[Input { name: String::new(), bytes: file }], &[]).map_err(|error| match error {
+            Error::InFile { error, .. } => *error,
+            error => error,
+        })?;
+    let object = &selected.object;
+    let imports = resolve(object, &mut resolver)?;
+    let layout = Layout::new(object, &imports, Shape::Pages(4096))?;
     let code = 0x5555_5555_4000;
-    link(&object, &layout, &imports, Bases { code, data: code + layout.split() })
+    let mut image = Vec::new();
+    let bases = Bases { code, data: code + layout.split };
+    link(object, &layout, &imports, bases, &mut |offset, bytes| {
+        // Gaps that a hostile file asks for are no bytes here either.
+        if offset < image.len() as u64 + (1 << 16) {
+            image.resize(offset as usize, 0);
+        }
+        image.extend(bytes);
+        Ok(())
+    })?;
+    Ok(image)
 }
 
 /// Changes both bundled samples, and gives the errors that they lead to.

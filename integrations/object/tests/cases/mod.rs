@@ -1,16 +1,16 @@
 //! Objects made of `samples/features.c` and `samples/features.rs`: every function is called, and its result compared.
 
-use execmem_object::{Image, Segment, process_symbol};
+use execmem_object::{Object, Segment, process_symbol};
 use execmem_object_samples::{C_CASES, Case, RUST_CASES};
 
 /// Loads an object made of `features.c`, compares every result, and sees its destructor run.
 pub fn check_c(name: &str, file: &[u8]) {
-    let mut image = load(name, file);
+    let image = load(name, file);
     // SAFETY: the constructors and destructors of features.c return, and touch data of their own.
-    unsafe { image.construct() }.unwrap_or_else(|error| panic!("{name}: {error}"));
+    unsafe { image.start() }.unwrap_or_else(|error| panic!("{name}: {error}"));
     check_calls(name, &image, C_CASES);
     let mut destroyed = 0_i64;
-    let watch = image.function("watch").expect("it is in features.c");
+    let watch = image.address("watch").expect("it is in features.c");
     // SAFETY: `watch` keeps the address for the destructor, which writes a `long` there while the variable is live.
     unsafe { image.call(watch, &[(&raw mut destroyed) as i64]) }.expect("it takes one argument");
     drop(image);
@@ -23,17 +23,17 @@ pub fn check_rust(name: &str, file: &[u8]) {
     check_calls(name, &load(name, file), RUST_CASES);
 }
 
-fn load(name: &str, file: &[u8]) -> Image {
-    let image = Image::load(file, process_symbol).unwrap_or_else(|error| panic!("{name}: {error}"));
+fn load(name: &str, file: &[u8]) -> Object {
+    let image = Object::load_with(file, process_symbol).unwrap_or_else(|error| panic!("{name}: {error}"));
     for segment in image.segments() {
         check_protection(name, *segment);
     }
     image
 }
 
-fn check_calls(name: &str, image: &Image, cases: &[Case]) {
+fn check_calls(name: &str, image: &Object, cases: &[Case]) {
     for (function, arguments, expected) in cases {
-        let address = image.function(function).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let address = image.address(function).unwrap_or_else(|error| panic!("{name}: {error}"));
         // SAFETY: the function is in the table with as many arguments as its source has.
         let result = unsafe { image.call(address, arguments) };
         assert_eq!(result, Ok(*expected), "{name}: {function}{arguments:?}");

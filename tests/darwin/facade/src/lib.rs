@@ -56,6 +56,16 @@ impl Runtime {
         checked("rt_alloc_rw_memory", &[size], 0).map(|address| address as usize)
     }
 
+    /// `rt_alloc_exec_memory`.
+    pub fn alloc_exec(self, size: i64) -> Result<usize, Error> {
+        checked("rt_alloc_exec_memory", &[size], 0).map(|address| address as usize)
+    }
+
+    /// The library's code heap.
+    pub fn code_heap(self) -> CodeHeap {
+        CodeHeap
+    }
+
     /// `rt_alloc_exec_memory_near`.
     pub fn alloc_exec_near(self, size: i64, target: i64, max_distance: i64) -> Result<usize, Error> {
         let arguments = [size, target, max_distance];
@@ -100,6 +110,42 @@ impl Runtime {
         let mut result = 0;
         let (list, place) = (arguments.as_ptr() as i64, &raw mut result as i64);
         checked("rt_try_call", &[function, list, arguments.len() as i64, place], 0).map(|_| result)
+    }
+}
+
+/// The library's code heap.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeHeap;
+
+impl CodeHeap {
+    /// `rt_code_alloc`.
+    pub fn alloc(self, size: i64) -> Result<usize, Error> {
+        checked("rt_code_alloc", &[size], 0).map(|address| address as usize)
+    }
+
+    /// `rt_code_write`.
+    ///
+    /// # Safety
+    /// `source` is readable for `length` bytes.
+    pub unsafe fn write(
+        self,
+        address: i64,
+        source: *const u8,
+        length: i64,
+        offset: i64,
+    ) -> Result<usize, Error> {
+        let arguments = [address, source as i64, length, offset];
+        checked("rt_code_write", &arguments, -1).map(|written| written as usize)
+    }
+
+    /// `rt_code_publish`.
+    pub fn publish(self, address: i64, size: i64) -> Result<(), Error> {
+        checked("rt_code_publish", &[address, size], 0).map(drop)
+    }
+
+    /// `rt_code_free`.
+    pub fn free(self, address: i64) -> Result<(), Error> {
+        checked("rt_code_free", &[address], 0).map(drop)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Machine, Scenario};
 use crate::library::Library;
-use execmem_object::{Error, Image, process_symbol};
+use execmem_object::{Error, Object, process_symbol};
 use execmem_object_samples::{RUST_CASES, macos_features, macos_for_this_machine};
 use std::sync::OnceLock;
 
@@ -30,12 +30,12 @@ fn install(machine: &Machine) -> Result<(), String> {
     Ok(())
 }
 
-fn load(object: &[u8]) -> Result<Image, Error> {
-    Image::load(object, process_symbol)
+fn load(object: &[u8]) -> Result<Object, Error> {
+    Object::load_with(object, process_symbol)
 }
 
-fn call(image: &Image, name: &str, arguments: &[i64]) -> Result<i64, Error> {
-    let function = image.function(name)?;
+fn call(image: &Object, name: &str, arguments: &[i64]) -> Result<i64, Error> {
+    let function = image.address(name)?;
     // SAFETY: the sources of the objects have such functions.
     unsafe { image.call(function, arguments) }
 }

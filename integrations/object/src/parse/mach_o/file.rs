@@ -3,7 +3,7 @@
 use super::reader::{ENDIAN, Reader};
 use crate::architecture::Architecture;
 use crate::error::Error;
-use crate::object_file::ObjectFile;
+use crate::object_file::{Definition, ObjectFile, Symbol};
 use object::LittleEndian;
 use object::macho::{self, MachHeader64, Nlist64};
 use object::read::macho::{MachHeader, Segment as _};
@@ -46,9 +46,24 @@ pub fn parse(file: &[u8]) -> Result<ObjectFile<'_>, Error> {
             }
         }
     }
+    check_unwinding(&reader.object)?;
     reader.name_sections();
     for (index, section) in headers.into_iter().enumerate() {
         reader.read_relocations(index, section)?;
     }
     Ok(reader.object)
+}
+
+/// Refuses code that throws, catches or cleans up: what nobody but a linker makes of its tables is what macOS unwinds
+/// by, so that an exception would end the process.
+fn check_unwinding(object: &ObjectFile<'_>) -> Result<(), Error> {
+    let is_undefined = |symbol: &&Symbol<'_>| matches!(symbol.definition, Definition::Undefined { .. });
+    let unwinding = object.symbols.iter().filter(is_undefined).find(|symbol| is_unwinding(&symbol.name));
+    unwinding.map_or(Ok(()), |symbol| Err(Error::Unwinding(symbol.name.to_string())))
+}
+
+fn is_unwinding(name: &str) -> bool {
+    let is_personality = name.contains("_personality_v") || name.ends_with("_eh_personality");
+    let throws = ["__cxa_throw", "__cxa_rethrow", "__cxa_begin_catch", "__cxa_end_catch"];
+    is_personality || name.starts_with("_Unwind_") || throws.contains(&name)
 }

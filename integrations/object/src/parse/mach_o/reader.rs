@@ -52,7 +52,13 @@ impl<'data> Reader<'data> {
             if kind == SectionKind::Ignored { (0, 1) } else { (section.size(ENDIAN), alignment) };
         let name = Cow::Owned(format!("{segment},{name}"));
         self.addresses.push(section.addr(ENDIAN));
-        self.object.sections.push(Section { name, kind, data, size, alignment, relocations: Vec::new() });
+        // Compilers let the linker drop what nothing refers to, except for these.
+        let is_kept = section.flags(ENDIAN).0 & macho::S_ATTR_NO_DEAD_STRIP.0 != 0;
+        self.object.sections.push(Section {
+            size,
+            is_kept,
+            ..Section::new(name, kind, data.into(), alignment)
+        });
         Ok(())
     }
 
@@ -86,7 +92,18 @@ impl<'data> Reader<'data> {
         };
         let may_be_function = plain.is_some() && !symbol.is_stab();
         let is_global = symbol.n_type().is_ext();
-        self.object.symbols.push(Symbol { name, definition, may_be_function, is_global });
+        let is_defined = !matches!(definition, Definition::Undefined { .. });
+        let is_weak = is_defined && symbol.n_desc(ENDIAN).0 & macho::N_WEAK_DEF.0 != 0;
+        self.object.symbols.push(Symbol {
+            name,
+            definition,
+            size: 0,
+            may_be_function,
+            is_global,
+            is_weak,
+            is_thread_local: false,
+            is_indirect: false,
+        });
         self.symbols += 1;
         Ok(())
     }
@@ -110,7 +127,16 @@ impl<'data> Reader<'data> {
         for (section, home) in self.object.sections.iter().enumerate() {
             let definition = Definition::InSection { section, offset: 0 };
             let name = home.name.clone();
-            self.object.symbols.push(Symbol { name, definition, may_be_function: false, is_global: false });
+            self.object.symbols.push(Symbol {
+                name,
+                definition,
+                size: 0,
+                may_be_function: false,
+                is_global: false,
+                is_weak: false,
+                is_thread_local: false,
+                is_indirect: false,
+            });
         }
     }
 }
@@ -121,7 +147,7 @@ fn text(name: &[u8]) -> String {
 
 fn section_kind(section: &Section64<LittleEndian>, segment: &str, name: &str) -> Result<SectionKind, Error> {
     let attributes = section.flags(ENDIAN).0;
-    // Nothing unwinds through the loaded code, so unwind tables would have no reader.
+    // macOS unwinds by tables of another form, which only its linker makes.
     let is_table = ["__eh_frame", "__compact_unwind"].contains(&name);
     if is_table
         || attributes & macho::S_ATTR_DEBUG.0 != 0

@@ -27,7 +27,8 @@ impl<'data> Reader<'data> {
             let info = relocation.info(ENDIAN);
             pending = match self.object.architecture {
                 Architecture::X86_64 => self.read_x86_64(index, info, pending)?,
-                Architecture::Aarch64 => self.read_aarch64(index, info, pending)?,
+                // Mach-O files are for these two.
+                _ => self.read_aarch64(index, info, pending)?,
             };
         }
         match pending {
@@ -70,7 +71,7 @@ impl<'data> Reader<'data> {
             let (symbol, addend) = self.section_symbol(info, end.wrapping_add_signed(inside))?;
             (symbol, addend.wrapping_sub(4 + behind as i64))
         };
-        self.add(index, Relocation { offset, kind, symbol, addend })
+        self.add(index, Relocation { offset, kind, symbol, addend, high: None })
     }
 
     /// As [`read_x86_64`](Self::read_x86_64).
@@ -104,7 +105,7 @@ impl<'data> Reader<'data> {
         };
         let addend = if let Pending::Addend(addend) = pending { addend } else { 0 };
         let symbol = self.symbol(info)?;
-        self.add(index, Relocation { offset, kind, symbol, addend })
+        self.add(index, Relocation { offset, kind, symbol, addend, high: None })
     }
 
     /// A pointer to a symbol, or to an address of the file.
@@ -120,7 +121,7 @@ impl<'data> Reader<'data> {
             true => (self.symbol(info)?, inside as i64),
             false => self.section_symbol(info, inside)?,
         };
-        self.add(index, Relocation { offset, kind, symbol, addend })
+        self.add(index, Relocation { offset, kind, symbol, addend, high: None })
     }
 
     /// The first half of `minuend - subtrahend`: the subtrahend, which must be in this section.
@@ -152,7 +153,7 @@ impl<'data> Reader<'data> {
             false => self.section_symbol(info, inside as u64)?,
         };
         let addend = addend.wrapping_add_unsigned(offset).wrapping_sub_unsigned(subtrahend);
-        self.add(index, Relocation { offset, kind, symbol, addend })
+        self.add(index, Relocation { offset, kind, symbol, addend, high: None })
     }
 
     fn symbol(&self, info: RelocationInfo) -> Result<usize, Error> {

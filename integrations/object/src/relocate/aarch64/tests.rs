@@ -78,11 +78,21 @@ fn wide_moves_take_sixteen_bits_each_and_refuse_the_rest_when_asked() {
 }
 
 #[test]
-fn data_words_are_signed_or_unsigned() {
-    assert_eq!(either32(0xffff_ffff), Ok(0xffff_ffff));
-    assert_eq!(either32(0x1_0000_0000), Err(Misfit::OutOfRange));
-    assert_eq!(either32(-0x8000_0000_i64 as u64), Ok(0x8000_0000));
-    assert_eq!(either32(-0x8000_0001_i64 as u64), Err(Misfit::OutOfRange));
+fn signed_moves_turn_into_their_complement() {
+    assert_eq!(move_signed::<0>(0xd280_0000, 0xffff), Ok(0xd29f_ffe0)); // movz x0, #0xffff
+    assert_eq!(move_signed::<0>(0xd280_0000, -1_i64 as u64), Ok(0x9280_0000)); // movn x0, #0
+    assert_eq!(move_signed::<0>(0x9280_0000, 5), Ok(0xd280_00a0)); // movz x0, #5
+    assert_eq!(move_signed::<0>(0xd280_0000, -0x1_0000_i64 as u64), Ok(0x929f_ffe0)); // movn x0, #0xffff
+    assert_eq!(move_signed::<0>(0xd280_0000, 0x1_0000), Err(Misfit::OutOfRange));
+    assert_eq!(move_signed::<0>(0xd280_0000, -0x1_0001_i64 as u64), Err(Misfit::OutOfRange));
+    assert_eq!(move_signed::<1>(0xd2a0_0000, 0x1234_5678), Ok(0xd2a2_4680)); // movz x0, #0x1234, lsl 16
+}
+
+#[test]
+fn an_unchecked_page_wraps() {
+    let far = 0x7f00_0000_0000;
+    assert_eq!(adrp_low(0x9000_0000, AT + 0x1234_5000, AT), Ok(0xb009_1a20));
+    assert_eq!(adrp_low(0x9000_0000, far + 0x1_0000_0000, far), Ok(0x9080_0000));
 }
 
 #[test]
