@@ -65,14 +65,18 @@ struct Bytes {
     }
 };
 
+/* What a call of the library gave, for an owner to take over. */
+struct Given { std::int64_t address, size; };
+
 /* What all owners are: an address and a size, which `release` gives back. */
 template <bool (*release)(std::int64_t address, std::int64_t size)>
 class Owner {
+protected:
     std::int64_t address_ = 0, size_ = 0;
 
 public:
     Owner() noexcept = default;
-    Owner(std::int64_t address, std::int64_t size) : address_(address), size_(check(address != 0) ? size : 0) {}
+    explicit Owner(Given it) : address_(it.address), size_(check(it.address != 0) ? it.size : 0) {}
     Owner(Owner &&other) noexcept : address_(std::exchange(other.address_, 0)), size_(std::exchange(other.size_, 0)) {}
     Owner &operator=(Owner other) noexcept {
         std::swap(address_, other.address_);
@@ -98,12 +102,10 @@ public:
 /* Pages for code. */
 struct Region : Owner<rt_free_exec_memory> {
     using Owner::Owner;
-    static Region executable(std::int64_t size) { return {rt_alloc_exec_memory(size), size}; }
-    static Region read_write(std::int64_t size) { return {rt_alloc_rw_memory(size), size}; }
+    static Region executable(std::int64_t size) { return Region(Given{rt_alloc_exec_memory(size), size}); }
+    static Region read_write(std::int64_t size) { return Region(Given{rt_alloc_rw_memory(size), size}); }
 
-    EXECMEM_ANSWER write(Bytes code, std::int64_t offset = 0) {
-        return check(rt_write_exec_bytes(address(), code.data, code.size, offset) >= 0);
-    }
+    EXECMEM_ANSWER write(Bytes b, std::int64_t at = 0) { return check(rt_write_exec_bytes(address(), b.data, b.size, at) >= 0); }
     EXECMEM_ANSWER make_executable() { return check(rt_make_executable(address(), size())); }
     EXECMEM_ANSWER make_writable() { return check(rt_make_writable(address(), size())); }
 };
@@ -113,14 +115,16 @@ inline bool free_block(std::int64_t address, std::int64_t) { return rt_code_free
 
 struct Block : Owner<free_block> {
     using Owner::Owner;
-    explicit Block(std::int64_t size) : Owner(rt_code_alloc(size), size) {}
+    explicit Block(std::int64_t size) : Owner(Given{rt_code_alloc(size), size}) {}
     Block(std::int64_t size, std::int64_t target, std::int64_t max_distance)
-        : Owner(rt_code_alloc_near(size, target, max_distance), size) {}
+        : Owner(Given{rt_code_alloc_near(size, target, max_distance), size}) {}
 
-    EXECMEM_ANSWER write(Bytes code, std::int64_t offset = 0) {
-        return check(rt_code_write(address(), code.data, code.size, offset) >= 0);
-    }
+    EXECMEM_ANSWER write(Bytes b, std::int64_t at = 0) { return check(rt_code_write(address(), b.data, b.size, at) >= 0); }
     EXECMEM_ANSWER publish() { return check(rt_code_publish(address(), size())); }
+    EXECMEM_ANSWER shrink(std::int64_t size) {
+        const std::int64_t before = std::exchange(size_, size);
+        return check(rt_code_shrink(address(), size) || (size_ = before, false));
+    }
     EXECMEM_ANSWER patch(std::int64_t offset, std::uint64_t word) { return check(rt_code_patch(address() + offset, word)); }
 };
 
@@ -136,7 +140,7 @@ struct Mapping : Owner<rt_munmap> {
     }
 
 private:
-    static Mapping at(std::int64_t address) { return {address, address != 0 ? rt_mapping_size(address) : 0}; }
+    static Mapping at(std::int64_t address) { return Mapping(Given{address, address ? rt_mapping_size(address) : 0}); }
 };
 
 }} // namespace execmem

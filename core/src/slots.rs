@@ -70,7 +70,7 @@ impl<T: Copy> Slots<T> {
 
     /// Every index that was ever used is one of these.
     pub(crate) fn indexes(&self) -> Range<Index> {
-        0..self.blocks.table.indexes().end << self.blocks.place_bits()
+        0..self.blocks.table.indexes().end << self.blocks.place_bits
     }
 }
 
@@ -82,6 +82,8 @@ struct Blocks {
     table: Table<Block>,
     /// Bytes of a slot.
     size: u32,
+    /// How many bits of an index are the place in a block.
+    place_bits: u32,
     /// The generation of the record that was added last.
     generation: u32,
     /// The first block with a free slot, as number + 1, whether it has its memory or not.
@@ -114,16 +116,12 @@ struct Head {
 
 impl Blocks {
     const fn new(size: u32) -> Self {
-        Self { table: Table::new(), size, generation: 0, room: 0, empty: 0, held: 0 }
-    }
-
-    /// How many bits of an index are the place in a block.
-    const fn place_bits(&self) -> u32 {
-        (STEP as u32 / self.size).ilog2()
+        let place_bits = (STEP as u32 / size).ilog2();
+        Self { table: Table::new(), size, place_bits, generation: 0, room: 0, empty: 0, held: 0 }
     }
 
     fn place(&self, index: Index) -> u32 {
-        index & ((1 << self.place_bits()) - 1)
+        index & ((1 << self.place_bits) - 1)
     }
 
     /// The slot at an index, if it is in use.
@@ -131,7 +129,7 @@ impl Blocks {
     #[cfg_attr(target_os = "none", inline(never))]
     fn used(&self, index: Index) -> Option<NonNull<Head>> {
         let place = self.place(index);
-        let block = self.table.get(index >> self.place_bits()).filter(|block| place < block.fresh)?;
+        let block = self.table.get(index >> self.place_bits).filter(|block| place < block.fresh)?;
         let head = NonNull::new(block.head(place, self.size))?;
         // SAFETY: the slot was used since the block has its memory, so its head is initialised.
         (unsafe { head.as_ref() }.generation != 0).then_some(head)
@@ -144,7 +142,7 @@ impl Blocks {
             // SAFETY: `&mut self` keeps others out.
             self.room = 1 + unsafe { self.table.add(pool, platform, |_| block) }?;
         }
-        let (number, bits) = (self.room - 1, self.place_bits());
+        let (number, bits) = (self.room - 1, self.place_bits);
         let block = self.table.get_mut(number).ok_or(Error::NoMemory)?;
         if block.start == 0 {
             let bytes = bytes(platform);
@@ -174,7 +172,7 @@ impl Blocks {
 
     /// Frees a slot that is in use.
     fn give_back(&mut self, index: Index, platform: impl Platform) {
-        let (bits, place) = (self.place_bits(), self.place(index));
+        let (bits, place) = (self.place_bits, self.place(index));
         let number = index >> bits;
         let (Some(head), Some(block)) = (self.used(index), self.table.get_mut(number)) else { return };
         // SAFETY: the head is that of a slot in use, and `&mut self` keeps others out.

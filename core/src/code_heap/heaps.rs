@@ -337,7 +337,7 @@ impl Shared {
 
     /// The free records with room for so many granules, a power of two.
     fn free_of(&mut self, granules: usize) -> &mut List {
-        &mut self.free[granules.ilog2() as usize % CAPACITIES]
+        &mut self.free[granules.trailing_zeros() as usize % CAPACITIES]
     }
 }
 

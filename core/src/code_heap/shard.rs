@@ -96,9 +96,12 @@ impl Shard {
             return found;
         }
         self.close_bump();
-        self.chunks.iter().for_each(|chunk| self.coalesce(chunk, request));
         let (chunk, run, start) = self.chunks.iter().find_map(|chunk| {
             let starts = chunk.starts_within(request.reach, request.size);
+            if starts.is_empty() {
+                return None;
+            }
+            self.coalesce(chunk, request);
             chunk.space.runs().take_while(|run| run.start < starts.end).find_map(|run| {
                 let start = run.start.max(starts.start);
                 let fits = start < starts.end && start + request.granules <= run.end;

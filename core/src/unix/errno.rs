@@ -39,9 +39,12 @@ pub fn preserved<R>(work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Runs a system call again for as long as a signal interrupts it. Negative results are errors.
+/// No call is interrupted so often in a row by signals: a filter that always says so must not hang us.
+const MOST_INTERRUPTIONS: usize = 1 << 16;
+
+/// Runs a system call again when a signal interrupts it. Negative results are errors.
 pub fn retried(mut call: impl FnMut() -> isize) -> Result<usize, i32> {
-    loop {
+    for _ in 0..MOST_INTERRUPTIONS {
         let result = call();
         if result >= 0 {
             return Ok(result as usize);
@@ -51,6 +54,7 @@ pub fn retried(mut call: impl FnMut() -> isize) -> Result<usize, i32> {
             error => return Err(error),
         }
     }
+    Err(libc::EINTR)
 }
 
 /// Makes a system call that answers 0 or -1.
@@ -67,7 +71,7 @@ pub fn translate(number: i32) -> Error {
         libc::EACCES | libc::EPERM | libc::EROFS | libc::ETXTBSY => Error::Refused,
         libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG => Error::NotFound,
         libc::EISDIR | libc::ENXIO | libc::ENODEV => Error::NotRegularFile,
-        libc::EIO | libc::EFAULT | libc::EBUSY | libc::EOVERFLOW => Error::Io,
+        libc::EIO | libc::EFAULT | libc::EBUSY | libc::EOVERFLOW | libc::EINTR => Error::Io,
         libc::ENOSYS | libc::ENOTSUP => Error::Unsupported,
         // The file is a socket (open(2)). On Linux that is ENXIO, and this number is ENOTSUP's.
         #[cfg(not(target_os = "linux"))]

@@ -1,6 +1,6 @@
 //! Opening, measuring and mapping files.
 
-use super::errno::{check, retried, translate};
+use super::errno::{check, number, retried, translate};
 use crate::Error;
 use crate::platform::FilePart;
 use core::ffi::{CStr, c_int};
@@ -32,7 +32,9 @@ pub fn map_descriptor(
 ) -> Result<usize, Error> {
     // SAFETY: `regular_size` gives room for the structure; a number that is no file's is an error to the system.
     let size = regular_size(|status| unsafe { libc::fstat(file, status) })?;
-    map_part(file, choose(size)?)
+    let part = choose(size)?;
+    // The number is an open file's, as `fstat` has seen: one that is open for nothing (`O_PATH`, open(2)).
+    map_part(file, part).map_err(|error| if number() == libc::EBADF { Error::Refused } else { error })
 }
 
 /// As [`Pages::file_size`](crate::platform::Pages::file_size).

@@ -1,6 +1,6 @@
 //! Nodes that are not in the tree, with their memory and without.
 
-use super::node::{Entry, FANOUT, Node, Slot};
+use super::node::{Entry, Node, Slot};
 use crate::error::Result;
 use crate::memory::UNIT;
 use crate::span::Span;
@@ -78,7 +78,7 @@ impl Spare {
     pub(super) fn drop_one(&self, give_back: &mut dyn FnMut(Span) -> Result) -> Result {
         let Some(node) = self.take() else { return Ok(()) };
         let trunks = self.trunks.load(Ordering::Relaxed);
-        let Some(trunk) = trunks.node().filter(|_| trunks.used() < FANOUT - 1) else {
+        let Some(place) = trunks.node().and_then(|trunk| trunk.0.0.get(trunks.used() + 1)) else {
             node.0.0[0].store(trunks);
             self.trunks.store(Entry::of_node(node));
             return Ok(());
@@ -91,7 +91,7 @@ impl Spare {
         })?;
         add(&self.dropped, 1);
         add(&self.held, -1);
-        trunk.0.0[trunks.used() + 1].store(Entry::of_node(node));
+        place.store(Entry::of_node(node));
         self.trunks.store(trunks.plus(1));
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Spare {
             trunk.0.0[0].store(Entry::EMPTY);
             return Some(trunk);
         }
-        let last = &trunk.0.0[trunks.used()];
+        let last = trunk.0.0.get(trunks.used())?;
         let node = last.load(Ordering::Relaxed).node()?;
         last.store(Entry::EMPTY);
         self.trunks.store(trunks.plus(-1));

@@ -11,7 +11,7 @@ use execmem_tests_linux::files;
 use execmem_tests_linux::programs;
 use execmem_tests_linux::system::foreign_function;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -170,6 +170,9 @@ fn odd_descriptors() -> Outcome {
         assert_eq!(map(file, RT_PROT_READ, RT_MAP_PRIVATE), 0);
         assert_eq!(rt_last_error(), RT_ERROR_NOT_REGULAR_FILE);
     }
+    // SAFETY: a C string; the descriptor is this test's own.
+    let nothing = unsafe { OwnedFd::from_raw_fd(libc::open(files::file(b"x").as_ptr(), libc::O_PATH)) };
+    assert_eq!((map(&nothing, RT_PROT_READ, RT_MAP_PRIVATE), rt_last_error()), (0, RT_ERROR_REFUSED));
     // Nothing is read or closed on the way: what is written still arrives.
     (&writer).write_all(b"!").expect("the pipe is open");
     let mut byte = [0];
