@@ -154,9 +154,10 @@ fn anonymous() -> Checked {
 fn calls() -> Checked {
     const ARGUMENTS: [i64; 6] = [1 << 40, 2 << 40, 3 << 40, 4 << 40, 5 << 40, 6 << 40];
     let size = argument(0).len() as i64;
-    let function = given(did!(rt_code_alloc(6 * size)), &"a block for a function")?;
+    let function = given(did!(rt_code_alloc(6 * size + 500)), &"a block for functions, and more")?;
     let code: Vec<u8> = (0..6).flat_map(|index| argument(index).to_vec()).collect();
     same(did!(rt_code_write: write_block(function, &code, 0)), 6 * size, &"functions are written")?;
+    holds(did!(rt_code_shrink(function, 6 * size)), &"the rest is given back")?;
     holds(did!(rt_code_publish(function, 6 * size)), &"functions are published")?;
     let last = |count: usize| did!(rt_get_function_pointer(function + (count as i64 - 1) * size));
     let results = [

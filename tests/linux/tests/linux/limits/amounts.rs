@@ -177,15 +177,16 @@ fn large_blocks() -> Outcome {
 /// Each region ends in a node of the page map that no other one needs: its records take 4 KiB.
 fn records() -> Outcome {
     // Where a page is more than a node, nodes keep their memory, and serve again.
-    const SIZE: i64 = (2 << 20) + PAGE;
-    let allowed = if rt_get_page_size() == PAGE { 2 << 20 } else { 200 << 20 };
+    const NODE: i64 = 4096;
+    let size = (2 << 20) + page();
+    let allowed = if page() == NODE { 2 << 20 } else { 200 << 20 };
     let count = 20_000 / i64::from(slowness());
-    let map = || map_file(None, RT_PROT_READ, RT_MAP_PRIVATE | RT_MAP_ANONYMOUS, 0, SIZE).address;
+    let map = || map_file(None, RT_PROT_READ, RT_MAP_PRIVATE | RT_MAP_ANONYMOUS, 0, size).address;
     let looked = AtomicI64::new(map());
     let lives = map();
     let look = |_| {
         // What is live is known at any moment, and what comes and goes leads nowhere else.
-        assert_eq!([lives, lives + SIZE - 1].map(|at| rt_get_protection(at)), [RT_PROT_READ; 2]);
+        assert_eq!([lives, lives + size - 1].map(|at| rt_get_protection(at)), [RT_PROT_READ; 2]);
         let other = looked.load(Ordering::Relaxed);
         assert_eq!((rt_is_executable(other), find_block(other)), (false, None));
     };
@@ -197,14 +198,14 @@ fn records() -> Outcome {
             assert!(all.iter().all(|address| *address > 0), "error {}", rt_last_error());
             let most = (held() - records, self::resident() - resident);
             for address in all {
-                looked.store(address + SIZE - 1, Ordering::Relaxed);
-                assert!(rt_munmap(address, SIZE));
+                looked.store(address + size - 1, Ordering::Relaxed);
+                assert!(rt_munmap(address, size));
             }
             let left = (held() - records, self::resident() - resident);
             println!("{count} regions: {most:?} bytes of records and resident, then {left:?}");
-            assert!(most.0 > count * PAGE && left.0 < allowed, "the records' own figure");
+            assert!(most.0 > count * NODE && left.0 < allowed, "the records' own figure");
             // Of qemu's user mode most of that memory is its own.
-            assert!(is_emulated() || most.1 > count * PAGE && left.1 < allowed, "what the kernel says");
+            assert!(is_emulated() || most.1 > count * NODE && left.1 < allowed, "what the kernel says");
         }
     };
     meanwhile(1, look, work);
@@ -215,5 +216,5 @@ fn records() -> Outcome {
 fn resident() -> i64 {
     let text = std::fs::read_to_string("/proc/self/statm").expect("/proc");
     let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<i64>().ok());
-    pages.expect("a number of pages") * PAGE
+    pages.expect("a number of pages") * page()
 }
