@@ -47,6 +47,8 @@ pub struct Draw {
     /// The object that this call is about.
     object: (i64, i64),
     paths: Vec<CString>,
+    /// Of the path that was drawn last.
+    path_length: i64,
     kept: Vec<i64>,
     /// The value that a call made last.
     value: i64,
@@ -67,6 +69,7 @@ impl Draw {
             others: Vec::new(),
             object: (0, 0),
             paths: paths.into_iter().chain(names).map(CStr::to_owned).chain([long]).collect(),
+            path_length: 0,
             kept: vec![0; KEPT],
             value: 0,
             room: vec![0; ROOM / 8],
@@ -127,6 +130,9 @@ impl Draw {
             "address" if fits => Some(address),
             "size" | "length" if fits => Some(size),
             "offset" if fits => Some(0),
+            "path_length" if fits => Some(self.path_length),
+            "prot" if fits => Some(RT_PROT_READ.into()),
+            "flags" if fits => Some(RT_MAP_PRIVATE.into()),
             "value" | "code" if fits => Some(self.value),
             _ => None,
         }
@@ -165,7 +171,11 @@ impl Argument for i64 {
             number %= most;
         }
         // What a mapping has may be locked into memory next.
-        if draw.symbol == "rt_mmap_file" && name == "length" && (1 << 24..1 << 46).contains(&number) {
+        let is_mapping = ["rt_mmap_file", "rt_mmap_fd", "rt_mmap_path"].contains(&draw.symbol);
+        if name == "path_length" && number > draw.path_length {
+            number %= draw.path_length + 1;
+        }
+        if is_mapping && name == "length" && (1 << 24..1 << 46).contains(&number) {
             number >>= 24;
         }
         let _ = write!(draw.told, "{name} {number:#x}, ");
@@ -205,6 +215,7 @@ fn text(draw: &mut Draw, name: &str) -> *const c_char {
     // Every fourth time it is a file that can be mapped.
     let index = if index.is_multiple_of(4) { FILE } else { index };
     let text = draw.paths.get(index);
+    draw.path_length = text.map_or(0, |text| text.as_bytes().len() as i64);
     let _ = write!(draw.told, "{name} {text:?}, ");
     text.map_or(core::ptr::null(), |text| text.as_ptr())
 }
@@ -218,6 +229,8 @@ macro_rules! pointers {
                     return text(draw, name) as Self;
                 }
                 let pointer = draw.pointer::<u8>();
+                // What unwinds later believes what is there.
+                let pointer = if name == "eh_frame" { core::ptr::null_mut() } else { pointer };
                 let _ = write!(draw.told, "{name} {pointer:?}, ");
                 pointer.cast()
             }
