@@ -10,7 +10,7 @@ use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::programs;
 use execmem_tests_linux::threads::meanwhile;
 use std::ptr;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 pub const TESTS: &[Test] = &[
     Test {
@@ -85,9 +85,11 @@ fn with_signals(count: u32, mut work: impl FnMut()) {
     }
     // SAFETY: ask for numbers.
     let (process, worker) = unsafe { (libc::getpid(), libc::gettid()) };
+    // Before that the thread that signals is still being made: a C library may hold a lock for it that its fork takes.
+    let is_at_work = AtomicBool::new(false);
     let signal = |_| {
         let before = FORKS.load(Ordering::Relaxed);
-        if before >= count {
+        if before >= count || !is_at_work.load(Ordering::Relaxed) {
             // Where forks are slow the worker does nothing but handle signals, and must come to its end.
             return std::thread::yield_now();
         }
@@ -100,6 +102,7 @@ fn with_signals(count: u32, mut work: impl FnMut()) {
         (0..before * 37 % 2000).for_each(|_| std::hint::spin_loop());
     };
     meanwhile(1, signal, || {
+        is_at_work.store(true, Ordering::Relaxed);
         while FORKS.load(Ordering::Relaxed) < count {
             work();
         }
