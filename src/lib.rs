@@ -1,8 +1,8 @@
 //! Executable memory and mapped files for language runtimes, JIT compilers and kernels.
 //!
 //! This crate picks the adapter for the target ([`os`]) and adds owners that free what they hold. All
-//! operations are methods of [`runtime()`]; the same ones are exported as `rt_*` C symbols, which
-//! `include/execmem.h` declares.
+//! operations are methods of [`runtime()`]; the feature `symbols` exports the same ones as the `rt_*` C
+//! symbols that `include/execmem.h` declares.
 //!
 //! ```
 //! # #[cfg(target_arch = "x86_64")] const CODE: &[u8] = &[0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret

@@ -48,6 +48,10 @@ const BY_NAME_ONLY: [&str; 5] = ["miri", "stress", "objects", "guests-short", "g
 /// Forks under each of four policies: 100,000 in all.
 const FORKS: &str = "25000";
 
+/// A workspace of its own, since no package of its build may ask for the feature `symbols`.
+const RUN_OWN_NAMES: [&str; 3] = ["run", "--manifest-path", "tests/own-names/Cargo.toml"];
+const OWN_NAMES: &str = "a Rust program with functions of the symbols' names links and runs";
+
 /// Runs the part of that name, or all of them but those that are run by their names only.
 pub fn run(name: Option<&str>) -> Result<ExitCode> {
     let is_wanted = |part: &str| name.map_or(!BY_NAME_ONLY.contains(&part), |name| name == part);
@@ -96,6 +100,7 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     });
 
     let example = |name| project.cargo(&["run", "--release", "--example", name]);
+    tally.check(OWN_NAMES, || prints(&mut project.cargo(&RUN_OWN_NAMES), "42 12 7"));
     tally.check("the example hello prints 42", || prints(&mut example("hello"), "42"));
     tally.check("the example run_object runs its sample", || {
         prints(&mut example("run_object"), SAMPLE_RESULT)
@@ -161,6 +166,7 @@ fn linux_with_musl(
     tally.check("the static library links into a Rust program with its own std", || {
         c_clients::check_rust_client(project, toolchain, &dist, target, runner)
     });
+    tally.check(OWN_NAMES, || prints(&mut cargo(&RUN_OWN_NAMES), "42 12 7"));
     tally.check("the example hello prints 42", || {
         prints(&mut cargo(&["run", "--release", "--example", "hello"]), "42")
     });
