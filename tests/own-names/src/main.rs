@@ -31,9 +31,9 @@ mod by_name {
 }
 
 fn main() -> Result<(), execmem::Error> {
-    let function = Function::new(CODE)?;
-    // SAFETY: CODE is a function without arguments.
-    let answer = unsafe { function.call(&[]) }?;
+    let function = Function::<unsafe extern "C" fn() -> i32>::new(CODE)?;
+    // SAFETY: CODE is such a function.
+    let answer = unsafe { function.call() };
     assert!(runtime().find_block(function.address() as i64).is_some());
     // SAFETY: the name is a C string.
     let ours = unsafe { execmem::os::rt_symbol_lookup(c"rt_code_alloc".as_ptr()) };
