@@ -91,13 +91,21 @@ impl<F: Signature> Function<F> {
 #[derive(Debug)]
 pub struct Entry<'f, F: Signature> {
     pointer: F,
-    owner: PhantomData<&'f Function<F>>,
+    owner: PhantomData<&'f ()>,
 }
 
-impl<F: Signature> Entry<'_, F> {
+impl<'f, F: Signature> Entry<'f, F> {
     /// As [`Function::as_raw`].
     pub fn as_raw(self) -> F {
         self.pointer
+    }
+
+    /// The same code as a function of another type: for a compiler that knows it only when it has compiled. Whoever
+    /// calls it answers for the type, as before.
+    pub fn cast<G: Signature>(self) -> Entry<'f, G> {
+        const { assert!(size_of::<G>() == size_of::<F>(), "both are types of function pointers") };
+        // SAFETY: `Signature` says that both are types of function pointers, and that to call one is unsafe.
+        Entry { pointer: unsafe { core::mem::transmute_copy::<F, G>(&self.pointer) }, owner: PhantomData }
     }
 }
 

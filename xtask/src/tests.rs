@@ -26,13 +26,14 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 12] = [
+const PARTS: [(&str, Part); 13] = [
     ("host", host),
     ("miri-short", miri::test_short_form),
     ("miri", miri::test),
     ("stress", stress),
     ("musl", musl),
     ("aarch64", aarch64),
+    ("cranelift", cranelift),
     ("baremetal", baremetal::test),
     ("macos", macos::test),
     ("objects-short", objects::test_short_form),
@@ -142,6 +143,31 @@ fn aarch64(project: &Project, tally: &mut Tally) -> Result<()> {
     let mut units = cargo_with_musl(project, AARCH64_LINUX, Some(&runner), &["test", "--lib"]);
     tally.run(units.args(["--package", "execmem-core"]));
     linux_with_musl(project, &toolchain, AARCH64_LINUX, Some(&runner), tally).map(drop)
+}
+
+/// The module for Cranelift, a workspace of its own: here under each policy, and on aarch64 in QEMU's user mode, with
+/// what `aarch64` says of that.
+fn cranelift(project: &Project, tally: &mut Tally) -> Result<()> {
+    let toolchain = Toolchain::find()?;
+    let manifest = ["--manifest-path", "integrations/cranelift/Cargo.toml"];
+    for policy in ["rwx", "dual", "toggle"] {
+        println!("policy {policy}:");
+        tally.run(project.cargo(&["test", "--tests"]).args(manifest).env("EXECMEM_POLICY", policy));
+    }
+    let calc = ["--example", "calc", "--", "(x+1)*y", "4", "5"];
+    tally.check("the example calc prints 25", || {
+        prints(project.cargo(&["run"]).args(manifest).args(calc), "25")
+    });
+
+    toolchain.require_target(AARCH64_LINUX)?;
+    let runner = format!("timeout --kill-after=10 900 {}", setup::qemu_aarch64()?.display());
+    let cargo = |arguments: &[&str]| cargo_with_musl(project, AARCH64_LINUX, Some(&runner), arguments);
+    println!("aarch64:");
+    tally.run(cargo(&["test", "--tests"]).args(manifest));
+    tally.check("the example calc prints 25 on aarch64", || {
+        prints(cargo(&["run"]).args(manifest).args(calc), "25")
+    });
+    Ok(())
 }
 
 /// All that is about Linux, for a target with musl. `runner` is what runs its programs.
