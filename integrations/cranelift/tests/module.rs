@@ -1,8 +1,11 @@
 //! What is compiled, linked and published does what it says, and nothing is left of what is freed.
 
+use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, MemFlagsData, Value, types};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleError, ModuleResult};
+use cranelift_module::{
+    DataDescription, DataId, FuncId, Linkage, Module, ModuleError, ModuleReloc, ModuleResult,
+};
 use execmem::{Protection, runtime};
 use execmem_cranelift::HeapModule;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -180,6 +183,50 @@ fn imports_come_from_the_program_and_a_missing_one_can_be_given() {
     });
     module.finalize_definitions().unwrap();
     assert_eq!(callers.map(|id| call(&module, id, -2)), [-5, -5]);
+}
+
+/// Defines a function by its instructions, with a call at `offset`.
+fn define_bytes(
+    module: &mut HeapModule,
+    code: &[u8],
+    kind: Reloc,
+    offset: u32,
+    addend: i64,
+    callee: FuncId,
+) -> FuncId {
+    let id = declare(module, "by_bytes", Linkage::Local);
+    let relocs = [ModuleReloc { kind, offset, name: callee.into(), addend }];
+    module.define_function_bytes(id, 4, code, &relocs).expect("there is memory");
+    id
+}
+
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn a_call_that_does_not_reach_goes_by_a_veneer() {
+    let _alone = alone();
+    let mut module = module();
+    let imported = declare(&mut module, "far", Linkage::Import);
+    module.symbol("far", triple as *const u8);
+    // stp x29, x30, [sp, #-16]!; bl far; ldp x29, x30, [sp], #16; ret
+    let code = [0xa9bf_7bfdu32, 0x9400_0000, 0xa8c1_7bfd, 0xd65f_03c0].map(u32::to_le_bytes).concat();
+    let id = define_bytes(&mut module, &code, Reloc::Arm64Call, 4, 0, imported);
+    module.finalize_definitions().unwrap();
+    let distance = (triple as *const () as usize).abs_diff(module.get_finalized_function(id) as usize);
+    assert!(distance > 1 << 28, "the program is far from its code heap");
+    assert_eq!(call(&module, id, 5), 15);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_call_that_does_not_reach_is_an_error() {
+    let _alone = alone();
+    let mut module = module();
+    let imported = declare(&mut module, "far", Linkage::Import);
+    let id = define_bytes(&mut module, &[0xe8, 0, 0, 0, 0, 0xc3], Reloc::X86CallPCRel4, 1, -4, imported);
+    module.symbol("far", std::ptr::without_provenance(4096));
+    let error = module.finalize_definitions().unwrap_err();
+    assert!(error.to_string().contains("does not reach 0xffc"), "{error}");
+    assert!(module.entry(id).is_none());
 }
 
 #[test]
