@@ -16,9 +16,9 @@ fn main() -> Result<(), execmem::Error> {
     println!("the code at {:#x} says {answer}", memory.address());
 
     // The same among many small functions, in pages that it shares with them.
-    let function = execmem::Function::new(CODE)?;
-    // SAFETY: as above.
-    let answer = unsafe { function.call(&[]) }?;
+    let function = execmem::Function::<unsafe extern "C" fn() -> i32>::new(CODE)?;
+    // SAFETY: CODE is such a function.
+    let answer = unsafe { function.call() };
     println!("the function at {:#x} says {answer}", function.address());
     Ok(())
 }

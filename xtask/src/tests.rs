@@ -26,13 +26,14 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 12] = [
+const PARTS: [(&str, Part); 13] = [
     ("host", host),
     ("miri-short", miri::test_short_form),
     ("miri", miri::test),
     ("stress", stress),
     ("musl", musl),
     ("aarch64", aarch64),
+    ("cranelift", cranelift),
     ("baremetal", baremetal::test),
     ("macos", macos::test),
     ("objects-short", objects::test_short_form),
@@ -47,6 +48,10 @@ const BY_NAME_ONLY: [&str; 5] = ["miri", "stress", "objects", "guests-short", "g
 
 /// Forks under each of four policies: 100,000 in all.
 const FORKS: &str = "25000";
+
+/// A workspace of its own, since no package of its build may ask for the feature `symbols`.
+const RUN_OWN_NAMES: [&str; 3] = ["run", "--manifest-path", "tests/own-names/Cargo.toml"];
+const OWN_NAMES: &str = "a Rust program with functions of the symbols' names links and runs";
 
 /// Runs the part of that name, or all of them but those that are run by their names only.
 pub fn run(name: Option<&str>) -> Result<ExitCode> {
@@ -96,6 +101,7 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     });
 
     let example = |name| project.cargo(&["run", "--release", "--example", name]);
+    tally.check(OWN_NAMES, || prints(&mut project.cargo(&RUN_OWN_NAMES), "42 12 7"));
     tally.check("the example hello prints 42", || prints(&mut example("hello"), "42"));
     tally.check("the example run_object runs its sample", || {
         prints(&mut example("run_object"), SAMPLE_RESULT)
@@ -139,6 +145,31 @@ fn aarch64(project: &Project, tally: &mut Tally) -> Result<()> {
     linux_with_musl(project, &toolchain, AARCH64_LINUX, Some(&runner), tally).map(drop)
 }
 
+/// The module for Cranelift, a workspace of its own: here under each policy, and on aarch64 in QEMU's user mode, with
+/// what `aarch64` says of that.
+fn cranelift(project: &Project, tally: &mut Tally) -> Result<()> {
+    let toolchain = Toolchain::find()?;
+    let manifest = ["--manifest-path", "integrations/cranelift/Cargo.toml"];
+    for policy in ["rwx", "dual", "toggle"] {
+        println!("policy {policy}:");
+        tally.run(project.cargo(&["test", "--tests"]).args(manifest).env("EXECMEM_POLICY", policy));
+    }
+    let calc = ["--example", "calc", "--", "(x+1)*y", "4", "5"];
+    tally.check("the example calc prints 25", || {
+        prints(project.cargo(&["run"]).args(manifest).args(calc), "25")
+    });
+
+    toolchain.require_target(AARCH64_LINUX)?;
+    let runner = format!("timeout --kill-after=10 900 {}", setup::qemu_aarch64()?.display());
+    let cargo = |arguments: &[&str]| cargo_with_musl(project, AARCH64_LINUX, Some(&runner), arguments);
+    println!("aarch64:");
+    tally.run(cargo(&["test", "--tests"]).args(manifest));
+    tally.check("the example calc prints 25 on aarch64", || {
+        prints(cargo(&["run"]).args(manifest).args(calc), "25")
+    });
+    Ok(())
+}
+
 /// All that is about Linux, for a target with musl. `runner` is what runs its programs.
 fn linux_with_musl(
     project: &Project,
@@ -161,6 +192,7 @@ fn linux_with_musl(
     tally.check("the static library links into a Rust program with its own std", || {
         c_clients::check_rust_client(project, toolchain, &dist, target, runner)
     });
+    tally.check(OWN_NAMES, || prints(&mut cargo(&RUN_OWN_NAMES), "42 12 7"));
     tally.check("the example hello prints 42", || {
         prints(&mut cargo(&["run", "--release", "--example", "hello"]), "42")
     });

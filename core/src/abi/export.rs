@@ -59,23 +59,29 @@ impl InRegister for () {
 /// Defines all `rt_*` symbols over a `static` [`Runtime`](crate::Runtime), and `SYMBOLS`, the table of them.
 /// The list's types must be in scope: `core::ffi::{c_char, c_void}` and `execmem_core::abi::*`.
 ///
+/// With `export_symbols!(RUNTIME, if CONDITION)` they have their C names only where a `cfg` condition of the adapter
+/// holds; without names they are Rust functions like others, and the table is the same.
+///
 /// What a linker or a loader binds a global name to is not for the library to say: a program may export a function
 /// of that name itself. So the table has private functions, and the exported ones only jump there.
 #[macro_export]
 macro_rules! export_symbols {
     ($runtime:ident) => {
-        $crate::for_each_symbol!($crate::__export!($runtime));
+        $crate::export_symbols!($runtime, if all());
+    };
+    ($runtime:ident, if $condition:meta) => {
+        $crate::for_each_symbol!($crate::__export!($runtime, $condition));
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export {
-    (($runtime:ident) $_:ident $(
+    (($runtime:ident, $condition:meta) $_:ident $(
         $(#[$doc:meta])*
         fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $(, else $failure:expr)? $(=> $call:expr)?;
     )*) => {
-        /// Every exported symbol, in the order of the header.
+        /// Every symbol, in the order of the header.
         pub static SYMBOLS: &[$crate::abi::Symbol] = &[$($crate::abi::Symbol {
             name: match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
                 Ok(name) => name,
@@ -114,7 +120,7 @@ macro_rules! __export {
             ///
             /// # Safety
             /// Pointers are valid as the contract says; code that is called or replaced is the caller's own.
-            #[unsafe(no_mangle)]
+            #[cfg_attr($condition, unsafe(no_mangle))]
             pub unsafe extern "C" fn $name(
                 $($argument: <$type as $crate::abi::InRegister>::Register),*
             ) -> <$result as $crate::abi::InRegister>::Register {

@@ -7,7 +7,7 @@ use aarch64_rt::{ExceptionHandlers, InitialPagetable, entry, exception_handlers,
 use core::ops::Range;
 use core::ptr::NonNull;
 use execmem::os::{self, Console, IdentityTables, Serial, Setup, Usage};
-use execmem::{CodeMemory, Error};
+use execmem::{CodeMemory, Error, ErrorKind};
 
 const DOUBLE_AND_ADD_1: [u32; 3] = [0x8b00_0000, 0x9100_0400, 0xd65f_03c0]; // add x0, x0, x0; add x0, x0, #1; ret
 
@@ -18,7 +18,7 @@ const ADDRESSES: Range<usize> = 0x10_0000_0000..0x10_1000_0000;
 
 static TABLES: IdentityTables = IdentityTables::new();
 
-fn set_up() -> Result<(), Error> {
+fn set_up() -> Result<(), ErrorKind> {
     #[rustfmt::skip] // Names from aarch64-rt's image.ld; the last one is behind everything.
     unsafe extern "C" { static text_begin: u8; static rodata_begin: u8; static data_begin: u8; static dma_region: u8; }
     let [text, rodata, data, end] =
@@ -51,7 +51,7 @@ fn run() -> Result<i64, Error> {
 
 entry!(main, 8);
 fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
-    let answer = set_up().and_then(|()| run());
+    let answer = set_up().map_err(Error::from).and_then(|()| run());
     assert_eq!(answer, Ok(41));
     os::console::print(b"the function says 41\n");
     let _ = smccc::psci::system_off::<smccc::Hvc>();

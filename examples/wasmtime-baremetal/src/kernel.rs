@@ -4,7 +4,7 @@ use aarch64_rt::{ExceptionHandlers, InitialPagetable, entry, exception_handlers,
 use core::fmt::Write;
 use core::ops::Range;
 use core::ptr::NonNull;
-use execmem::Error;
+use execmem::ErrorKind;
 use execmem::os::{self, Console, IdentityTables, Serial, Setup, Usage};
 
 const SERIAL_PORT: Range<usize> = 0x0900_0000..0x0900_1000;
@@ -13,7 +13,7 @@ const ADDRESSES: Range<usize> = 0x10_0000_0000..0x10_1000_0000;
 
 static TABLES: IdentityTables = IdentityTables::new();
 
-fn set_up() -> Result<(), Error> {
+fn set_up() -> Result<(), ErrorKind> {
     #[rustfmt::skip] // Names from aarch64-rt's image.ld; the last one is behind everything.
     unsafe extern "C" { static text_begin: u8; static rodata_begin: u8; static data_begin: u8; static dma_region: u8; }
     let [text, rodata, data, end] =

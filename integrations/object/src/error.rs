@@ -114,7 +114,7 @@ pub enum Error {
         expected: u64,
     },
     /// execmem refuses the memory or the call.
-    Memory(execmem::Error),
+    Memory(execmem::ErrorKind),
 }
 
 /// Why a value can't be stored.
@@ -126,8 +126,8 @@ pub enum Misfit {
     Misaligned,
 }
 
-impl From<execmem::Error> for Error {
-    fn from(error: execmem::Error) -> Self {
+impl From<execmem::ErrorKind> for Error {
+    fn from(error: execmem::ErrorKind) -> Self {
         Self::Memory(error)
     }
 }

@@ -75,7 +75,7 @@ impl Pieces<'_> {
         let from = (offset - self.start) as usize;
         let missing = from + size - self.bytes.len();
         // There may be less memory than the sections need.
-        self.bytes.try_reserve(missing).map_err(|_| Error::Memory(execmem::Error::NoMemory))?;
+        self.bytes.try_reserve(missing).map_err(|_| Error::Memory(execmem::ErrorKind::NoMemory))?;
         self.bytes.resize(from + size, 0);
         Ok(&mut self.bytes[from..])
     }

@@ -109,7 +109,7 @@ impl Mapping {
     fn new(
         size: u64,
         alignment: u64,
-        allocate: impl FnOnce(i64) -> Result<usize, execmem::Error>,
+        allocate: impl FnOnce(i64) -> Result<usize, execmem::ErrorKind>,
     ) -> Result<Self, Error> {
         // A mapping starts at a page. For more there is room in front.
         let spare = alignment.saturating_sub(runtime().page_size() as u64);

@@ -6,7 +6,7 @@
 
 use core::mem::transmute;
 use core::ptr::with_exposed_provenance;
-use execmem::{Advice, Error, MapFlags, MapRequest, Protection, runtime};
+use execmem::{Advice, ErrorKind as Error, MapFlags, MapRequest, Protection, runtime};
 
 /// What `msync(2)` calls them on Linux.
 const MS_ASYNC: i64 = 1;

@@ -212,5 +212,5 @@ fn too_many_arguments_are_refused_before_the_call() {
     let sample = image.address("sample").unwrap();
     // SAFETY: so many arguments are refused before anything is called.
     let result = unsafe { image.call(sample, &[0; 7]) };
-    assert_eq!(result, Err(Error::Memory(execmem::Error::InvalidArgument)));
+    assert_eq!(result, Err(Error::Memory(execmem::ErrorKind::InvalidArgument)));
 }

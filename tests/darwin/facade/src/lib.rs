@@ -1,8 +1,9 @@
 //! Stands in for the crate `execmem` where `execmem-object` works on a modelled Mac: its memory is that of the macOS
 //! library, which it reaches by the C symbols.
 
-pub use execmem_core::{Error, Protection};
+pub use execmem_core::{Error as ErrorKind, Protection};
 
+use execmem_core::Error;
 use std::sync::OnceLock;
 
 /// Finds a symbol of the library.

@@ -1,0 +1,88 @@
+//! Memory of data objects: read-write until it is sealed, in slabs near the code.
+
+use execmem::{ErrorKind, Protection, runtime};
+
+/// Objects share slabs of so many bytes.
+const SLAB: usize = 64 * 1024;
+
+/// How far data may lie from code, and pieces of code from each other: what a 32-bit displacement reaches on x86_64.
+pub const REACH: usize = 1 << 30;
+
+struct Slab {
+    base: usize,
+    size: usize,
+    used: usize,
+    /// Up to here the pages have their final protection.
+    sealed: usize,
+}
+
+/// Memory of one kind: constants, or variables.
+pub struct Pool {
+    slabs: Vec<Slab>,
+    finally: Protection,
+}
+
+impl Pool {
+    pub fn new(finally: Protection) -> Self {
+        Self { slabs: Vec::new(), finally }
+    }
+
+    /// `size` zeroed bytes that can be written, within [`REACH`] of `near`.
+    pub fn alloc(&mut self, size: usize, align: usize, near: Option<usize>) -> Result<usize, ErrorKind> {
+        if let Some(slab) = self.slabs.last_mut() {
+            let start = (slab.base + slab.used).next_multiple_of(align);
+            if start.checked_add(size).is_some_and(|end| end <= slab.base + slab.size) {
+                slab.used = start + size - slab.base;
+                return Ok(start);
+            }
+        }
+        // Pages are aligned: only more than that takes room.
+        let room = if align > runtime().page_size() { align } else { 0 };
+        let wanted = size.checked_add(room).ok_or(ErrorKind::OverLimit)?.max(SLAB);
+        let wanted = wanted.checked_next_multiple_of(runtime().page_size()).ok_or(ErrorKind::OverLimit)?;
+        let base = pages(wanted, near)?;
+        let start = base.next_multiple_of(align);
+        self.slabs.push(Slab { base, size: wanted, used: start + size - base, sealed: 0 });
+        Ok(start)
+    }
+
+    /// Gives what was allocated its final protection. What shares its last page is not handed out any more.
+    pub fn seal(&mut self) -> Result<(), ErrorKind> {
+        if self.finally == Protection::RW {
+            return Ok(());
+        }
+        for slab in &mut self.slabs {
+            let end = slab.used.next_multiple_of(runtime().page_size());
+            if end > slab.sealed {
+                let (start, size) = (slab.base + slab.sealed, end - slab.sealed);
+                runtime().set_protection(start as i64, size as i64, self.finally)?;
+                (slab.used, slab.sealed) = (end, end);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Read-write pages.
+fn pages(size: usize, near: Option<usize>) -> Result<usize, ErrorKind> {
+    let runtime = runtime();
+    let Some(near) = near else { return runtime.alloc_rw(size as i64) };
+    let base = runtime.alloc_exec_near(size as i64, near as i64, REACH as i64)?;
+    match runtime.set_protection(base as i64, size as i64, Protection::RW) {
+        Ok(()) => Ok(base),
+        Err(_) => {
+            // Under policy `jit` code memory stays code. The code that refers to what is too far will say so.
+            runtime.free_exec(base as i64, size as i64)?;
+            runtime.alloc_rw(size as i64)
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for slab in &self.slabs {
+            // The pair is right; if the system can't unmap it there is nobody to tell.
+            let _ = runtime().free_exec(slab.base as i64, slab.size as i64);
+        }
+    }
+}
