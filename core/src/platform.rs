@@ -82,6 +82,15 @@ pub struct FilePart {
     pub shared: bool,
 }
 
+/// What those who look at a program from outside, or unwind it, can be told of code: see [`Process::announce`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About<'a> {
+    /// Its name, of one byte at least and without a NUL.
+    Name(&'a [u8]),
+    /// How it is unwound: where records are in the format of `.eh_frame`, which end with a word of zeros.
+    Frames(Span),
+}
+
 /// What to do with pages that are already mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageRequest {
@@ -302,6 +311,28 @@ pub unsafe trait Process: Copy + Send + Sync + 'static {
     /// Wakes one thread that sleeps for `word`, or everybody who does.
     fn wake(self, word: &AtomicUsize, everybody: bool) {
         let _ = (word, everybody);
+    }
+
+    /// Tells those who listen something about code: debuggers, profilers, unwinders. What was said of the same kind
+    /// about bytes of it goes. With nobody listening it does nothing. The default is for systems where nobody can.
+    ///
+    /// # Safety
+    /// Records of [`About::Frames`] are whole, and stay as they are until they go.
+    unsafe fn announce(self, code: Span, about: About<'_>) -> Result<(), Error> {
+        let _ = (code, about);
+        Err(Error::Unsupported)
+    }
+
+    /// Whether anybody was told anything of any code.
+    fn has_announced(self) -> bool {
+        false
+    }
+
+    /// Takes back what was said about bytes of this code, and calls `end` once, which ends the code; if that says that it
+    /// could not, all is said again.
+    fn while_retracted(self, code: Span, end: &mut dyn FnMut() -> bool) {
+        let _ = code;
+        end();
     }
 
     /// Shows a line of text to people: stderr, or the console.

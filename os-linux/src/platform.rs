@@ -5,12 +5,14 @@ use crate::{copy, cores, files, mappings, pages, process};
 use core::ffi::CStr;
 use core::ops::ControlFlow;
 use core::sync::atomic::AtomicUsize;
-use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Turn, Views};
+use execmem_core::platform::{About, FilePart, Mapping, Memory, PageRequest, Pages, Process, Turn, Views};
 use execmem_core::unix::fork::{Forking, Forks};
+use execmem_core::unix::listeners::Listeners;
 use execmem_core::{Error, Protection, Runtime, Span, unix};
 
 pub(crate) static RUNTIME: Runtime<Linux> = Runtime::new(Linux);
 static FORKS: Forks<Linux> = Forks::new(&RUNTIME);
+static LISTENERS: Listeners<Linux> = Listeners::new(Linux);
 
 /// The process's runtime: the one that the `rt_*` symbols use.
 pub fn runtime() -> &'static Runtime<Linux> {
@@ -143,6 +145,23 @@ unsafe impl Process for Linux {
         process::wake(word, everybody);
     }
 
+    unsafe fn announce(self, code: Span, about: About<'_>) -> Result<(), Error> {
+        if !LISTENERS.is_wanted(about) {
+            return Ok(());
+        }
+        // SAFETY: the caller's promise, passed on.
+        uncancelled(|| process::unharmed(|| unsafe { LISTENERS.announce(code, about) }))
+    }
+
+    #[inline]
+    fn has_announced(self) -> bool {
+        LISTENERS.has_announced()
+    }
+
+    fn while_retracted(self, code: Span, end: &mut dyn FnMut() -> bool) {
+        LISTENERS.while_retracted(code, end);
+    }
+
     fn print(self, line: &[u8]) {
         uncancelled(|| process::print(line));
     }
@@ -159,6 +178,10 @@ unsafe impl Process for Linux {
 impl Forking for Linux {
     fn forks() -> &'static Forks<Self> {
         &FORKS
+    }
+
+    fn listeners() -> &'static Listeners<Self> {
+        &LISTENERS
     }
 
     fn forget_parent() {

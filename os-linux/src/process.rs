@@ -41,9 +41,14 @@ pub(crate) fn wake(word: &AtomicUsize, everybody: bool) {
     preserved(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, most) });
 }
 
-/// Writes a line to stderr. Where that is a file at the limit of its size, or a pipe that nobody reads any more, the
-/// kernel sends this thread a signal, which by default ends the process: none of those is left that came of this.
+/// Writes a line to stderr.
 pub(crate) fn print(line: &[u8]) {
+    unharmed(|| unix::process::print(line));
+}
+
+/// Runs what writes to a file. Where that is at the limit of its size, or a pipe that nobody reads any more, the
+/// kernel sends this thread a signal, which by default ends the process: none of those is left that came of this.
+pub(crate) fn unharmed<R>(write: impl FnOnce() -> R) -> R {
     preserved(|| {
         let [mut ours, mut before, mut waiting] = [MaybeUninit::<libc::sigset_t>::zeroed(); 3];
         // SAFETY: the sets are there to be written, and zeros are one that is empty. Signals are held back from this thread alone, as long as it writes (pthread_sigmask(3), sigpending(2)).
@@ -57,7 +62,7 @@ pub(crate) fn print(line: &[u8]) {
             libc::sigpending(waiting.as_mut_ptr());
             (ours.assume_init(), before.assume_init(), waiting.assume_init())
         };
-        unix::process::print(line);
+        let result = write();
         for signal in [libc::SIGXFSZ, libc::SIGPIPE] {
             // SAFETY: sets that were made above. One that waited before was not sent for this; of one that was, this
             // thread is the receiver (signal(7)).
@@ -73,5 +78,6 @@ pub(crate) fn print(line: &[u8]) {
         }
         // SAFETY: the mask that this thread had.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
-    });
+        result
+    })
 }

@@ -11,6 +11,7 @@ mod debian;
 mod dist;
 mod guests;
 mod header;
+mod listeners;
 mod macos;
 mod miri;
 mod objects;

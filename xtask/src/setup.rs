@@ -28,6 +28,7 @@ pub fn everything() -> Result<()> {
     toolchain.require_target(&musl_target(&toolchain))?;
     toolchain.require_target(BARE_MACHINE)?;
     c_compilers()?;
+    gdb()?;
     musl_compiler()?;
     miri()?;
     let qemu = qemu_aarch64()?;
@@ -129,6 +130,11 @@ pub fn c_compilers() -> Result<()> {
     [("cc", "gcc"), ("c++", "g++"), ("pkg-config", "pkg-config"), ("cmake", "cmake"), ("make", "make")]
         .into_iter()
         .try_for_each(|(program, package)| require_program(program, package))
+}
+
+/// The debugger.
+pub fn gdb() -> Result<()> {
+    require_program("gdb", "gdb")
 }
 
 /// This machine's target with musl.

@@ -11,6 +11,7 @@ use crate::cpp_clients;
 use crate::dist::{self, Dist};
 use crate::guests::{self, SAMPLE_RESULT};
 use crate::header;
+use crate::listeners;
 use crate::macos;
 use crate::miri;
 use crate::objects;
@@ -93,6 +94,7 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     c_clients::run_c_client(project, &dist, tally);
     cpp_clients::run_with_pkg_config(project, &dist, tally);
     cpp_clients::run_with_cmake(project, &dist, tally);
+    listeners::test(project, &dist, tally);
     simple::test(project, &toolchain, tally);
     c_clients::check_replaced_symbols(project, &dist, tally);
     c_clients::check_unloading(project, &dist, tally);

@@ -40,7 +40,7 @@ pub struct Block {
 }
 
 impl Block {
-    pub(super) fn span(self) -> Span {
+    pub(crate) fn span(self) -> Span {
         Span::from_parts(self.address, self.size)
     }
 }

@@ -13,6 +13,7 @@ use crate::platform::{PageRequest, Platform};
 use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Region, Registry};
+use crate::space::AddressSpace;
 use crate::span::Span;
 use core::ops::Range;
 use core::ptr;
@@ -238,12 +239,16 @@ impl Heaps {
     }
 
     /// Retires all chunks of a heap that nobody uses any more.
-    pub(super) fn retire_all(&self, heap: &Heap, platform: impl Platform) {
+    pub(super) fn retire_all(&self, heap: &Heap, space: &AddressSpace<impl Platform>) {
         for shard in &heap.shards {
-            *shard.lock(platform) = Shard::new();
+            *shard.lock(space.platform) = Shard::new();
         }
         let is_its = |chunk: &&Chunk| chunk.is_in_use() && heap.shard_of(chunk).is_some();
-        self.records().filter(is_its).for_each(Chunk::retire);
+        for chunk in self.records().filter(is_its) {
+            let pages = || Some(Span::from_parts(chunk.base(), chunk.length()));
+            let _ = space.end_code(pages, || Ok(()));
+            chunk.retire();
+        }
     }
 
     /// Figures of this moment: of all heaps together, nothing else.

@@ -155,6 +155,10 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
     /// Frees the live block that starts at an address; any other address is *not owned*. If it was written,
     /// it holds nothing but trap instructions afterwards.
     pub fn free(&self, address: i64) -> Result {
+        self.space.end_code(|| self.behind(address, 0), || self.free_block(address))
+    }
+
+    fn free_block(&self, address: i64) -> Result {
         let mut found = self.lock_block(byte_at(address)?)?;
         if found.block.address as i64 != address {
             return Err(Error::NotOwned);
@@ -178,6 +182,10 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
     /// shorter than what was allocated for it. Of what was written, the granules that are given back hold nothing but
     /// trap instructions afterwards. A block that has a chunk to itself keeps its pages.
     pub fn shrink(&self, address: i64, size: i64) -> Result {
+        self.space.end_code(|| self.behind(address, size), || self.shrink_block(address, size))
+    }
+
+    fn shrink_block(&self, address: i64, size: i64) -> Result {
         let kept = Span::new(address, size)?;
         let mut found = self.lock_block(kept)?;
         if found.block.address != kept.start() {
@@ -194,6 +202,12 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
             found.lock.give_back(chunk, rest);
         }
         Ok(())
+    }
+
+    /// What lies behind the first `size` bytes of the live block that starts at an address, if anything.
+    fn behind(&self, address: i64, size: i64) -> Option<Span> {
+        let block = self.find(address).filter(|block| block.address as i64 == address)?.span();
+        Span::new(address.checked_add(size)?, block.end() as i64 - address - size).ok()
     }
 
     /// The live block, of any heap, that holds an address. Takes no lock.
@@ -274,7 +288,7 @@ fn byte_at(address: i64) -> Result<Span> {
 impl<P: Platform> Drop for CodeHeap<'_, P> {
     fn drop(&mut self) {
         if !ptr::eq(self.heap, &self.heaps.default) {
-            self.heaps.retire_all(self.heap, self.space.platform);
+            self.heaps.retire_all(self.heap, self.space);
             self.heaps.sweep(self.space);
             self.heap.retire();
         }

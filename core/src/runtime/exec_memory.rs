@@ -6,7 +6,7 @@ use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
 use crate::policy::Policy;
 use crate::protection::Protection;
-use crate::registry::{Access, Forked, Kind, Region, Wanted};
+use crate::registry::{Access, Claim, Forked, Kind, Region, Wanted};
 use crate::span::Span;
 
 impl<P: Platform> Runtime<P> {
@@ -73,6 +73,14 @@ impl<P: Platform> Runtime<P> {
     /// Unmaps a region.
     pub(super) fn release(&self, wanted: Wanted) -> Result {
         let claim = self.space.registry.claim(wanted, Access::Exclusive)?;
+        if !self.space.platform.has_announced() {
+            return self.release_claimed(claim);
+        }
+        let pages = claim.region().pages(self.page_size());
+        self.space.end_code(|| Some(pages), || self.release_claimed(claim))
+    }
+
+    fn release_claimed(&self, claim: Claim<'_, P>) -> Result {
         let region = *claim.region();
         let was_fetched = !region.published.is_empty() && self.space.platform.may_run_on_other_cores();
         let unmapped = self.space.freed_code.unmap(was_fetched, || {

@@ -4,6 +4,7 @@
 //! around these methods ([`crate::abi`]); Rust callers use them directly and get a [`Result`].
 
 mod access;
+mod announce;
 pub(crate) mod call;
 mod exec_memory;
 pub(crate) mod files;

@@ -79,6 +79,30 @@ impl<P: Platform> AddressSpace<P> {
         Ok(region.base)
     }
 
+    /// Ends code. What was said about it goes before, since the records of an unwinder may lie in it, and comes back if
+    /// `end` fails. With nobody listening that costs a look at one word. Calls of other libraries are made here: the
+    /// caller holds no lock.
+    // Where nobody can listen nothing is left of it.
+    #[inline(always)]
+    pub(crate) fn end_code<T>(
+        &self,
+        code: impl FnOnce() -> Option<Span>,
+        end: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if !self.platform.has_announced() {
+            return end();
+        }
+        let Some(code) = code() else { return end() };
+        let (mut end, mut result) = (Some(end), Err(Error::NotOwned));
+        self.platform.while_retracted(code, &mut || {
+            if let Some(end) = end.take() {
+                result = end();
+            }
+            result.is_ok()
+        });
+        result
+    }
+
     /// Brings in pages of code memory. Touching one that the system has no memory for would end the process.
     ///
     /// # Safety

@@ -21,6 +21,10 @@ pub trait Forking: Platform {
 
     /// What a child has to do before anything else.
     fn forget_parent() {}
+
+    /// What the adapter tells others, if it does.
+    #[cfg(target_os = "linux")]
+    fn listeners() -> &'static super::listeners::Listeners<Self>;
 }
 
 /// The forks of a process that has a runtime.
@@ -90,7 +94,13 @@ impl<P: Forking> Forks<P> {
             // SAFETY: as in `wait`.
             unsafe { self.in_child() };
         }
+        #[cfg(target_os = "linux")]
+        if P::listeners().is_own() {
+            return;
+        }
         if self.runtime.before_fork() {
+            #[cfg(target_os = "linux")]
+            P::listeners().lock_for_fork();
             self.process.store(process(), Ordering::Relaxed);
             self.thread.store(thread(), Ordering::Release);
         }
@@ -113,7 +123,11 @@ impl<P: Forking> Forks<P> {
             None => {
                 self.thread.store(0, Ordering::Release);
                 // SAFETY: the caller's promise, and `before` took the locks for the fork that this is.
-                unsafe { self.runtime.after_fork_in_parent() };
+                unsafe {
+                    #[cfg(target_os = "linux")]
+                    P::listeners().unlock_after_fork();
+                    self.runtime.after_fork_in_parent();
+                }
             }
         }
     }
@@ -128,7 +142,11 @@ impl<P: Forking> Forks<P> {
             self.thread.store(0, Ordering::Release);
             // SAFETY: the caller's promise, and `before` took the locks. A child has one thread, and whatever needs a
             // lock leads here first.
-            unsafe { self.runtime.after_fork_in_child() };
+            unsafe {
+                #[cfg(target_os = "linux")]
+                P::listeners().unlock_after_fork();
+                self.runtime.after_fork_in_child();
+            }
         }
     }
 }

@@ -7,5 +7,7 @@
 pub mod errno;
 pub mod files;
 pub mod fork;
+#[cfg(target_os = "linux")]
+pub mod listeners;
 pub mod pages;
 pub mod process;

@@ -81,3 +81,33 @@ pub fn argument(index: usize) -> Code {
     // addi a0, a<index>, 0; jalr zero, 0(ra)
     Code::of_words([0x0000_0513 | (10 + index as u32) << 15, 0x0000_8067])
 }
+
+/// Records for an unwinder, in the format of `.eh_frame`, of a function that leaves the stack as it is: what all of one
+/// architecture begin with, and those of the `size` bytes at `address`.
+pub fn unwind_records(address: i64, size: i64) -> [u32; 12] {
+    // Version 1, no augmentation, factors 1 and -8, the return address's register; what holds at the first instruction.
+    let rules: [u8; 12] = if cfg!(target_arch = "x86_64") {
+        // The frame is at rsp + 8, the return address right below it.
+        [1, 0, 1, 0x78, 16, 0x0c, 7, 8, 0x90, 1, 0, 0]
+    } else if cfg!(target_arch = "aarch64") {
+        [1, 0, 1, 0x78, 30, 0x0c, 31, 0, 0, 0, 0, 0]
+    } else {
+        [1, 0, 1, 0x78, 1, 0x0c, 2, 0, 0, 0, 0, 0]
+    };
+    let word = |at: usize| u32::from_le_bytes([rules[at], rules[at + 1], rules[at + 2], rules[at + 3]]);
+    let (start, length) = (address as u64, size as u64);
+    [
+        16,
+        0,
+        word(0),
+        word(4),
+        word(8),
+        20,
+        24,
+        start as u32,
+        (start >> 32) as u32,
+        length as u32,
+        (length >> 32) as u32,
+        0,
+    ]
+}

@@ -65,6 +65,8 @@ unsafe extern "C" {
     pub safe fn rt_code_shrink(address: i64, size: i64) -> bool;
     pub safe fn rt_code_free(address: i64) -> bool;
     fn rt_code_find(address: i64, out: *mut RtCodeBlock) -> bool;
+    fn rt_code_set_name(address: i64, size: i64, name: *const c_char) -> bool;
+    fn rt_code_set_unwind(address: i64, size: i64, eh_frame: *const u8, length: i64) -> bool;
     pub safe fn rt_code_set_limit(bytes: i64) -> bool;
 
     pub safe fn rt_abi_version() -> i32;
@@ -177,6 +179,23 @@ pub fn publish_all(addresses: &[i64], sizes: &[i64]) -> bool {
     let count = addresses.len().min(sizes.len()) as i64;
     // SAFETY: both slices have so many numbers.
     unsafe { rt_code_publish_all(addresses.as_ptr(), sizes.as_ptr(), count) }
+}
+
+/// Names code.
+pub fn set_name(address: i64, size: i64, name: Option<&CStr>) -> bool {
+    let name = name.map_or(core::ptr::null(), CStr::as_ptr);
+    // SAFETY: NULL, or a text that is borrowed.
+    unsafe { rt_code_set_name(address, size, name) }
+}
+
+/// Gives the unwinder records of code.
+///
+/// # Safety
+/// They are true, and stay as they are until the code is freed.
+pub unsafe fn set_unwind(address: i64, size: i64, records: &[u32]) -> bool {
+    let length = size_of_val(records) as i64;
+    // SAFETY: so many bytes are borrowed, and the rest is the caller's promise.
+    unsafe { rt_code_set_unwind(address, size, records.as_ptr().cast(), length) }
 }
 
 /// `rt_code_find`: the block's start and size.

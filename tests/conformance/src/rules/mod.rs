@@ -7,6 +7,7 @@ mod errors;
 mod exec_memory;
 mod files;
 mod icache;
+mod listeners;
 mod near;
 mod policy;
 mod protection;
@@ -44,6 +45,7 @@ pub static SECTIONS: &[Section] = &[
     section("instruction caches", icache::RULES),
     section("near memory", near::RULES),
     section("the code heap", code_heap::RULES),
+    section("debuggers, profilers, unwinders", listeners::RULES),
     section("policy", policy::RULES),
     section("files", files::RULES),
     section("files in one register", descriptors::RULES),
@@ -57,7 +59,7 @@ pub static SECTIONS: &[Section] = &[
 ];
 
 /// How many rules there are. A harness that ran fewer has lost some.
-pub const RULE_COUNT: usize = 153;
+pub const RULE_COUNT: usize = 157;
 
 const _: () = {
     let mut count = 0;

@@ -163,11 +163,16 @@ impl Argument for i64 {
             "rt_write_exec_bytes",
             "rt_mmap_read_into",
             "rt_code_write",
+            "rt_code_set_unwind",
+            "rt_mmap_path",
             "rt_code_publish_all",
             "rt_try_call",
         ];
         let most = if name == "count" { 64 } else { ROOM as i64 };
-        if has_pointer.contains(&draw.symbol) && ["length", "count"].contains(&name) && number > most {
+        if has_pointer.contains(&draw.symbol)
+            && ["length", "path_length", "count"].contains(&name)
+            && number > most
+        {
             number %= most;
         }
         // What a mapping has may be locked into memory next.

@@ -9,6 +9,7 @@ mod files;
 mod forks;
 mod handlers;
 mod limits;
+mod listeners;
 mod lookups;
 mod observed;
 mod operations;
@@ -50,7 +51,7 @@ pub enum Needs {
     Guest,
 }
 
-const TESTS: [&[Test]; 22] = [
+const TESTS: [&[Test]; 23] = [
     policies::TESTS,
     cancelled::TESTS,
     copies::TESTS,
@@ -59,6 +60,7 @@ const TESTS: [&[Test]; 22] = [
     files::TESTS,
     forks::TESTS,
     handlers::TESTS,
+    listeners::TESTS,
     places::TESTS,
     queries::TESTS,
     spawning::TESTS,
@@ -76,7 +78,7 @@ const TESTS: [&[Test]; 22] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 110;
+const TEST_COUNT: usize = 118;
 
 fn main() -> ExitCode {
     if programs::is_asked_for() {

@@ -239,6 +239,12 @@ pub const OPERATIONS: &[Operation] = &[
     operation("rt_code_publish_all", FUNCTION, |on| publish_all(&[on.function, on.large], &[8, 8])),
     operation("rt_code_patch", FUNCTION, |on| or_unsupported(rt_code_patch(on.function, 0))),
     operation("rt_code_find", FUNCTION, |on| find_block(on.function + 3) == Some((on.function, 8))),
+    operation("rt_code_set_name", FUNCTION, |on| set_name(on.function, 8, Some(c"function"))),
+    operation("rt_code_set_unwind", FUNCTION, |on| {
+        // SAFETY: records that have no end are refused.
+        let is_taken = unsafe { set_unwind(on.function, 8, &[8, 0, 1]) };
+        !is_taken && rt_last_error() == RT_ERROR_INVALID_ARGUMENT
+    }),
     operation("rt_code_set_limit", NOWHERE, |_| rt_code_set_limit(1 << 40)),
     operation("rt_code_shrink", LARGE_BLOCK, |on| rt_code_shrink(on.large, 100)),
     operation("rt_code_free", FUNCTION, |on| rt_code_free(on.function)),

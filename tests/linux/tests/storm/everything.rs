@@ -172,6 +172,7 @@ fn calls() -> Checked {
     let mut result = 0;
     holds(did!(rt_try_call: try_call(last(6), Some(&ARGUMENTS), 6, Some(&mut result))), &"rt_try_call")?;
     same(result, ARGUMENTS[5], &"rt_try_call's result")?;
+    holds(did!(rt_code_shrink(function, 6 * size)), &"a block keeps all that it has")?;
     holds(did!(rt_code_free(function)), &"the functions are freed")?;
     holds(!did!(rt_code_free(function + 1)), &"an inner address is not freed")
 }
@@ -210,6 +211,13 @@ fn questions(world: &World) -> Checked {
     holds(did!(rt_exec_memory_set_policy(world.policy)), &"rt_exec_memory_set_policy")?;
     holds(did!(rt_exec_memory_set_limit(1 << 30)), &"rt_exec_memory_set_limit")?;
     holds(did!(rt_code_set_limit(1 << 40)), &"rt_code_set_limit")?;
+    holds(
+        !did!(rt_code_set_name: set_name(anchor(), 1, Some(c"name"))),
+        &"the program's own can't be named",
+    )?;
+    // SAFETY: refused, since the code is not the library's.
+    let is_taken = did!(rt_code_set_unwind: unsafe { set_unwind(anchor(), 1, &[0]) });
+    holds(!is_taken, &"the program's own gets no records")?;
     let mut figures = EMPTY_STATISTICS;
     holds(did!(rt_exec_memory_stats: fill_statistics(Some(&mut figures))), &"rt_exec_memory_stats")?;
     holds(figures.regions >= 2 && figures.code_blocks >= 1, &"what all threads share is counted")?;
