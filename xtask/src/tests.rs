@@ -45,7 +45,7 @@ const PARTS: [(&str, Part); 13] = [
 
 /// Each takes as long as several other parts together, and has a run of its own: interpreting the core's tests, forking
 /// a hundred thousand times, libraries and compilers of three architectures, and kernels of their own.
-const BY_NAME_ONLY: [&str; 5] = ["miri", "stress", "objects", "guests-short", "guests"];
+const BY_NAME_ONLY: [&str; 6] = ["miri", "stress", "objects-short", "objects", "guests-short", "guests"];
 
 /// Forks under each of four policies: 100,000 in all.
 const FORKS: &str = "25000";

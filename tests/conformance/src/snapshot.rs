@@ -57,6 +57,22 @@ impl Snapshot {
         })
     }
 
+    /// The same but for the chunks of the code heap: those that are empty go back to the system where an allocation finds
+    /// nothing, also if that doesn't help it.
+    pub fn without_chunks(mut self) -> Self {
+        self.statistics = RtExecMemoryStats {
+            regions_by_protection: [0; 8],
+            bytes_by_protection: [0; 8],
+            mapped_bytes: 0,
+            peak_mapped_bytes: 0,
+            code_chunks: 0,
+            code_chunk_bytes: 0,
+            code_clusters: 0,
+            ..self.statistics
+        };
+        self
+    }
+
     /// States that nothing is different now.
     #[track_caller]
     pub fn expect_unchanged(&self, watched: &[Watched], what: &'static str) -> Verdict {

@@ -112,7 +112,9 @@ fn versions(machine: &Machine) -> Result<Vec<String>> {
         };
         Ok(format!("{compiler} {}", line.split(' ').find(is_version).unwrap_or("?")))
     };
-    ["gcc", "clang", "rustc"].into_iter().map(first).collect()
+    let has_fortran = find_program(&machine.tool("gfortran")).is_some();
+    let compilers = ["gcc", "clang", "gfortran", "rustc"].into_iter();
+    compilers.filter(|compiler| has_fortran || *compiler != "gfortran").map(first).collect()
 }
 
 struct Run<'a> {
