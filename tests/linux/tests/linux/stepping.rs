@@ -167,6 +167,14 @@ fn around_a_fork() -> Outcome {
     let ground = Ground::lay();
     // What is lent has to be copied for the child.
     assert!(rt_code_write_view(ground.function) > 0);
+    // The first fork makes records, which may lie where something was freed.
+    // SAFETY: one thread; the child ends at once.
+    let first = unsafe { libc::fork() };
+    if first == 0 {
+        // SAFETY: as above.
+        unsafe { libc::_exit(0) };
+    }
+    assert_eq!(children::wait(first), Status::Exit(0));
     let board = Board::shared();
     let mut watch = Watch::new(Sight::Sighted, board);
     let (freed, freed_block) = lookups::freed();
