@@ -17,7 +17,7 @@
 /// What is told of each frame that `unmap` sets free.
 typedef void (*ExecmemReleased)(void *to, int64_t frame);
 
-/// Addresses that are mapped, by whomever, and allow the same everywhere.
+/// Addresses that are mapped, by anybody, and allow the same everywhere.
 typedef struct {
     /// The first address.
     int64_t start;

@@ -104,7 +104,7 @@ fn generate(project: &Project) -> Result<String> {
     let declarations = project.built("header/declarations.rs");
     write(&declarations, DECLARATIONS)?;
     let builder = Builder::new().with_config(config());
-    text(builder.with_src(project.file(TYPES)).with_src(declarations))
+    for_cxx_too(&text(builder.with_src(project.file(TYPES)).with_src(declarations))?)
 }
 
 fn generate_for_bare_machine(project: &Project) -> Result<String> {
@@ -121,8 +121,7 @@ fn text(builder: Builder) -> Result<String> {
     let bindings = builder.generate().map_err(|error| format!("no header: {error}"))?;
     let mut header = Vec::new();
     bindings.write(&mut header);
-    let header = String::from_utf8(header).map_err(|error| format!("the header is not text: {error}"))?;
-    for_cxx_too(&header)
+    String::from_utf8(header).map_err(|error| format!("the header is not text: {error}"))
 }
 
 /// C++ has no compound literals.
