@@ -76,7 +76,10 @@ impl<F: Signature> Function<F> {
 
     /// Replaces the eight bytes at `offset`, a multiple of eight, while other threads may be executing them: they
     /// see the old ones or the new ones. *Unsupported* under policy `toggle`.
-    pub fn patch(&self, offset: usize, word: u64) -> Result<(), Error> {
+    ///
+    /// # Safety
+    /// With the word in it, the code is still a function of this type, whoever calls it or is in it.
+    pub unsafe fn patch(&self, offset: usize, word: u64) -> Result<(), Error> {
         let patched = if offset < self.len() {
             runtime().code_heap().patch(self.block.address + offset as i64, word)
         } else {

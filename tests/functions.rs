@@ -71,11 +71,14 @@ fn a_function_is_patched_in_place() {
     let function = Function::<Unary>::new(&code).unwrap();
     let mut other = adds(5);
     other.resize(8, 0);
-    function.patch(0, u64::from_ne_bytes(other.try_into().unwrap())).unwrap();
-    // SAFETY: it is of that type.
+    // SAFETY: it is of that type, with the word in it too.
+    unsafe { function.patch(0, u64::from_ne_bytes(other.try_into().unwrap())) }.unwrap();
+    // SAFETY: as above.
     assert_eq!(unsafe { function.call(1) }, 6);
-    assert_eq!(said(function.patch(16, 0)), (ErrorKind::NotOwned, "Function::patch", 8));
-    assert_eq!(said(function.patch(4, 0)), (ErrorKind::InvalidArgument, "Function::patch", 8));
+    // SAFETY: these are refused.
+    let refused = [16, 4].map(|offset| said(unsafe { function.patch(offset, 0) }));
+    let expected = |kind| (kind, "Function::patch", 8);
+    assert_eq!(refused, [ErrorKind::NotOwned, ErrorKind::InvalidArgument].map(expected));
 }
 
 #[test]

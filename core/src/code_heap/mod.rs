@@ -206,8 +206,10 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
 
     /// What lies behind the first `size` bytes of the live block that starts at an address, if anything.
     fn behind(&self, address: i64, size: i64) -> Option<Span> {
-        let block = self.find(address).filter(|block| block.address as i64 == address)?.span();
-        Span::new(address.checked_add(size)?, block.end() as i64 - address - size).ok()
+        let (chunk, _) = self.chunk_of(byte_at(address).ok()?).ok()?;
+        let block = chunk.find(address as usize).filter(|block| block.address as i64 == address)?;
+        let size = usize::try_from(size).ok().filter(|size| *size < block.size)?;
+        Some(Span::from_parts(block.address + size, block.size - size))
     }
 
     /// The live block, of any heap, that holds an address. Takes no lock.

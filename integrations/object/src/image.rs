@@ -129,7 +129,7 @@ impl Image {
     /// They return, and do nothing that is undefined behaviour in this process.
     pub unsafe fn start(&self) -> Result<(), Error> {
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *started, true) {
+        if *started {
             return Ok(());
         }
         let arguments = startup::resolver_arguments();
@@ -140,6 +140,7 @@ impl Image {
             // through it: functions are handed out when the image is started.
             unsafe { (*slot as *mut u64).write(address as u64) };
         }
+        *started = true;
         for constructor in &self.constructors {
             // SAFETY: the caller vouches for the constructors.
             unsafe { runtime().call(*constructor, &startup::arguments()) }?;

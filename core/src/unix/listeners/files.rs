@@ -3,10 +3,11 @@
 //! The formats are those of the kernel's `tools/perf/Documentation/jit-interface.txt` and `jitdump-specification.txt`. No
 //! descriptor stays open: a program may close those that it doesn't know, and open others in their place.
 
-use super::super::errno::{retried, translate};
+use super::super::errno::{check, retried, translate};
 use crate::Error;
 use crate::span::Span;
 use core::ffi::{c_int, c_void};
+use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -83,13 +84,15 @@ struct CodeLoaded {
     index: u64,
 }
 
-/// Makes a file, or goes on with the one that another JIT of this process has begun. Of a dump, `perf` sees where it is
-/// by an executable mapping of it, which stays.
+/// Makes a file. A map goes on where another JIT of this process has begun it; a dump is this library's alone. Of that,
+/// `perf` sees where it is by an executable mapping of it, which stays.
 pub(super) fn begin(kind: Kind) -> Result<(), Error> {
+    let file = Open::new(kind, libc::O_CREAT)?;
     if kind == Kind::Map {
-        return Open::new(kind, libc::O_CREAT).map(drop);
+        return Ok(());
     }
-    let file = Open::new(kind, libc::O_CREAT | libc::O_TRUNC)?;
+    // SAFETY: an open file of this process's user, and of nobody else's.
+    check(|| unsafe { libc::ftruncate(file.0, 0) })?;
     let header = DumpHeader {
         magic: 0x4a69_5444,
         version: 1,
@@ -162,7 +165,21 @@ impl Open {
         let flags = libc::O_RDWR | libc::O_APPEND | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
         // SAFETY: the path ends with a NUL.
         let open = || unsafe { libc::open(path.bytes().as_ptr().cast(), flags | more, 0o600) } as isize;
-        retried(open).map(|file| Self(file as c_int)).map_err(translate)
+        let file = retried(open).map(|file| Self(file as c_int)).map_err(translate)?;
+        if file.is_private()? { Ok(file) } else { Err(Error::Refused) }
+    }
+
+    /// Whether it is a file of this user's, by one name, to which nobody else may write: others may have made one of the
+    /// name that we want, or a link to another file of ours.
+    fn is_private(&self) -> Result<bool, Error> {
+        let mut status = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: room for the structure.
+        check(|| unsafe { libc::fstat(self.0, status.as_mut_ptr()) })?;
+        // SAFETY: the system filled it in. The call has no preconditions (geteuid(2)).
+        let (status, user) = unsafe { (status.assume_init(), libc::geteuid()) };
+        let is_regular = status.st_mode & libc::S_IFMT == libc::S_IFREG;
+        let is_ours = status.st_uid == user && status.st_nlink == 1 && status.st_mode & 0o022 == 0;
+        Ok(is_regular && is_ours)
     }
 
     fn write(&self, parts: [&[u8]; 3]) -> Result<(), Error> {

@@ -98,12 +98,18 @@ impl<P: Platform> Listeners<P> {
                     give_again(&replaced);
                 }
                 let mut said = self.said.lock(self.platform);
-                match registered {
-                    Ok(()) => drop(said.frames.put(node)),
-                    Err(_) => said.frames.put_all(&mut replaced),
-                }
+                // Others may have said something of the same code meanwhile.
+                let outdated = match registered {
+                    Ok(()) => {
+                        let earlier = said.frames.take(code);
+                        said.frames.put(node);
+                        earlier
+                    }
+                    Err(_) => said.frames.put_back(&mut replaced),
+                };
                 self.note(&said);
                 drop(said);
+                take_back(&outdated);
                 registered
             }
         }
@@ -142,12 +148,11 @@ impl<P: Platform> Listeners<P> {
             return Ok(());
         }
         files::begin(kind)?;
-        let mut told = Ok(());
-        said.names.each_range(&mut |code, entry| {
-            told = told.and(files::append(kind, code, elf::name_in(entry.image())));
-        });
-        told?;
         said.files.set_begun(kind);
+        // What of it can't be told, since its code can't be read in this process, stays untold.
+        said.names.each_range(&mut |code, entry| {
+            let _ = files::append(kind, code, elf::name_in(entry.image()));
+        });
         Ok(())
     }
 
@@ -167,12 +172,18 @@ impl<P: Platform> Listeners<P> {
         }
         give_again(&frames);
         let mut said = self.said.lock(self.platform);
-        if is_seen {
-            names.each_mut(&mut gdb::add);
+        while let Some(single) = names.pop() {
+            if !said.names.overlaps(single.code()) {
+                let entry = said.names.put(single);
+                if is_seen {
+                    gdb::add(entry);
+                }
+            }
         }
-        said.names.put_all(&mut names);
-        said.frames.put_all(&mut frames);
+        let outdated = said.frames.put_back(&mut frames);
         self.note(&said);
+        drop(said);
+        take_back(&outdated);
     }
 
     fn note(&self, said: &Said) {

@@ -26,6 +26,12 @@ struct Node<T> {
 pub(super) struct Single<T>(NonNull<Node<T>>);
 
 impl<T> Single<T> {
+    /// The range.
+    pub(super) fn code(&self) -> Span {
+        // SAFETY: the node is this value's.
+        unsafe { self.0.as_ref() }.code
+    }
+
     /// What was said, and the bytes behind it.
     pub(super) fn parts(&mut self) -> (&mut T, &'static mut [u8]) {
         // SAFETY: the node was made with so many bytes, which `node` has zeroed, and is this one's alone. They stay
@@ -96,11 +102,24 @@ impl<T> Ranges<T> {
         }
     }
 
-    /// Puts all of others in.
-    pub(super) fn put_all(&mut self, others: &mut Self) {
-        while let Some(single) = others.pop() {
+    /// Whether something is known of any byte of a range.
+    pub(super) fn overlaps(&mut self, code: Span) -> bool {
+        let mut found = self.take(code);
+        let any = !found.is_empty();
+        while let Some(single) = found.pop() {
             self.put(single);
         }
+        any
+    }
+
+    /// Puts others in that were taken out before. Gives back those of whose bytes something newer is known.
+    pub(super) fn put_back(&mut self, others: &mut Self) -> Self {
+        let mut outdated = Self::new();
+        while let Some(single) = others.pop() {
+            let to = if self.overlaps(single.code()) { &mut outdated } else { &mut *self };
+            to.put(single);
+        }
+        outdated
     }
 
     /// Takes one out.
@@ -224,9 +243,20 @@ mod tests {
             let (expected, rest): (Vec<_>, Vec<_>) = all.iter().partition(overlaps);
             assert_eq!(starts(&taken), expected);
             assert_eq!(starts(&ranges), rest[1..]);
-            ranges.put_all(&mut taken);
+            assert!(ranges.put_back(&mut taken).is_empty());
             assert_eq!(starts(&ranges), all[1..]);
         }
+    }
+
+    #[test]
+    fn what_was_taken_out_does_not_come_back_where_there_is_something_newer() {
+        let node = |start, about| Ranges::node(Span::from_parts(start, 100), about, 0).expect("memory");
+        let mut ranges = Ranges::new();
+        [100, 200, 300].into_iter().for_each(|start| _ = ranges.put(node(start, start)));
+        let mut taken = ranges.take(Span::from_parts(100, 300));
+        ranges.put(node(250, 250));
+        let outdated = ranges.put_back(&mut taken);
+        assert_eq!((starts(&outdated), starts(&ranges)), (std::vec![200, 300], std::vec![100, 250]));
     }
 
     #[test]

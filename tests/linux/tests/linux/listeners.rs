@@ -274,6 +274,10 @@ fn failing_free() -> Outcome {
     confinement::refuse(&[no_unmapping]).expect("a filter");
     assert!(!rt_free_exec_memory(region, page()) && rt_last_error() == RT_ERROR_NO_MEMORY);
     assert!(!has_unwinder || find_records(region) == Some(true));
+    let block = function(1);
+    for size in [i64::MIN, -64, 1 - block, 0, 65, i64::MAX] {
+        assert!(!rt_code_shrink(block, size), "{size}");
+    }
     // What is known is what a child's file begins with.
     let run = || {
         let told = Told::map();
