@@ -10,6 +10,7 @@
 //! What was said is kept in [`ranges`], under a lock that is the last of all. Files are written and the unwinder is
 //! called without it: it may allocate by functions of the program's own. Under it run the function of `gdb`, which is
 //! empty and the library's own, and the first writing of a process's files.
+#![allow(rustdoc::private_intra_doc_links, reason = "who reads the source can follow them")]
 
 mod elf;
 mod files;

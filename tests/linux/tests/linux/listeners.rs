@@ -38,12 +38,12 @@ pub const TESTS: &[Test] = &[
     },
     Test {
         name: "listeners: an unwinder knows code as long as it lives, however it ends",
-        needs: Needs::Nothing,
+        needs: Needs::Loader,
         run: unwinding,
     },
     Test {
         name: "listeners: code whose free fails keeps its records and its name",
-        needs: Needs::Kernel,
+        needs: Needs::Loader,
         run: failing_free,
     },
 ];

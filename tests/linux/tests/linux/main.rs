@@ -45,6 +45,8 @@ pub enum Needs {
     Kernel,
     /// A kernel of its own, perhaps a newer one.
     NewKernel,
+    /// A kernel of its own, and functions that can be looked up by their names, as in no static program.
+    Loader,
     /// A kernel of its own, and what the tests know of x86_64 alone: its trap flag, its registers at a system call.
     X86_64,
     /// A machine of its own, which it may set up as it likes.
@@ -90,7 +92,9 @@ fn main() -> ExitCode {
         let needs_more = test.needs != Needs::Nothing && is_emulated();
         let is_foreign = test.needs == Needs::X86_64 && cfg!(not(target_arch = "x86_64"));
         let is_elsewhere = test.needs == Needs::Guest && !is_guest();
-        let may_not_apply = needs_more || is_foreign || is_elsewhere || test.needs == Needs::NewKernel;
+        let lacks_loader = test.needs == Needs::Loader && cfg!(target_feature = "crt-static");
+        let is_new = test.needs == Needs::NewKernel;
+        let may_not_apply = needs_more || is_foreign || is_elsewhere || lacks_loader || is_new;
         report.run(test.name, may_not_apply, || match (needs_more, is_elsewhere) {
             (true, _) => Outcome::NotApplicable("qemu's user mode has no kernel of its own".to_owned()),
             (_, true) => Outcome::NotApplicable("the machine is no guest of our own".to_owned()),
