@@ -97,6 +97,18 @@ fn a_region_costs_at_most_64_bytes_and_its_share_of_the_nodes() {
     assert!(held() <= POOL + KEPT, "{} bytes for none", held());
 }
 
+/// Regions that each need nodes of their own: they end a page behind a gigabyte.
+fn far_apart(system: &System) -> MapRequest<'static> {
+    system.fake.add_sparse_file(c"large", (1 << 30) + system.page as u64);
+    MapRequest {
+        path: Some(c"large"),
+        protection: Protection::READ,
+        flags: MapFlags::PRIVATE,
+        offset: 0,
+        length: 0,
+    }
+}
+
 /// What the registry may keep beside blocks of records: 64 spare nodes, one that notes those without memory, and what of
 /// the last piece of memory was not used yet.
 const KEPT: usize = 65 * 4096 + POOL;
@@ -105,14 +117,7 @@ const KEPT: usize = 65 * 4096 + POOL;
 #[cfg_attr(miri, ignore = "there are few nodes that could go: the unit tests of the page map drop them")]
 fn what_records_take_falls_with_what_is_live_and_rises_again() {
     let system = System::new(Policy::Rwx, 4096);
-    system.fake.add_sparse_file(c"large", (1 << 30) + system.page as u64);
-    let request = MapRequest {
-        path: Some(c"large"),
-        protection: Protection::READ,
-        flags: MapFlags::PRIVATE,
-        offset: 0,
-        length: 0,
-    };
+    let request = far_apart(&system);
     let map = || system.runtime.map_file(request).unwrap();
     let unmap = |region: &(usize, usize)| system.runtime.unmap(region.0 as i64, region.1 as i64).unwrap();
     let knows = |region: &(usize, usize)| {
@@ -150,14 +155,7 @@ fn what_records_take_falls_with_what_is_live_and_rises_again() {
 #[cfg_attr(miri, ignore = "there are few nodes that could go: the unit tests of the page map drop them")]
 fn where_the_system_keeps_records_they_serve_again() {
     let system = System::new(Policy::Rwx, 4096);
-    system.fake.add_sparse_file(c"large", (1 << 30) + system.page as u64);
-    let request = MapRequest {
-        path: Some(c"large"),
-        protection: Protection::READ,
-        flags: MapFlags::PRIVATE,
-        offset: 0,
-        length: 0,
-    };
+    let request = far_apart(&system);
     let mut held = Vec::new();
     for round in 0..3 {
         let all: Vec<_> = (0..300).map(|_| system.runtime.map_file(request).unwrap()).collect();
@@ -175,17 +173,9 @@ fn where_the_system_keeps_records_they_serve_again() {
 
 #[test]
 fn regions_that_come_and_go_far_apart_leave_no_records() {
-    // The platform puts each of these at a place of its own, two gigabytes from the last. They end a page
-    // behind a gigabyte, so that each needs nodes of its own.
+    // The platform puts each of these at a place of its own, two gigabytes from the last.
     System::each(|system| {
-        system.fake.add_sparse_file(c"large", (1 << 30) + system.page as u64);
-        let request = MapRequest {
-            path: Some(c"large"),
-            protection: Protection::READ,
-            flags: MapFlags::PRIVATE,
-            offset: 0,
-            length: 0,
-        };
+        let request = far_apart(&system);
         let mut places = std::collections::BTreeSet::new();
         let rounds = if cfg!(miri) { 20 } else { 5_000 };
         for _ in 0..rounds {

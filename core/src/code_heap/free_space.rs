@@ -98,7 +98,8 @@ impl FreeSpace {
         self.deferrals.load(Ordering::Relaxed)
     }
 
-    /// Notes that what starts at a granule is used no more, up to where something else starts: the next [`coalesce`](Self::coalesce) makes it free.
+    /// Notes that what starts at a granule is used no more, up to where something else starts: the next
+    /// [`coalesce`](Self::coalesce) makes it free.
     #[inline]
     pub(super) fn defer(&self, start: usize) {
         self.deferred.set(start);

@@ -16,7 +16,7 @@ use execmem_conformance::snapshot::Snapshot;
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
-use execmem_tests_linux::files::Folder;
+use execmem_tests_linux::files::{Folder, silence};
 use execmem_tests_linux::programs;
 use execmem_tests_linux::report::Report;
 use execmem_tests_linux::system::{policy_name, slowness};
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn attack(policy: i32, seed: u64) -> Outcome {
-    ground::silence();
+    silence();
     assert!(rt_exec_memory_set_policy(policy));
     let mut draw = Draw::new(seed);
     let mut made = 0;

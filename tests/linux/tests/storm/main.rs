@@ -62,7 +62,7 @@ fn weather(policy: i32) -> Outcome {
     // SAFETY: takes back the alarm that would end this process.
     unsafe { libc::alarm(0) };
     std::panic::set_hook(Box::new(|panic| println!("    {panic}")));
-    silence();
+    files::silence();
     calls::board();
     things::contents(0, 1);
     assert!(rt_exec_memory_set_policy(policy));
@@ -95,14 +95,4 @@ fn storm(forks: u64, with_values: bool, paths: &[&'static CStr]) -> u64 {
         return failures;
     }
     shared.free().map_or_else(storm::tell, |()| 0)
-}
-
-/// `rt_exec_memory_dump_stats` is called too often to be read.
-fn silence() {
-    // SAFETY: what is written to descriptor 2 goes nowhere from now on.
-    unsafe {
-        let nowhere = libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        libc::dup2(nowhere, 2);
-        libc::close(nowhere);
-    }
 }
