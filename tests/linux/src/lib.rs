@@ -12,6 +12,7 @@ pub mod files;
 pub mod limits;
 pub mod maps;
 pub mod programs;
+pub mod random;
 pub mod report;
 pub mod stepping;
 pub mod system;

@@ -6,6 +6,7 @@ use execmem_conformance::memory::page;
 use execmem_conformance::symbols::rt_is_executable;
 use execmem_core::abi::*;
 use execmem_tests_linux::files;
+use execmem_tests_linux::random::Random;
 use execmem_tests_linux::system::foreign_function;
 use std::ffi::{CStr, CString};
 use std::fmt::Write;
@@ -16,26 +17,6 @@ const ROOM: usize = 1 << 16;
 const KEPT: usize = 32;
 /// Which path is a regular file's.
 const FILE: usize = 0;
-
-/// Numbers that look random (xorshift64*, Marsaglia 2003 and Vigna 2016).
-pub struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() >> 33) as usize % bound
-    }
-
-    fn one_of<T: Copy>(&mut self, these: &[T]) -> T {
-        these[self.below(these.len())]
-    }
-}
 
 pub struct Draw {
     pub random: Random,
@@ -62,7 +43,7 @@ impl Draw {
         let long = CString::new(vec![b'a'; 5000]).expect("no NUL");
         let names = [c"rt_code_alloc", c"rt_", c"\xff"];
         Self {
-            random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            random: Random::new(seed),
             symbol: "",
             told: String::new(),
             objects: Vec::new(),
@@ -116,7 +97,7 @@ impl Draw {
             10 => self.random.one_of(&[0x7fff_ffff_f000, -1 << 47, -0x7f_ffff_ffff_f000, 1 << 32, 1 << 62]),
             11 => self.random.one_of(&[8, 64, 100, 4096, 65536, 1 << 20, 4 << 20]),
             12 => self.kept[self.random.below(KEPT)],
-            13 => (self.random.next() as i64).wrapping_shr(self.random.next() as u32 & 63),
+            13 => (self.random.bits() as i64).wrapping_shr(self.random.bits() as u32 & 63),
             _ => 0,
         };
         number.wrapping_add(near)
@@ -197,7 +178,7 @@ impl Argument for u64 {
 impl Argument for i32 {
     fn drawn(draw: &mut Draw, name: &str) -> Self {
         let number = match draw.random.below(4) {
-            0 => draw.random.next() as Self,
+            0 => draw.random.bits() as Self,
             1 if name == "flags" => RT_MAP_PRIVATE,
             1 => draw.random.one_of(&[-1, Self::MAX, Self::MIN, 0x20, 0x21, 0x22, 0x11, 0x12, 1 << 16]),
             _ => draw.random.below(9) as Self,

@@ -2,13 +2,13 @@
 
 use crate::calls::{Checked, Report, did, holds, same, within};
 use crate::everything::{self, Shared};
-use crate::storm::Random;
 use crate::things::{self, CHILD, CHILDREN_FROM, KINDS, Kind, OWNERS, Thing, WORKERS, World};
 use crate::values;
 use execmem_conformance::memory::EMPTY_STATISTICS;
 use execmem_conformance::symbols::*;
 use execmem_core::abi::RtExecMemoryStats;
 use execmem_tests_linux::children::{Status, wait};
+use execmem_tests_linux::random::Random;
 
 /// A grandchild that takes longer hangs.
 const SECONDS: u32 = 30;
@@ -63,7 +63,7 @@ pub fn run(number: u64, world: &World, shared: &Shared, report: &Report, has_val
     if number.is_multiple_of(2) {
         report.enter(&"a child makes things of its own");
         for (kind, thing) in things::of(CHILD) {
-            thing.arrive(CHILD, kind, CHILDREN_FROM + 2, 100 + random.below(4000), world)?;
+            thing.arrive(CHILD, kind, CHILDREN_FROM + 2, 100 + random.below(4000) as i64, world)?;
             thing.expect(kind)?;
         }
     }

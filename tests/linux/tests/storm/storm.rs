@@ -9,27 +9,11 @@ use execmem_core::abi::{RT_POLICY_DUAL, RT_POLICY_TOGGLE};
 use execmem_tests_linux::children::{Status, wait};
 use execmem_tests_linux::maps;
 use execmem_tests_linux::programs;
+use execmem_tests_linux::random::Random;
 use execmem_tests_linux::system::{is_emulated, is_slow};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// xorshift64.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// A number from 0 to below `limit`.
-    pub fn below(&mut self, limit: i64) -> i64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as i64
-    }
-}
 
 /// A storm: so many forks in all.
 pub struct Storm<'a> {
@@ -122,10 +106,10 @@ impl Storm<'_> {
         while !run.is_over.load(Relaxed) {
             step += 1;
             run.steps[owner].store(step, Relaxed);
-            let (kind, thing) = things[random.below(things.len() as i64) as usize];
-            let number = random.below(i64::from(CHILDREN_FROM)) as u8;
+            let (kind, thing) = things[random.below(things.len())];
+            let number = random.below(CHILDREN_FROM.into()) as u8;
             if thing.is_absent() {
-                thing.arrive(owner, kind, number, 100 + random.below(6000), self.world)?;
+                thing.arrive(owner, kind, number, 100 + random.below(6000) as i64, self.world)?;
                 continue;
             }
             match random.below(8) {
@@ -156,7 +140,7 @@ impl Storm<'_> {
         let report = &board().reports[number];
         let mut random = Random::new(owner as u64);
         for (kind, thing) in things::of(owner) {
-            thing.arrive(owner, kind, 1, 100 + random.below(4000), self.world)?;
+            thing.arrive(owner, kind, 1, 100 + random.below(4000) as i64, self.world)?;
         }
         while !run.is_over.load(Relaxed) {
             let fork = run.forks.fetch_add(1, Relaxed);
