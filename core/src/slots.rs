@@ -6,8 +6,8 @@ use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
 use crate::span::Span;
 use core::marker::PhantomData;
+use core::iter;
 use core::mem;
-use core::ops::Range;
 use core::ptr::{self, NonNull};
 
 /// Records, each at an index that another one has later. Nobody reads them without the lock that guards them.
@@ -65,12 +65,24 @@ impl<T: Copy> Slots<T> {
 
     /// All records.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.indexes().filter_map(|index| self.get(index))
+        let mut from = 0;
+        iter::from_fn(move || {
+            let index = self.next_from(from)?;
+            from = index + 1;
+            self.get(index)
+        })
     }
 
-    /// Every index that was ever used is one of these.
-    pub(crate) fn indexes(&self) -> Range<Index> {
-        0..self.blocks.table.indexes().end << self.blocks.place_bits
+    /// The first index from this one on that has a record. One step for each block without any, whatever it held once.
+    pub(crate) fn next_from(&self, mut index: Index) -> Option<Index> {
+        loop {
+            if self.blocks.table.get(index >> self.blocks.place_bits)?.used == 0 {
+                index |= (1 << self.blocks.place_bits) - 1;
+            } else if self.blocks.used(index).is_some() {
+                return Some(index);
+            }
+            index = index.checked_add(1)?;
+        }
     }
 }
 

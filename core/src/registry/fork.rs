@@ -9,7 +9,6 @@ use crate::memory::Index;
 use crate::platform::Platform;
 use crate::protection::Protection;
 use crate::span::Span;
-use core::ops::Range;
 
 impl<P: Platform> Registry<P> {
     /// All regions, for the thread that forks.
@@ -46,12 +45,18 @@ pub(crate) struct Frozen<'a, P: Platform> {
 }
 
 impl<P: Platform> Frozen<'_, P> {
-    pub(crate) fn indexes(&self) -> Range<Index> {
-        self.records.regions.indexes()
+    /// The first region from an index on.
+    pub(crate) fn next_from(&self, index: Index) -> Option<(Index, Record)> {
+        let index = self.records.regions.next_from(index)?;
+        Some((index, *self.records.regions.get(index)?))
     }
 
     pub(crate) fn record(&self, index: Index) -> Option<Record> {
         self.records.regions.get(index).copied()
+    }
+
+    pub(crate) fn regions(&self) -> impl Iterator<Item = Region> {
+        self.records.regions.iter().map(|record| record.region)
     }
 
     pub(crate) fn update(&mut self, index: Index, change: impl FnOnce(&mut Region)) {
@@ -81,11 +86,9 @@ impl<P: Platform> Frozen<'_, P> {
 
     /// Shows each copy with its region, if that is live still, and unmaps it.
     pub(crate) fn take_copies(&mut self, mut show: impl FnMut(&mut Self, Span, Index, Region)) {
-        for number in self.records.copies.indexes() {
-            let Some(Copied { region, pages }) = self.records.copies.remove(number, self.registry.platform)
-            else {
-                continue;
-            };
+        while let Some(first) = self.records.copies.next_from(0)
+            && let Some(Copied { region, pages }) = self.records.copies.remove(first, self.registry.platform)
+        {
             if self.records.is_live(region)
                 && let Some(record) = self.record(region.index)
             {
@@ -122,10 +125,13 @@ impl<P: Platform> Frozen<'_, P> {
     /// In a child: the threads that used or awaited regions are not here.
     pub(crate) fn void_claims(&mut self) {
         self.records.waiters = 0;
-        for index in self.records.regions.indexes() {
-            if let Some(record) = self.records.regions.get_mut(index) {
+        let regions = &mut self.records.regions;
+        let mut next = regions.next_from(0);
+        while let Some(index) = next {
+            if let Some(record) = regions.get_mut(index) {
                 record.usage = Use::default();
             }
+            next = regions.next_from(index + 1);
         }
     }
 }

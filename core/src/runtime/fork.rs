@@ -47,10 +47,13 @@ impl<P: Platform> Runtime<P> {
         self.space.fork_is_under_way.store(true, Ordering::Release);
         // SAFETY: this thread has taken the lock just now.
         let mut frozen = unsafe { self.space.registry.frozen() };
-        for index in frozen.indexes() {
-            let record = frozen.record(index).filter(|record| record.region.has_several_views());
-            let Some(record) = record else { continue };
+        let mut next = 0;
+        while let Some((index, record)) = frozen.next_from(next) {
+            next = index + 1;
             let region = record.region;
+            if !region.has_several_views() {
+                continue;
+            }
             if !self.may_be_stored_to(&frozen, index, &record) {
                 self.heaps.chunk_of(&region).into_iter().for_each(|chunk| chunk.mark_in_common());
                 frozen.update(index, |region| {
@@ -92,8 +95,9 @@ impl<P: Platform> Runtime<P> {
         self.space.fork_is_under_way.store(false, Ordering::Release);
         // SAFETY: the locks are held since `before_fork`.
         let mut frozen = unsafe { self.space.registry.frozen() };
-        for index in frozen.indexes() {
-            let Some(Record { region, usage }) = frozen.record(index) else { continue };
+        let mut next = 0;
+        while let Some((index, Record { region, usage })) = frozen.next_from(next) {
+            next = index + 1;
             if frozen.is_being_unmapped(index, &region) {
                 frozen.forget(index);
             } else if self.has_write_switch(&region) {
@@ -116,8 +120,7 @@ impl<P: Platform> Runtime<P> {
         });
         frozen.void_claims();
         self.space.freed_code.forget_threads();
-        let regions = frozen.indexes().filter_map(|index| Some(frozen.record(index)?.region));
-        self.space.counters.count_anew(regions, self.page_size());
+        self.space.counters.count_anew(frozen.regions(), self.page_size());
         // SAFETY: this thread is the copy of the one that took the locks; `frozen` is not used any more.
         unsafe {
             self.heaps.recover(&self.space.registry);
