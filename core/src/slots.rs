@@ -5,8 +5,8 @@ use crate::memory::{Index, Pool, STEP, Table};
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
 use crate::span::Span;
-use core::marker::PhantomData;
 use core::iter;
+use core::marker::PhantomData;
 use core::mem;
 use core::ptr::{self, NonNull};
 
