@@ -450,7 +450,8 @@ bool rt_code_find(int64_t address, RtCodeBlock *out);
 bool rt_code_set_name(int64_t address, int64_t size, const char *name);
 
 /// Gives the process's unwinder records for `size` bytes of live code: `length` bytes in the format of `.eh_frame`,
-/// with the word of zeros that ends it. They have to stay until the code's free, which takes them back.
+/// each about a function in that code, with the word of zeros that ends it. They have to stay until the code's
+/// free, which takes them back.
 bool rt_code_set_unwind(int64_t address, int64_t size, const uint8_t *eh_frame, int64_t length);
 
 /// Sets the most bytes of code pages that the code heap may have, above 0. What it has already stays.

@@ -209,7 +209,8 @@ macro_rules! for_each_symbol {
         fn rt_code_set_name(address: i64, size: i64, name: *const c_char) -> bool, else false
             => runtime.set_name(address, size, text(name)?);
         /// Gives the process's unwinder records for `size` bytes of live code: `length` bytes in the format of `.eh_frame`,
-        /// with the word of zeros that ends it. They have to stay until the code's free, which takes them back.
+        /// each about a function in that code, with the word of zeros that ends it. They have to stay until the code's
+        /// free, which takes them back.
         fn rt_code_set_unwind(address: i64, size: i64, eh_frame: *const u8, length: i64) -> bool, else false
             => runtime.set_unwind(address, size, eh_frame, length);
         /// Sets the most bytes of code pages that the code heap may have, above 0. What it has already stays.

@@ -11,6 +11,7 @@ pub(crate) mod files;
 mod fork;
 mod protect;
 pub(crate) mod report;
+mod unwind_records;
 
 use crate::code_heap::{Block, CodeHeap, Heaps, Limits};
 use crate::error::{Error, Result};

@@ -8,10 +8,13 @@ use crate::span::Span;
 use core::ffi::{CStr, c_void};
 use core::{mem, ptr};
 
-/// Records that were registered.
+/// Records, and by which functions the unwinder takes them.
 #[derive(Clone, Copy)]
 pub(super) struct Frames {
-    pub(super) records: Span,
+    records: Span,
+    register: OfRecords,
+    deregister: OfRecords,
+    is_of_functions: bool,
 }
 
 type OfRecords = unsafe extern "C" fn(*const c_void);
@@ -23,44 +26,53 @@ fn function(name: &CStr) -> Option<OfRecords> {
     unsafe { mem::transmute::<*mut c_void, Option<OfRecords>>(found) }
 }
 
-/// Tells the unwinder of records. *Unsupported*: there is none.
-///
-/// # Safety
-/// They are whole, and stay as they are until [`deregister`].
-pub(super) unsafe fn register(records: Span) -> Result<(), Error> {
-    // SAFETY: the caller's promise.
-    unsafe { each(function(c"__register_frame"), records) }
-}
+impl Frames {
+    /// Records, and the process's unwinder, which stays loaded: who looks a function up there depends on it. (glibc notes
+    /// that, musl unloads nothing.) *Unsupported*: there is none.
+    pub(super) fn new(records: Span) -> Result<Self, Error> {
+        let [register, deregister] =
+            [c"__register_frame", c"__deregister_frame"].map(|name| function(name).ok_or(Error::Unsupported));
+        let is_of_functions = function(c"__unw_add_dynamic_fde").is_some();
+        Ok(Self { records, register: register?, deregister: deregister?, is_of_functions })
+    }
 
-/// Takes records back. The unwinder was there when they were registered; if it has gone, so have they.
-///
-/// # Safety
-/// They were registered, once, and are still as they were.
-pub(super) unsafe fn deregister(records: Span) {
-    // SAFETY: the caller's promise.
-    let _ = unsafe { each(function(c"__deregister_frame"), records) };
-}
+    /// Tells the unwinder of them.
+    ///
+    /// # Safety
+    /// They are whole, and stay as they are until [`deregister`](Self::deregister). The unwinder has none of the same
+    /// functions.
+    pub(super) unsafe fn register(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.each(self.register) }
+    }
 
-/// # Safety
-/// The records are whole.
-unsafe fn each(function_of: Option<OfRecords>, records: Span) -> Result<(), Error> {
-    let function_of = function_of.ok_or(Error::Unsupported)?;
-    let start = ptr::with_exposed_provenance::<u8>(records.start());
-    // SAFETY: the caller's promise: lengths lead from record to record, up to the one of zero.
-    unsafe {
-        if function(c"__unw_add_dynamic_fde").is_none() {
-            function_of(start.cast());
-            return Ok(());
-        }
-        let word = |at: usize| start.add(at).cast::<u32>().read();
-        let mut at = 0;
-        while word(at) != 0 {
-            // A function's: it refers to a common record.
-            if word(at + 4) != 0 {
-                function_of(start.add(at).cast());
+    /// Takes them back.
+    ///
+    /// # Safety
+    /// They were registered, once, and are still as they were.
+    pub(super) unsafe fn deregister(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.each(self.deregister) }
+    }
+
+    /// # Safety
+    /// The records are whole.
+    unsafe fn each(&self, function_of: OfRecords) {
+        let start = ptr::with_exposed_provenance::<u8>(self.records.start());
+        // SAFETY: the caller's promise: lengths lead from record to record, up to the one of zero.
+        unsafe {
+            if !self.is_of_functions {
+                return function_of(start.cast());
             }
-            at += 4 + word(at) as usize;
+            let word = |at: usize| start.add(at).cast::<u32>().read();
+            let mut at = 0;
+            while word(at) != 0 {
+                // A function's: it refers to a common record.
+                if word(at + 4) != 0 {
+                    function_of(start.add(at).cast());
+                }
+                at += 4 + word(at) as usize;
+            }
         }
     }
-    Ok(())
 }

@@ -60,31 +60,38 @@ impl Entry {
     }
 }
 
-/// Adds an entry, which stays where it is. The callers hold the lock.
-pub(super) fn add(entry: &mut Entry) {
+/// Adds an entry.
+///
+/// # Safety
+/// The caller holds the lock. The entry stays where it is, and is in no list, until [`remove`].
+pub(super) unsafe fn add(entry: *mut Entry) {
     // SAFETY: the lock keeps other threads out of the list, and all entries in it are alive.
     unsafe {
         let first = DESCRIPTOR.first;
-        entry.next = first;
-        entry.previous = ptr::null_mut();
-        if let Some(first) = first.as_mut() {
-            first.previous = entry;
+        (*entry).next = first;
+        (*entry).previous = ptr::null_mut();
+        if !first.is_null() {
+            (*first).previous = entry;
         }
         DESCRIPTOR.first = entry;
         tell(ADDED, entry);
     }
 }
 
-/// Removes an entry that was added. The callers hold the lock.
-pub(super) fn remove(entry: &mut Entry) {
+/// Removes an entry.
+///
+/// # Safety
+/// The caller holds the lock, and the entry was added.
+pub(super) unsafe fn remove(entry: *mut Entry) {
     // SAFETY: the lock keeps other threads out of the list, and all entries in it are alive.
     unsafe {
-        match entry.previous.as_mut() {
-            Some(previous) => previous.next = entry.next,
-            None => DESCRIPTOR.first = entry.next,
+        let (previous, next) = ((*entry).previous, (*entry).next);
+        match previous.is_null() {
+            true => DESCRIPTOR.first = next,
+            false => (*previous).next = next,
         }
-        if let Some(next) = entry.next.as_mut() {
-            next.previous = entry.previous;
+        if !next.is_null() {
+            (*next).previous = previous;
         }
         tell(REMOVED, entry);
     }

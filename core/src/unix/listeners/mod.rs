@@ -90,28 +90,20 @@ impl<P: Platform> Listeners<P> {
         match about {
             About::Name(name) => self.name(code, name),
             About::Frames(records) => {
-                let node = Ranges::node(code, Frames { records }, 0)?;
-                let mut replaced = self.said.lock(self.platform).frames.take(code);
+                let frames = Frames::new(records)?;
+                let node = Ranges::node(code, frames, 0)?;
+                let replaced = self.said.lock(self.platform).frames.take(code);
                 take_back(&replaced);
-                // SAFETY: the caller's promise.
-                let registered = unsafe { frames::register(records) };
-                if registered.is_err() {
-                    give_again(&replaced);
-                }
+                // SAFETY: the caller's promise; what the unwinder had of this code was taken back.
+                unsafe { frames.register() };
                 let mut said = self.said.lock(self.platform);
                 // Others may have said something of the same code meanwhile.
-                let outdated = match registered {
-                    Ok(()) => {
-                        let earlier = said.frames.take(code);
-                        said.frames.put(node);
-                        earlier
-                    }
-                    Err(_) => said.frames.put_back(&mut replaced),
-                };
+                let outdated = said.frames.take(code);
+                said.frames.put(node);
                 self.note(&said);
                 drop(said);
                 take_back(&outdated);
-                registered
+                Ok(())
             }
         }
     }
@@ -134,8 +126,8 @@ impl<P: Platform> Listeners<P> {
         let mut replaced = said.names.take(code);
         let entry = said.names.put(node);
         if wanted & GDB != 0 {
-            replaced.each_mut(&mut gdb::remove);
-            gdb::add(entry);
+            replaced.each_pointer(&mut remove_entry);
+            add_entry(entry);
         }
         self.note(&said);
         drop(said);
@@ -163,7 +155,7 @@ impl<P: Platform> Listeners<P> {
         let mut said = self.said.lock(self.platform);
         let (mut names, mut frames) = (said.names.take(code), said.frames.take(code));
         if is_seen {
-            names.each_mut(&mut gdb::remove);
+            names.each_pointer(&mut remove_entry);
         }
         self.note(&said);
         drop(said);
@@ -177,7 +169,7 @@ impl<P: Platform> Listeners<P> {
             if !said.names.overlaps(single.code()) {
                 let entry = said.names.put(single);
                 if is_seen {
-                    gdb::add(entry);
+                    add_entry(entry);
                 }
             }
         }
@@ -227,19 +219,28 @@ impl<P: Platform> Listeners<P> {
     }
 }
 
+/// Shows an entry of the names to `gdb`. The callers hold the lock.
+fn add_entry(entry: *mut Entry) {
+    // SAFETY: the callers' lock; an entry stays where it is until it is taken out of the names, and is removed then.
+    unsafe { gdb::add(entry) };
+}
+
+/// Takes an entry of the names from `gdb`. The callers hold the lock.
+fn remove_entry(entry: *mut Entry) {
+    // SAFETY: the callers' lock; every entry was added with its name.
+    unsafe { gdb::remove(entry) };
+}
+
 /// Takes back from the unwinder what is out of the ranges.
 fn take_back(frames: &Ranges<Frames>) {
     // SAFETY: they were registered, and nobody else has them in hand to take them back.
-    frames.each(&mut |frames| unsafe { frames::deregister(frames.records) });
+    frames.each(&mut |frames| unsafe { frames.deregister() });
 }
 
 /// Gives the unwinder again what was taken back.
 fn give_again(frames: &Ranges<Frames>) {
     // SAFETY: the code is there still, and so are its records, by the word of whoever gave them.
-    let again = |frames: &Frames| unsafe { frames::register(frames.records) };
-    frames.each(&mut |frames| {
-        let _ = again(frames);
-    });
+    frames.each(&mut |frames| unsafe { frames.register() });
 }
 
 /// The bits of a list of words between commas.

@@ -91,14 +91,14 @@ impl<T> Ranges<T> {
     }
 
     /// Puts a range in. What was said of it stays where it is.
-    pub(super) fn put(&mut self, single: Single<T>) -> &mut T {
+    pub(super) fn put(&mut self, single: Single<T>) -> *mut T {
         let node = single.0.as_ptr();
         mem::forget(single);
         // SAFETY: the node is this tree's from now on, and of no other.
         unsafe {
             let (before, behind) = split(self.root, (*node).code.start());
             self.root = merge(merge(before, node), behind);
-            &mut (*node).about
+            &raw mut (*node).about
         }
     }
 
@@ -141,9 +141,10 @@ impl<T> Ranges<T> {
         unsafe { walk(self.root, &mut |node| visit((*node).code, &(*node).about)) };
     }
 
-    pub(super) fn each_mut(&mut self, visit: &mut dyn FnMut(&mut T)) {
+    /// As pointers, which may be kept as long as the ranges.
+    pub(super) fn each_pointer(&mut self, visit: &mut dyn FnMut(*mut T)) {
         // SAFETY: the tree's nodes are its own, and borrowed with it.
-        unsafe { walk(self.root, &mut |node| visit(&mut (*node).about)) };
+        unsafe { walk(self.root, &mut |node| visit(&raw mut (*node).about)) };
     }
 }
 

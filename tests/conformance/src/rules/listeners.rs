@@ -75,6 +75,9 @@ fn records(_: &World) -> Verdict {
     check_fails!(set(block, 0, &good), false, RT_ERROR_INVALID_ARGUMENT);
     check_fails!(set(block, 64, &[]), false, RT_ERROR_INVALID_ARGUMENT);
     check_fails!(set(block, 64, &[0]), false, RT_ERROR_INVALID_ARGUMENT);
+    // About more than the code, and about other code.
+    check_fails!(set(block, 63, &good), false, RT_ERROR_INVALID_ARGUMENT);
+    check_fails!(set(block, 64, &unwind_records(block + 1, 64)), false, RT_ERROR_INVALID_ARGUMENT);
     // Without an end; with one that comes too early.
     check_fails!(set(block, 64, &good[..11]), false, RT_ERROR_INVALID_ARGUMENT);
     for (index, word) in [(0, 0), (0, u32::MAX), (5, 24), (5, 7), (6, 28), (6, 4), (11, 8)] {
