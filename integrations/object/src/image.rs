@@ -9,9 +9,10 @@ use crate::memory::Memory;
 use crate::object_file::{Definition, ObjectFile, SectionKind};
 use crate::select::Selected;
 use crate::startup;
-use crate::unwind::Registration;
+use crate::unwind::{Registration, check_linked};
 use execmem::{Protection, runtime};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of code and read-only data up to which an image is a block of the code heap: a page, of which it would leave
@@ -34,8 +35,10 @@ pub struct Image {
     destructors: Vec<i64>,
     /// The address of its `__dso_handle`, if it may register calls.
     handle: Option<usize>,
-    /// Whether its constructors have run.
+    /// Whether its constructors have run, or run.
     started: Mutex<bool>,
+    /// Whether its indirect functions have addresses. Constructors may ask.
+    is_ready: AtomicBool,
     // Fields are dropped in this order.
     _frames: Option<Registration>,
     memory: Memory,
@@ -91,12 +94,21 @@ impl Image {
         let mut destructors = list(SectionKind::Destructors)?;
         destructors.reverse();
         let address = |index| link::symbol(object, &layout, &imports, bases, index);
+        // One that leads out of its section may be another image's.
+        let is_inside = |section: usize, offset| {
+            layout.sections[section].is_some() && offset < object.sections[section].size
+        };
         let handle = object.symbols.iter().position(|symbol| {
-            symbol.name == "__dso_handle" && matches!(symbol.definition, Definition::InSection { section, .. } if layout.sections[section].is_some())
+            symbol.name == "__dso_handle"
+                && matches!(symbol.definition, Definition::InSection { section, offset } if is_inside(section, offset))
         });
         let handle = handle.map(address).transpose()?.map(|address| address as usize);
-        let frames = selected.frames.and_then(|section| layout.sections[section]);
-        let frames = frames.map(|start| layout.address(bases, start) as usize);
+        let frames = selected.frames.and_then(|section| Some((section, layout.sections[section]?)));
+        if let Some((section, _)) = frames {
+            let linked = link::section(object, &layout, &imports, bases, section)?;
+            check_linked(&object.sections[section].data, &linked)?;
+        }
+        let frames = frames.map(|(_, start)| layout.address(bases, start) as usize);
         let segments = layout.segments.iter().filter(|(range, _)| !range.is_empty());
         let segments = segments.map(|(range, protection)| Segment {
             address: layout.address(bases, range.start) as usize,
@@ -112,8 +124,9 @@ impl Image {
             destructors,
             handle,
             started: Mutex::new(false),
-            // SAFETY: the table was checked when it was read, ends with a zero, and is in the image's memory, which is
-            // freed after the registration.
+            is_ready: AtomicBool::new(false),
+            // SAFETY: the table was checked when it was read, and when it was linked; it ends with a zero, and is in the
+            // image's memory, which is freed after the registration.
             _frames: frames.map(|start| unsafe { Registration::new(start) }),
             memory,
         };
@@ -141,6 +154,7 @@ impl Image {
             unsafe { (*slot as *mut u64).write(address as u64) };
         }
         *started = true;
+        self.is_ready.store(true, Ordering::Release);
         for constructor in &self.constructors {
             // SAFETY: the caller vouches for the constructors.
             unsafe { runtime().call(*constructor, &startup::arguments()) }?;
@@ -155,7 +169,7 @@ impl Image {
 
     /// Whether functions can be called: indirect ones have no address before the start.
     pub fn is_ready(&self) -> bool {
-        self.indirect.is_empty() || *self.started.lock().unwrap_or_else(PoisonError::into_inner)
+        self.indirect.is_empty() || self.is_ready.load(Ordering::Acquire)
     }
 
     /// The names of all functions, or of all data.

@@ -11,9 +11,14 @@ pub struct Archive<'data> {
     file: ArchiveFile<'data>,
     /// From a symbol's name to the member that defines it. Of several the first counts, as for linkers.
     index: BTreeMap<&'data [u8], ArchiveOffset>,
+    /// Whether its members are Mach-O's: their names of C have an underscore in front.
+    is_mach_o: bool,
     /// What of the file was handed out.
     bounds: Bounds,
 }
+
+/// What a Mach-O file of 64 bits starts with.
+const MACH_O: [u8; 4] = 0xfeed_facf_u32.to_le_bytes();
 
 /// A member of an archive.
 pub struct Member<'data> {
@@ -44,14 +49,15 @@ impl<'data> Archive<'data> {
             let symbol = symbol?;
             index.entry(symbol.name()).or_insert(symbol.offset());
         }
-        Ok(Self { bytes, file, index, bounds: Bounds::new(bytes) })
+        let mut members = file.members().filter_map(|member| member.ok()?.data(bytes).ok());
+        let is_mach_o = members.next().is_some_and(|first| first.starts_with(&MACH_O));
+        Ok(Self { bytes, file, index, is_mach_o, bounds: Bounds::new(bytes) })
     }
 
     /// Where the member is that defines a symbol.
     pub fn place(&self, name: &str) -> Option<ArchiveOffset> {
-        // Mach-O's names of C have an underscore in front.
-        let decorated = [b"_", name.as_bytes()].concat();
-        self.index.get(name.as_bytes()).or_else(|| self.index.get(decorated.as_slice())).copied()
+        let decorated = || self.index.get(["_", name].concat().as_bytes());
+        self.index.get(name.as_bytes()).or_else(|| decorated().filter(|_| self.is_mach_o)).copied()
     }
 
     /// The member at a place. No two overlap: a small file could be a thousand large ones otherwise.

@@ -9,4 +9,4 @@ mod table;
 
 pub use build::build;
 pub use register::Registration;
-pub use table::Table;
+pub use table::{Table, check_linked};

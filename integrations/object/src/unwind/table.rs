@@ -3,7 +3,7 @@
 
 use super::cursor::{Cursor, width};
 use crate::error::Error;
-use crate::object_file::Section;
+use crate::object_file::{Section, SectionKind};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -93,6 +93,18 @@ impl Table {
     }
 }
 
+/// Checks that relocations have changed nothing of a table but the numbers that it is for.
+pub fn check_linked(before: &[u8], after: &[u8]) -> Result<(), Error> {
+    let entries = |bytes: &[u8]| -> Result<_, Error> {
+        let table = Table::new(&mut Section::new("".into(), SectionKind::Unwind, bytes.to_vec().into(), 8))?;
+        let common =
+            table.common.into_values().map(|common| (common.bytes, common.encoding, common.has_more));
+        let frames = table.frames.into_iter().map(|frame| (frame.bytes, frame.common));
+        Ok((common.collect::<Vec<_>>(), frames.collect::<Vec<_>>()))
+    };
+    if entries(before)? == entries(after)? { Ok(()) } else { Err(damaged()) }
+}
+
 fn damaged() -> Error {
     Error::Damaged("its unwind tables (.eh_frame) contradict themselves".into())
 }
@@ -166,7 +178,6 @@ fn check_frame(content: &[u8], common: &Common) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object_file::SectionKind;
 
     /// What gcc makes for a function of 11 bytes: a CIE `zR`, and an FDE.
     const SOUND: [u8; 48] = [
@@ -210,6 +221,19 @@ mod tests {
             (40, 0x7f, "more data than the description has"),
         ] {
             assert!(matches!(changed(at, byte), Err(Error::Damaged(_))), "{what}");
+        }
+        let mut linked = SOUND;
+        linked[32..36].copy_from_slice(&[1, 2, 3, 4]);
+        assert!(check_linked(&SOUND, &linked).is_ok());
+        for (at, byte, what) in [
+            (0, 0, "an end before the end"),
+            (4, 1, "nothing in common"),
+            (16, 0, "another encoding"),
+            (24, 0x10, "another length"),
+        ] {
+            let mut linked = SOUND;
+            linked[at] = byte;
+            assert!(check_linked(&SOUND, &linked).is_err(), "{what}");
         }
         for length in 1..SOUND.len() {
             let is_end = length == 24;
