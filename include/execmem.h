@@ -277,6 +277,10 @@ int64_t rt_alloc_rw_memory(int64_t size);
 /// pages. If the system can't unmap it, it stays as it was.
 bool rt_free_exec_memory(int64_t address, int64_t size);
 
+/// Seals memory, as `rt_free_exec_memory` would free it, none of whose pages is writable: nobody in the process can
+/// change, write or free it any more. UNSUPPORTED where the system can't.
+bool rt_seal(int64_t address, int64_t size);
+
 /// Copies the bytes of the byte-array value `code` to `address + offset`, `address` being anywhere in a
 /// live region. All or nothing. The number of bytes; -1 on failure. The one exception: if the system won't
 /// make `toggle` pages executable again, the bytes are written and the pages stay read-write.

@@ -227,6 +227,16 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
     /// The pages came from this platform; for [`Advice::DontNeed`], nothing relies on their contents.
     unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error>;
 
+    /// From now on, as long as the process lives, nobody unmaps or replaces these pages, changes their protection or drops
+    /// what they hold: the system refuses it. The default is for systems that can't.
+    ///
+    /// # Safety
+    /// The pages came from this platform, and nothing has to change them again.
+    unsafe fn seal(self, pages: Span) -> Result<(), Error> {
+        let _ = pages;
+        Err(Error::Unsupported)
+    }
+
     /// Copies `length` bytes, any number and anywhere, between memory of which either side may be pages of a
     /// mapped file. Where a file has become too short for them it is [`Error::Io`], never a signal, whatever
     /// others do to the file meanwhile. A copy that fails may have written a part of the target. The two

@@ -135,3 +135,36 @@ fn after_a_write_by_flip_no_page_is_writable() {
         assert!(system.mapped().iter().all(|(_, _, protection)| *protection == Protection::RX));
     }
 }
+
+#[test]
+fn sealed_code_runs_and_nothing_of_it_changes_any_more() {
+    System::each(|system| {
+        let (address, size) = (system.runtime.alloc_exec(100).unwrap(), 100);
+        system.publish(address, &CODE);
+        let address = address as i64;
+        if system.policy == Policy::Jit {
+            return assert_eq!(system.runtime.seal(address, size), Err(Error::Unsupported));
+        }
+        if system.code() == Protection::RWX {
+            assert_eq!(system.runtime.seal(address, size), Err(Error::WrongProtection));
+            system.runtime.make_executable(address, size).unwrap();
+        }
+        assert_eq!(system.runtime.seal(address, 101), Err(Error::WrongSize));
+        assert_eq!(system.runtime.seal(address + 1, size), Err(Error::NotOwned));
+        for _ in 0..2 {
+            system.runtime.seal(address, size).unwrap();
+        }
+        // A view by which it could be written is gone.
+        assert_eq!(system.mapped().len(), 1);
+        let refused = if system.code() == Protection::RWX { Error::WrongProtection } else { Error::Refused };
+        assert_eq!(system.write(address as usize, &OTHER), Err(refused));
+        assert_eq!(system.runtime.free_exec(address, size), Err(Error::Refused));
+        for other in [Protection::RW, Protection::NONE] {
+            assert_eq!(system.runtime.set_protection(address, size, other), Err(Error::Refused));
+        }
+        assert_eq!(system.runtime.protection_at(address), Ok(Some(Protection::RX)));
+        assert_eq!(system.read(address as usize, CODE.len()), Ok(CODE.to_vec()));
+        assert_eq!(system.fake.executed(address as usize, CODE.len()), CODE);
+        assert_eq!(system.runtime.region_count(), 1);
+    });
+}

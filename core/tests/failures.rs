@@ -49,6 +49,7 @@ const OPERATIONS: &[Operation] = &[
     ("write to data", |system, subject| system.write(subject.data + 16384, &[9; 20]).map(drop)),
     ("flush", |system, subject| system.runtime.flush_icache(subject.code as i64, 100)),
     ("make code writable", |system, subject| system.runtime.make_writable(subject.code as i64, SIZE)),
+    ("seal", |system, subject| system.runtime.seal(subject.code as i64, SIZE)),
     ("make code unreadable", |system, subject| {
         system.runtime.set_protection(subject.code as i64 + 4096, 8192, Protection::EXEC)
     }),
@@ -86,7 +87,12 @@ const OPERATIONS: &[Operation] = &[
 fn fail_every_call(policy: Policy, page_size: usize, arrange: impl Fn(&System, usize)) -> Vec<String> {
     let mut broken = Vec::new();
     // The protection of code memory behind a write switch can't be changed at all.
-    let applies = |name: &str| policy != Policy::Jit || !name.starts_with("make code");
+    let applies = |name: &str| match policy {
+        Policy::Jit => !name.starts_with("make code") && name != "seal",
+        // There it is writable.
+        Policy::Rwx => name != "seal",
+        _ => true,
+    };
     for (name, operation) in OPERATIONS.iter().filter(|(name, _)| applies(name)) {
         for nth in 0.. {
             let system = System::new(policy, page_size);

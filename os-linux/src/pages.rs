@@ -1,6 +1,6 @@
 //! Mapping pages, also twice, and replacing them.
 
-use core::ffi::{c_int, c_uint, c_void};
+use core::ffi::{c_int, c_long, c_uint, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, Views};
@@ -174,6 +174,16 @@ pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usiz
     // the new mapping replaces.
     let call = || unsafe { libc::mremap(pointer(source), 0, source.length(), flags, target) };
     retried(|| call().expose_provenance() as isize).map_err(translate)
+}
+
+/// `mseal(2)`, of kernel 6.10 on: the same number on every architecture.
+const SYS_MSEAL: c_long = 462;
+
+/// # Safety
+/// As [`Pages::seal`](execmem_core::platform::Pages::seal).
+pub(crate) unsafe fn seal(pages: Span) -> Result<(), Error> {
+    // SAFETY: the caller says that nothing has to change the pages again; the call changes none.
+    check(|| unsafe { libc::syscall(SYS_MSEAL, pointer(pages), pages.length(), 0) as c_int })
 }
 
 /// The kernel holds the address space's lock over all of it, so that threads which execute at `onto` wait, and it

@@ -108,6 +108,11 @@ unsafe impl Pages for Linux {
         uncancelled(ask)
     }
 
+    unsafe fn seal(self, pages: Span) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pages::seal(pages) }
+    }
+
     unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { copy::guarded(source, target, length) }

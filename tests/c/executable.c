@@ -99,6 +99,15 @@ static void writing_bytes(void) {
     EXPECT(rt_free_exec_memory(memory, 100));
 }
 
+/* What was sealed stays for as long as the process, so this seals nothing. */
+static void sealing(void) {
+    int64_t memory = rt_alloc_rw_memory(100);
+    EXPECT_FAILURE(!rt_seal(memory, 100), RT_ERROR_WRONG_PROTECTION);
+    EXPECT_FAILURE(!rt_seal(memory, 99), RT_ERROR_WRONG_SIZE);
+    EXPECT_FAILURE(!rt_seal(memory + 1, 99), RT_ERROR_NOT_OWNED);
+    EXPECT(rt_free_exec_memory(memory, 100));
+}
+
 static void making_memory_executable(void) {
     uint8_t code[CODE_SIZE];
     int64_t length = code_returning(code, 42);
@@ -263,6 +272,7 @@ const Rule executable_rules[] = {
     {"rt_alloc_exec_memory", allocating_executable_memory},
     {"rt_alloc_rw_memory", allocating_writable_memory},
     {"rt_free_exec_memory", freeing},
+    {"rt_seal", sealing},
     {"rt_write_exec_memory", writing_values},
     {"rt_write_exec_bytes", writing_bytes},
     {"rt_make_executable, rt_make_writable", making_memory_executable},

@@ -191,14 +191,17 @@ impl<P: Platform> Claim<'_, P> {
         Ok(())
     }
 
-    /// Unmaps the read-execute view. If that fails, nothing has changed.
+    /// Unmaps a view beside the one at the base. If that fails, nothing has changed.
     ///
     /// # Safety
     /// Nothing uses the view.
     pub(crate) unsafe fn release_view(&mut self, view: Span) -> Result {
         // SAFETY: the caller says that nothing uses the view.
         unsafe { self.unmap_hidden(view) }?;
-        self.update(|region| region.executable_view = 0);
+        self.update(|region| {
+            let views = [&mut region.writable_view, &mut region.executable_view];
+            views.into_iter().filter(|place| **place == view.start()).for_each(|place| *place = 0);
+        });
         Ok(())
     }
 

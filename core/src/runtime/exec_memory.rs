@@ -1,7 +1,7 @@
 //! Allocating and freeing code memory.
 
 use super::Runtime;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
 use crate::policy::Policy;
@@ -68,6 +68,28 @@ impl<P: Platform> Runtime<P> {
     /// the size that was requested, or that rounded up to pages.
     pub fn free_exec(&self, address: i64, size: i64) -> Result {
         self.release(Wanted::ExecMemory(Span::new(address, size)?))
+    }
+
+    /// Seals code memory: nobody can change or free it any more, neither this library nor the rest of the process. Takes
+    /// what [`free_exec`](Self::free_exec) does; no page may be writable. A view by which it could be written goes.
+    pub fn seal(&self, address: i64, size: i64) -> Result {
+        let wanted = Wanted::ExecMemory(Span::new(address, size)?);
+        let mut claim = self.space.claim_to_write(wanted, Access::Exclusive)?;
+        if self.has_write_switch(claim.region()) {
+            return Err(Error::Unsupported);
+        }
+        let pages = claim.region().pages(self.page_size());
+        if !claim.all_pages(pages, &|page| !page.contains(Protection::WRITE)) {
+            return Err(Error::WrongProtection);
+        }
+        // SAFETY: the pages are the region's, whose claim is exclusive; the caller wants no change any more.
+        unsafe { self.space.platform.seal(pages) }?;
+        while let Some((view, _)) = claim.region().other_views(self.page_size()).next() {
+            // SAFETY: the claim is exclusive, and what this view was for is refused from now on.
+            unsafe { claim.release_view(view) }?;
+            self.space.counters.unmapped(view.length());
+        }
+        Ok(())
     }
 
     /// Unmaps a region.

@@ -22,6 +22,7 @@ unsafe extern "C" {
     pub safe fn rt_alloc_exec_memory(size: i64) -> i64;
     pub safe fn rt_alloc_rw_memory(size: i64) -> i64;
     pub safe fn rt_free_exec_memory(address: i64, size: i64) -> bool;
+    pub safe fn rt_seal(address: i64, size: i64) -> bool;
     pub safe fn rt_write_exec_memory(address: i64, code: RtValue, offset: i64) -> i64;
     pub safe fn rt_make_executable(address: i64, size: i64) -> bool;
     pub safe fn rt_flush_icache(address: i64, size: i64);

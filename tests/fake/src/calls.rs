@@ -17,6 +17,7 @@ pub enum Call {
     MapDescriptor,
     FileSize,
     Request,
+    Seal,
     CopyGuarded,
     SynchronizeCores,
     FlushIcache,

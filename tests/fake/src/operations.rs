@@ -24,6 +24,18 @@ impl Inner {
         Err(Error::InvalidArgument)
     }
 
+    /// Pages that are for ever what they are.
+    pub(crate) fn seal(&mut self, pages: Range<usize>) -> Result<(), Error> {
+        self.check_pages(Call::Seal, pages.start, pages.len())?;
+        self.sealed.push(pages);
+        Ok(())
+    }
+
+    fn check_not_sealed(&self, start: usize, length: usize) -> Result<(), Error> {
+        let overlaps = |sealed: &Range<usize>| sealed.start < start + length && start < sealed.end;
+        if self.sealed.iter().any(overlaps) { Err(Error::Refused) } else { Ok(()) }
+    }
+
     fn check_protection(&mut self, protection: Protection) -> Result<(), Error> {
         if !protection.is_writable_code() {
             return Ok(());
@@ -73,6 +85,7 @@ impl Inner {
 
     pub(crate) fn unmap(&mut self, start: usize, length: usize) -> Result<(), Error> {
         self.check_pages(Call::Unmap, start, length)?;
+        self.check_not_sealed(start, length)?;
         if self.space.pieces.get(&start) != Some(&length) {
             if !self.switches.allow_partial_unmap {
                 self.space.violation(format!("Unmap of a part: {start:#x}, {length:#x} bytes"));
@@ -93,6 +106,7 @@ impl Inner {
         protection: Protection,
     ) -> Result<(), Error> {
         self.check_pages(Call::Protect, start, length)?;
+        self.check_not_sealed(start, length)?;
         self.check_protection(protection)?;
         let range = start..start + length;
         if self.space.areas_in(range.clone()).any(|(_, area)| area.kind == Kind::Jit) {
@@ -125,6 +139,7 @@ impl Inner {
             return Ok(view);
         };
         self.check_pages(Call::MapAgain, target, source.length())?;
+        self.check_not_sealed(target, source.length())?;
         let range = target..target + source.length();
         self.space.settle(range.clone());
         let views = self.space.views_in(range);
@@ -178,7 +193,10 @@ impl Inner {
                     self.space.show(start..start + length);
                 }
             }
-            PageRequest::Advise(Advice::DontNeed) => self.drop_contents(start, length),
+            PageRequest::Advise(Advice::DontNeed) => {
+                self.check_not_sealed(start, length)?;
+                self.drop_contents(start, length);
+            }
             _ => {}
         }
         Ok(())

@@ -147,6 +147,12 @@ unsafe impl Pages for FakePlatform {
         inner.request(pages.start(), pages.length(), request)
     }
 
+    unsafe fn seal(self, pages: Span) -> Result<(), Error> {
+        let (mut inner, verdict) = self.begin(Event::new(Call::Seal, pages.start(), pages.length()));
+        failed(verdict)?;
+        inner.seal(pages.range())
+    }
+
     unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
         let (mut inner, verdict) = self.begin(Event::new(Call::CopyGuarded, source, length));
         failed(verdict)?;

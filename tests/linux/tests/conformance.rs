@@ -54,7 +54,7 @@ const SETTINGS: [Setting; 7] = [
 ];
 
 /// Every rule of the suite, counted here a second time: a rule that is lost there must be struck out here.
-const RULES: usize = 157;
+const RULES: usize = 158;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();

@@ -89,7 +89,7 @@ const ODD: [i64; 14] = [
 
 /// Functions of numbers that must fail whatever of [`ODD`] they are given, by name; then how many of their
 /// arguments decide about that.
-const FRAGILE: [(&CStr, usize); 25] = [
+const FRAGILE: [(&CStr, usize); 26] = [
     (c"rt_munmap", 2),
     (c"rt_mapping_size", 1),
     (c"rt_msync", 3),
@@ -97,6 +97,7 @@ const FRAGILE: [(&CStr, usize); 25] = [
     (c"rt_munlock", 2),
     (c"rt_madvise", 3),
     (c"rt_free_exec_memory", 2),
+    (c"rt_seal", 2),
     (c"rt_write_exec_memory", 3),
     (c"rt_make_executable", 2),
     (c"rt_make_writable", 2),

@@ -18,6 +18,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("a single allocation above the limit fails, at the limit it does not", limit),
     Rule::new("memory is freed by the size that was requested, or that rounded up to pages", free_sizes),
     Rule::new("a wrong size, an inner, foreign, mapped or freed address frees nothing", wrong_frees),
+    Rule::new("nothing is sealed by a wrong size or address, nor what is writable", wrong_seals),
     Rule::new("freed memory is gone: no protection, no code, no write, no call", freed_memory),
     Rule::new("total and count are exact after each allocation, free and failure", totals),
     Rule::new("two thousand regions live side by side, each with its own bytes and protection", many_regions),
@@ -101,6 +102,24 @@ fn free_sizes(_: &World) -> Verdict {
         }
     }
     Ok(())
+}
+
+fn wrong_seals(_: &World) -> Verdict {
+    let size = page() + 100;
+    let (code, data) = (alloc_exec(size)?, alloc_rw(size)?);
+    let mapping = map_anonymous(size, RW)?;
+    let watched = [(code, size), (data, size), (mapping, size)];
+    check_harmless!(&watched, rt_seal(data, size), false, RT_ERROR_WRONG_PROTECTION);
+    check_harmless!(&watched, rt_seal(mapping, size), false, RT_ERROR_NOT_OWNED);
+    for address in [code, data] {
+        check_harmless!(&watched, rt_seal(address, size - 1), false, RT_ERROR_WRONG_SIZE);
+        check_harmless!(&watched, rt_seal(address, 0), false, RT_ERROR_INVALID_ARGUMENT);
+        check_harmless!(&watched, rt_seal(address + page(), 100), false, RT_ERROR_NOT_OWNED);
+    }
+    free(code, size)?;
+    check_fails!(rt_seal(code, size), false, RT_ERROR_NOT_OWNED);
+    free(data, size)?;
+    unmap(mapping, size)
 }
 
 fn wrong_frees(world: &World) -> Verdict {

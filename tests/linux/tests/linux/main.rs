@@ -17,6 +17,7 @@ mod places;
 mod policies;
 mod queries;
 mod report;
+mod sealing;
 mod service;
 mod spawning;
 mod stepping;
@@ -53,7 +54,7 @@ pub enum Needs {
     Guest,
 }
 
-const TESTS: [&[Test]; 23] = [
+const TESTS: [&[Test]; 24] = [
     policies::TESTS,
     cancelled::TESTS,
     copies::TESTS,
@@ -76,11 +77,12 @@ const TESTS: [&[Test]; 23] = [
     limits::forks::TESTS,
     limits::groups::TESTS,
     report::TESTS,
+    sealing::TESTS,
     stepping::TESTS,
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 118;
+const TEST_COUNT: usize = 120;
 
 fn main() -> ExitCode {
     if programs::is_asked_for() {

@@ -215,6 +215,7 @@ fn questions(world: &World) -> Checked {
         !did!(rt_code_set_name: set_name(anchor(), 1, Some(c"name"))),
         &"the program's own can't be named",
     )?;
+    holds(!did!(rt_seal(anchor(), 1)), &"the program's own can't be sealed")?;
     // SAFETY: refused, since the code is not the library's.
     let is_taken = did!(rt_code_set_unwind: unsafe { set_unwind(anchor(), 1, &[0]) });
     holds(!is_taken, &"the program's own gets no records")?;
