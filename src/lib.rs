@@ -49,3 +49,20 @@ pub use memory::CodeMemory;
 pub use os::runtime;
 pub use reserved::{Reserved, Written, publish_all};
 pub use signature::Signature;
+
+/// The Rust code of the guide is compiled and run with the tests.
+#[cfg(doctest)]
+mod guide {
+    macro_rules! page {
+        ($name:ident, $path:literal) => {
+            #[doc = include_str!(concat!("../docs/guide/", $path))]
+            mod $name {}
+        };
+    }
+    page!(arm, "arm.md");
+    page!(failures, "failures.md");
+    page!(forks, "forks.md");
+    page!(policy, "policy.md");
+    page!(statistics, "statistics.md");
+    page!(threads, "threads.md");
+}
