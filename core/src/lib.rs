@@ -35,7 +35,7 @@ mod space;
 mod span;
 mod value;
 
-pub use code_heap::{Block, CodeHeap, Limits};
+pub use code_heap::{Block, ChunkPicture, CodeHeap, Limits};
 pub use error::Error;
 pub use header::{RT_VALUE_NIL as NIL, RtExecMemoryStats as Statistics, RtValue};
 pub use platform::Platform;

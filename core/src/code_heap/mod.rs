@@ -35,6 +35,7 @@ mod chunk;
 mod free_space;
 mod grow;
 mod heaps;
+mod picture;
 mod shard;
 mod store;
 mod write;
@@ -42,6 +43,7 @@ mod write;
 pub use blocks::Block;
 pub(crate) use heaps::Heaps;
 pub use heaps::Limits;
+pub use picture::ChunkPicture;
 
 use crate::error::{Error, Result};
 use crate::lock::{Guard, Lock};

@@ -1,6 +1,7 @@
 //! Statistics, and the dump for people.
 
 use super::Runtime;
+use crate::code_heap::ChunkPicture;
 use crate::header::RtExecMemoryStats;
 use crate::platform::Platform;
 use crate::policy::{self, Policy};
@@ -116,7 +117,8 @@ impl<P: Platform> Runtime<P> {
 
     /// Prints a head line with the policy, or what `EXECMEM_POLICY` holds if that is none, and with those that the
     /// system did not grant; the number of allocations, their bytes, and a line for each with address, size and
-    /// protection, in address order. Where pages of one differ, the first one's protection has a `+`.
+    /// protection, in address order. Where pages of one differ, the first one's protection has a `+`. Then each chunk of
+    /// the code heaps, drawn.
     pub fn dump(&self) {
         let line = &mut Line::new();
         self.dump_policy(line);
@@ -130,6 +132,17 @@ impl<P: Platform> Runtime<P> {
             }
         }
         self.dump_region(pending, line);
+        for chunk in self.heaps.pictures() {
+            line.text("chunk ").address(chunk.address).text(" ").decimal(chunk.length as i64, 12);
+            line.text(" ");
+            chunk.parts.into_iter().for_each(|part| line.byte(part));
+            self.print(line);
+        }
+    }
+
+    /// Draws each chunk of the code heaps.
+    pub fn each_chunk(&self, visit: &mut dyn FnMut(ChunkPicture)) {
+        self.heaps.pictures().for_each(visit);
     }
 
     fn dump_policy(&self, line: &mut Line) {
