@@ -16,7 +16,7 @@ use crate::macos;
 use crate::miri;
 use crate::objects;
 use crate::process::watch;
-use crate::project::Project;
+use crate::project::{Project, make_folder, read};
 use crate::result::Result;
 use crate::setup;
 use crate::simple;
@@ -107,6 +107,13 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     tally.check("the example hello prints 42", || prints(&mut example("hello"), "42"));
     tally.check("the example run_object runs its sample", || {
         prints(&mut example("run_object"), SAMPLE_RESULT)
+    });
+    tally.check("the example heap_map draws its chunks at each step", || {
+        let folder = project.built("heap_map");
+        make_folder(&folder)?;
+        prints(example("heap_map").arg("--").arg(&folder), "chunks at the end")?;
+        let steps = read(&folder.join("heap_map.html"))?.matches("<svg").count();
+        if steps == 60 { Ok(()) } else { Err(format!("the page has {steps} steps")) }
     });
     Ok(())
 }
