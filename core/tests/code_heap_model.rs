@@ -118,7 +118,7 @@ impl<'r> Model<'r> {
             assert!(tail.chunks(4).all(is_trap), "no traps behind {start:#x}");
         }
         self.check_contents(start);
-        assert_eq!(self.heap.shrink(start as i64, size as i64 + 1), Err(Error::NotOwned));
+        assert_eq!(self.heap.shrink(start as i64, size as i64 + 1), Err(Error::InvalidArgument));
     }
 
     fn free(&mut self) {

@@ -47,7 +47,7 @@ static void shrinking(void) {
     int64_t length = code_returning(code, 8), block = rt_code_alloc(4096);
     RtCodeBlock found = {0, 0};
     EXPECT(rt_code_write(block, code, length, 0) == length && rt_code_publish(block, length));
-    EXPECT_FAILURE(!rt_code_shrink(block, 4097), RT_ERROR_NOT_OWNED);
+    EXPECT_FAILURE(!rt_code_shrink(block, 4097), RT_ERROR_INVALID_ARGUMENT);
     EXPECT_FAILURE(!rt_code_shrink(block + 32, 1), RT_ERROR_NOT_OWNED);
     EXPECT_FAILURE(!rt_code_shrink(block, 0), RT_ERROR_INVALID_ARGUMENT);
     EXPECT(rt_code_shrink(block, length) && rt_code_find(block, &found) && found.size == length);

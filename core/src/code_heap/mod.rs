@@ -182,16 +182,20 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
 
     /// Gives back all but the first `size` bytes of the live block that starts at an address: for code that turned out
     /// shorter than what was allocated for it. Of what was written, the granules that are given back hold nothing but
-    /// trap instructions afterwards. A block that has a chunk to itself keeps its pages.
+    /// trap instructions afterwards. A block that has a chunk to itself keeps its pages. More than what the block has is
+    /// an *invalid argument*.
     pub fn shrink(&self, address: i64, size: i64) -> Result {
         self.space.end_code(|| self.behind(address, size), || self.shrink_block(address, size))
     }
 
     fn shrink_block(&self, address: i64, size: i64) -> Result {
         let kept = Span::new(address, size)?;
-        let mut found = self.lock_block(kept)?;
+        let mut found = self.lock_block(byte_at(address)?)?;
         if found.block.address != kept.start() {
             return Err(Error::NotOwned);
+        }
+        if kept.length() > found.block.size {
+            return Err(Error::InvalidArgument);
         }
         let chunk = found.chunk;
         let granules = chunk.granules_of(kept);
