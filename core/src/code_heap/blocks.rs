@@ -82,11 +82,6 @@ impl Blocks {
         self.room() == 1
     }
 
-    pub(super) fn start_single(&self, size: usize) {
-        self.single.store(size, Ordering::Relaxed);
-        self.start(0, size);
-    }
-
     /// Start and size of the block that is live at a granule, or that ends before it. Takes no lock.
     ///
     /// What is found was live when its start bit was read, or, if another block has taken the start meanwhile, is
@@ -123,24 +118,20 @@ impl Blocks {
     /// Makes `granule` the start of a live block of `size` bytes.
     #[inline]
     pub(super) fn start(&self, granule: usize, size: usize) {
-        self.note_size(granule, size);
+        self.set_size(granule, size);
         self.starts.set(granule);
         self.live.store(self.live() + 1, Ordering::Relaxed);
     }
 
+    /// Makes the block that starts at `granule` end after `size` bytes. If it is live, a reader finds the old end or the
+    /// new one.
     #[inline]
-    fn note_size(&self, granule: usize, size: usize) {
-        if let Some(entry) = self.sizes.get(granule) {
+    pub(super) fn set_size(&self, granule: usize, size: usize) {
+        if self.is_single() {
+            self.single.store(size, Ordering::Relaxed);
+        } else if let Some(entry) = self.sizes.get(granule) {
             // Release: whoever reads this size sees that the block before it has ended.
             entry.store(size.wrapping_sub(1) as u16, Ordering::Release);
-        }
-    }
-
-    /// Makes the live block that starts at `granule` end after `size` bytes. A reader finds the old end or the new one.
-    pub(super) fn shorten(&self, granule: usize, size: usize) {
-        match self.is_single() {
-            true => self.single.store(size, Ordering::Relaxed),
-            false => self.note_size(granule, size),
         }
     }
 

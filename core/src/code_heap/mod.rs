@@ -146,7 +146,7 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         let chunk = self.heaps.grow(self.heap, index, request, self.space)?;
         let mut shard = self.shard(index).lock(self.space.platform);
         if request.is_single() {
-            chunk.blocks.start_single(request.size);
+            chunk.blocks.start(0, request.size);
             chunk.put_to_use();
             return Ok(chunk.base());
         }
@@ -203,7 +203,7 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         if !rest.is_empty() && chunk.blocks.dirty.is_set(granules.start) {
             found.fill_with_traps(rest.clone())?;
         }
-        chunk.blocks.shorten(granules.start, size as usize);
+        chunk.blocks.set_size(granules.start, kept.length());
         if !rest.is_empty() && chunk.is_for_others() {
             found.lock.give_back(chunk, rest);
         }
