@@ -129,25 +129,15 @@ impl<P: Platform, L> LockedBlock<'_, P, L> {
         }
         let start = self.chunk.address_of(granules.start);
         let whole = Span::from_parts(start, self.chunk.address_of(granules.end) - start);
-        // SAFETY: `store` gives an address where all of it can be written; it is as aligned as the granules, since views
-        // differ by whole pages.
-        self.store(whole, &mut |target| unsafe { write_traps(target, whole.length()) })?;
+        // SAFETY: `store` gives an address where all of it can be written; granules are multiples of a trap.
+        self.store(whole, &mut |target| unsafe {
+            let traps = ptr::with_exposed_provenance_mut::<[u8; TRAP.len()]>(target);
+            (0..whole.length() / TRAP.len()).for_each(|index| traps.add(index).write(TRAP));
+        })?;
         self.flush(whole);
         if !self.space.platform.may_run_on_other_cores() {
             self.chunk.blocks.fetched.clear_all(granules);
         }
         Ok(())
-    }
-}
-
-/// # Safety
-/// The bytes can be written, and lie in whole granules.
-unsafe fn write_traps(target: usize, length: usize) {
-    let [a, b, c, d] = TRAP;
-    let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let target = ptr::with_exposed_provenance_mut::<u64>(target);
-    for index in 0..length / size_of::<u64>() {
-        // SAFETY: the caller's promise; granules are multiples of a word.
-        unsafe { target.add(index).write(word) };
     }
 }
