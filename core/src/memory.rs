@@ -203,9 +203,18 @@ impl<T, const FIRST: usize> Table<T, FIRST> {
 }
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
+impl Arrays {
+    /// Over memory that nothing else uses.
+    pub(crate) fn leaked(length: usize) -> Self {
+        extern crate std;
+        let memory: &'static mut [u64] = std::vec![0; length.div_ceil(8)].leak();
+        // SAFETY: zeroed, leaked, and as long.
+        unsafe { Self::over(NonNull::from(memory).cast(), length) }
+    }
+}
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     #[test]
@@ -226,9 +235,7 @@ mod tests {
         let mut arrays = Arrays::measuring();
         assert!(arrays.next::<AtomicU16>(3).is_empty() && arrays.next::<AtomicU64>(2).is_empty());
         assert_eq!(arrays.used(), 24);
-        let memory: &'static mut [u64; 8] = std::boxed::Box::leak(std::boxed::Box::new([0; 8]));
-        // SAFETY: zeroed, leaked, and as long.
-        let mut arrays = unsafe { Arrays::over(NonNull::from(memory).cast(), 24) };
+        let mut arrays = Arrays::leaked(24);
         assert_eq!((arrays.next::<AtomicU16>(3).len(), arrays.next::<AtomicU64>(2).len()), (3, 2));
         assert!(arrays.next::<AtomicU16>(1).is_empty());
     }

@@ -291,18 +291,12 @@ fn chunk_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
-
     use super::*;
 
     #[test]
     fn a_block_whose_chunk_goes_during_the_lookup_is_none_of_the_records_next_one() {
         let pages = 0x10_0000..0x10_1000;
-        let words: &'static mut [u64] = std::vec![0; 64].leak();
-        // SAFETY: so many zeroed bytes, for ever, which nobody else has.
-        let mut arrays = unsafe { Arrays::over(core::ptr::NonNull::from(&mut *words).cast(), 512) };
-        let chunk: &'static Chunk =
-            std::boxed::Box::leak(std::boxed::Box::new(Chunk::lay_out(0, &mut arrays, 2)));
+        let chunk = Chunk::lay_out(0, &mut Arrays::leaked(512), 2);
         chunk.begin(pages.clone(), GRANULE_BITS, 1, 0);
         chunk.blocks.start(0, 10);
         chunk.put_to_use();

@@ -276,7 +276,6 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use core::ptr::NonNull;
     use std::boxed::Box;
     use std::vec;
     use std::vec::Vec;
@@ -284,11 +283,7 @@ mod tests {
     fn space(granules: usize) -> FreeSpace {
         let mut arrays = Arrays::measuring();
         FreeSpace::lay_out(&mut arrays, granules);
-        let memory: &'static mut [u64] = Box::leak(vec![0; arrays.used().div_ceil(8)].into_boxed_slice());
-        let length = size_of_val(memory);
-        // SAFETY: zeroed, leaked, and as long.
-        let mut arrays = unsafe { Arrays::over(NonNull::from(memory).cast(), length) };
-        FreeSpace::lay_out(&mut arrays, granules)
+        FreeSpace::lay_out(&mut Arrays::leaked(arrays.used()), granules)
     }
 
     #[test]
