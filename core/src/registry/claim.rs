@@ -93,7 +93,7 @@ impl<P: Platform> Registry<P> {
             if record.usage.begin(ticket.map(|ticket| ticket.number), access) {
                 let region = record.region;
                 if ticket.is_some() {
-                    self.announce(records);
+                    self.unlock_and_wake(records);
                 }
                 return Ok(Claim { registry: self, index, region });
             }
@@ -130,11 +130,11 @@ impl<P: Platform> Registry<P> {
     }
 
     /// Gives the lock back, and tells those who wait that something has changed.
-    fn announce(&self, records: Guard<'_, Records, P>) {
+    fn unlock_and_wake(&self, records: Guard<'_, Records, P>) {
         let somebody_waits = records.waiters > 0;
         drop(records);
         if somebody_waits {
-            self.wakeups.announce(self.platform);
+            self.wakeups.wake_all(self.platform);
         }
     }
 }
@@ -182,7 +182,7 @@ impl<P: Platform> Claim<'_, P> {
     pub(crate) fn record_executable_view(&mut self, view: Span) -> Result {
         let mut records = self.registry.lock();
         let Records { regions, pool, .. } = &mut *records;
-        self.registry.reserve(view, pool)?;
+        self.registry.prepare_from(view, pool)?;
         if let Some(record) = regions.get_mut(self.index) {
             record.region.executable_view = view.start();
             self.region = record.region;
@@ -226,7 +226,7 @@ impl<P: Platform> Claim<'_, P> {
         }
         let mut records = self.registry.lock();
         records.regions.remove(self.index, self.registry.platform);
-        self.registry.announce(records);
+        self.registry.unlock_and_wake(records);
         core::mem::forget(self);
         Ok(unmapped)
     }
@@ -263,6 +263,6 @@ impl<P: Platform> Drop for Claim<'_, P> {
         if let Some(record) = records.regions.get_mut(self.index) {
             record.usage.end();
         }
-        self.registry.announce(records);
+        self.registry.unlock_and_wake(records);
     }
 }

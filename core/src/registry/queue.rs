@@ -79,7 +79,7 @@ impl Wakeups {
         self.0.load(Ordering::Acquire)
     }
 
-    pub(super) fn announce(&self, platform: impl Platform) {
+    pub(super) fn wake_all(&self, platform: impl Platform) {
         self.0.fetch_add(1, Ordering::Release);
         platform.wake(&self.0, true);
     }

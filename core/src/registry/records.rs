@@ -122,12 +122,10 @@ impl<P: Platform> Registry<P> {
         let page_size = self.page_size();
         let mut records = self.lock();
         let Records { regions, pool, .. } = &mut *records;
-        let is_reserved = region.all_views(page_size).try_for_each(|view| self.reserve(view, pool));
-        let index = is_reserved
+        let is_prepared = region.all_views(page_size).try_for_each(|view| self.prepare_from(view, pool));
+        let index = is_prepared
             .and_then(|()| regions.insert(Record { region, usage: Use::default() }, pool, self.platform))
-            .inspect_err(|_| {
-                region.all_views(page_size).for_each(|view| self.pages.unreserve(view.range()))
-            })?;
+            .inspect_err(|_| region.all_views(page_size).for_each(|view| self.pages.prune(view.range())))?;
         self.set_views(index, &region);
         let page = Page { protection, region: index, is_other_view: false, chunk: region.chunk };
         self.pages.change(region.pages(page_size).range(), Change::Set(page));
@@ -136,7 +134,7 @@ impl<P: Platform> Registry<P> {
 
     /// Makes a later [`record`](Self::record) of live regions' pages unable to fail.
     pub(crate) fn prepare(&self, pages: Span) -> Result {
-        self.reserve(pages, &mut self.lock().pool)
+        self.prepare_from(pages, &mut self.lock().pool)
     }
 
     /// Records what live regions' pages, which were prepared, allow now.
@@ -155,8 +153,8 @@ impl<P: Platform> Registry<P> {
         }
     }
 
-    pub(super) fn reserve(&self, pages: Span, pool: &mut Pool) -> Result {
-        self.pages.reserve(pages.range(), &mut || {
+    pub(super) fn prepare_from(&self, pages: Span, pool: &mut Pool) -> Result {
+        self.pages.prepare(pages.range(), &mut || {
             let mut fresh = || Node::from_pool(pool, self.platform);
             if self.drops_nodes() { self.pages.dropped_or(fresh) } else { fresh() }
         })
@@ -167,7 +165,7 @@ impl<P: Platform> Registry<P> {
         P::DROPS_PAGES && self.page_size() == UNIT
     }
 
-    /// Sets the pages of the views beside the one at the base, which were reserved.
+    /// Sets the pages of the views beside the one at the base, which were prepared.
     pub(super) fn set_views(&self, index: Index, region: &Region) {
         for (view, protection) in region.other_views(self.page_size()) {
             let page = Page { protection, region: index, is_other_view: true, chunk: region.chunk };

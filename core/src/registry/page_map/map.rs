@@ -62,7 +62,7 @@ impl PageMap {
     ///
     /// Nodes in which no page is live don't last: the lock that this is called under is held until the change, unless
     /// the range's pages are live already.
-    pub(crate) fn reserve(
+    pub(crate) fn prepare(
         &self,
         range: Range<usize>,
         fresh: &mut dyn FnMut() -> Result<&'static Node>,
@@ -72,17 +72,17 @@ impl PageMap {
         }
         let is_split = self.split_at(range.start, fresh);
         let is_split = is_split.and_then(|()| self.split_at(range.end, fresh));
-        is_split.inspect_err(|_| self.unreserve(range))
+        is_split.inspect_err(|_| self.prune(range))
     }
 
-    /// Undoes [`reserve`](Self::reserve) of a range that will not be set. It need not have succeeded.
-    pub(crate) fn unreserve(&self, range: Range<usize>) {
+    /// Undoes [`prepare`](Self::prepare) of a range that will not be set. It need not have succeeded.
+    pub(crate) fn prune(&self, range: Range<usize>) {
         if range.end <= ADDRESS_END {
             self.change(range, Change::Nothing);
         }
     }
 
-    /// Changes the pages of a range that was reserved. Nodes that are empty then are taken out.
+    /// Changes the pages of a range that was prepared. Nodes that are empty then are taken out.
     pub(crate) fn change(&self, range: Range<usize>, change: Change) {
         // Most ranges are a few pages in one lowest node: go straight to the table that holds all of it.
         let (mut table, mut level) = (&self.root, TOP);
@@ -116,9 +116,9 @@ impl PageMap {
                 more += self.count(slot, self.change_in(&node.0, level - 1, part, change));
             } else {
                 let changed = Entry::of_word(change.of(entry.word()));
-                // Of what was hidden here all may be gone, the nodes that were reserved for it too.
+                // Of what was hidden here all may be gone, the nodes that were prepared for it too.
                 let is_whole = at.is_multiple_of(extent(level)) && next <= range.end;
-                debug_assert!(changed == entry || is_whole, "not reserved");
+                debug_assert!(changed == entry || is_whole, "not prepared");
                 slot.store(changed);
                 more += isize::from(changed != Entry::EMPTY) - isize::from(entry != Entry::EMPTY);
             }

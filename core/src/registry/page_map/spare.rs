@@ -8,7 +8,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// So many spare nodes may have their memory whatever is live: 256 KiB.
-pub(super) const RESERVE: usize = 64;
+pub(super) const KEPT: usize = 64;
 
 /// Nodes that were taken out of the tree. Only the writer uses this.
 pub(super) struct Spare {
@@ -50,11 +50,11 @@ impl Spare {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Whether some of the list should go: there are more than [`RESERVE`], and more than three quarters of all that have
+    /// Whether some of the list should go: there are more than [`KEPT`], and more than three quarters of all that have
     /// their memory.
     pub(super) fn is_too_much(&self) -> bool {
         let (count, held) = (self.count(), self.held());
-        count > RESERVE && count > held / 4 * 3 && held > self.refused.load(Ordering::Relaxed)
+        count > KEPT && count > held / 4 * 3 && held > self.refused.load(Ordering::Relaxed)
     }
 
     /// Puts an empty node on the list. Readers that are still in it may take the link for an entry.

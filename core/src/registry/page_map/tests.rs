@@ -5,7 +5,7 @@ extern crate std;
 use super::map::PageMap;
 use super::node::{ADDRESS_END, Entry, FANOUT, Node, Slot, TOP, Table};
 use super::page::{Change, Page};
-use super::spare::RESERVE;
+use super::spare::KEPT;
 use crate::error::{Error, Result};
 use crate::memory::Index;
 use crate::protection::Protection;
@@ -48,7 +48,7 @@ impl Map {
     }
 
     /// Reserves a range with memory for so many nodes.
-    fn reserve(&self, range: Range<usize>, mut most: usize) -> Result {
+    fn prepare(&self, range: Range<usize>, mut most: usize) -> Result {
         let mut fresh = || {
             most = most.checked_sub(1).ok_or(Error::NoMemory)?;
             let node = Box::into_raw(Box::new(Node(Table::new())));
@@ -56,7 +56,7 @@ impl Map {
             // SAFETY: it lives as long as the map, which is as long as anybody looks.
             Ok(unsafe { &*node })
         };
-        self.map.reserve(range, &mut || self.map.dropped_or(&mut fresh))
+        self.map.prepare(range, &mut || self.map.dropped_or(&mut fresh))
     }
 
     /// Drops what is too much; or, where `all`, all that is spare.
@@ -76,7 +76,7 @@ impl Map {
     }
 
     fn insert(&self, range: Range<usize>, page: Page) {
-        self.reserve(range.clone(), usize::MAX).unwrap();
+        self.prepare(range.clone(), usize::MAX).unwrap();
         self.map.change(range, Change::Set(page));
     }
 
@@ -121,7 +121,7 @@ impl Model {
     /// Adds a region, some of which is protected anew.
     fn insert(&mut self, map: &Map, region: Index, range: Range<usize>, part: Range<usize>) {
         map.insert(range.clone(), page(region, Protection::RX));
-        map.reserve(part.clone(), usize::MAX).unwrap();
+        map.prepare(part.clone(), usize::MAX).unwrap();
         map.map.change(part.clone(), Change::Protect(Protection::RW));
         self.regions.push((region, range.clone()));
         self.pages.extend([(range, page(region, Protection::RX)), (part, page(region, Protection::RW))]);
@@ -160,7 +160,7 @@ fn whatever_comes_and_goes_the_map_knows_what_is_there_and_has_no_node_too_many(
         };
         if model.is_free(&range) {
             // Without memory it leaves no node, and may be tried again.
-            if map.reserve(range.clone(), random(6)).is_err() {
+            if map.prepare(range.clone(), random(6)).is_err() {
                 model.check(&map);
             }
             model.insert(&map, region, range.clone(), part(&range, random(600), random(600)));
@@ -215,7 +215,7 @@ fn of_many_nodes_that_are_spare_a_few_keep_their_memory_and_the_others_come_back
             map.map.change(place(number), Change::Remove(number as Index));
             map.drop_spare(false);
             let (live, spare) = (map.map.spare.held() - map.map.spare.count(), map.map.spare.count());
-            assert!(spare <= RESERVE.max(3 * live), "{spare} spare nodes have their memory, for {live}");
+            assert!(spare <= KEPT.max(3 * live), "{spare} spare nodes have their memory, for {live}");
         }
         assert_eq!(map.count_nodes(), 0);
         let trunks = map.map.spare.count_trunks();
@@ -264,12 +264,12 @@ fn a_reader_whose_node_is_taken_out_walks_again() {
         let map = Map::new();
         let insert = |start| map.insert(at(start), page(7, Protection::RX));
         insert(live);
-        map.reserve(at(hole), usize::MAX).unwrap();
+        map.prepare(at(hole), usize::MAX).unwrap();
         let mut levels = Vec::new();
         let (found, _) = map.map.entry_between(hole, |level| {
             levels.push(level);
             if levels.len() == (TOP - stop) as usize + 1 {
-                map.map.unreserve(at(hole));
+                map.map.prune(at(hole));
                 map.drop_spare(drops);
                 // Each of these takes one node from the spare ones, so that the next find others on top.
                 (1..=shift).for_each(|step| insert(live + step * 2 * MIB));
