@@ -11,7 +11,7 @@ use crate::header::{RT_VALUE_NIL, RtValue, RtValueOps};
 use crate::lock::{Guard, Lock};
 use crate::platform::Platform;
 use core::ptr;
-use store::{Block, Store};
+use store::{Buffer, Store};
 
 /// The registered operations, or the built-in store.
 pub(crate) struct Values<P: Platform> {
@@ -29,12 +29,12 @@ pub(crate) struct Contents {
 pub(crate) struct Draft<'a, P: Platform> {
     values: &'a Values<P>,
     operations: Option<RtValueOps>,
-    block: Block,
+    buffer: Buffer,
 }
 
 impl<P: Platform> Draft<'_, P> {
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        self.block.bytes()
+        self.buffer.bytes()
     }
 
     /// A byte array.
@@ -45,7 +45,7 @@ impl<P: Platform> Draft<'_, P> {
     /// A string, with U+FFFD for what isn't UTF-8: as many as `String::from_utf8_lossy` makes.
     pub(crate) fn into_string(mut self) -> Result<RtValue> {
         let values = self.values;
-        let bytes = &*self.block.bytes();
+        let bytes = &*self.buffer.bytes();
         if core::str::from_utf8(bytes).is_ok() {
             return self.into_value(true);
         }
@@ -63,9 +63,9 @@ impl<P: Platform> Draft<'_, P> {
         let values = self.values;
         let make = |table: RtValueOps| if is_text { table.make_string } else { table.make_bytes };
         let Some(make) = self.operations.and_then(make) else {
-            return values.lock().store.insert(self.block.take(), is_text, values.platform);
+            return values.lock().store.insert(self.buffer.take(), is_text, values.platform);
         };
-        let bytes = self.block.bytes();
+        let bytes = self.buffer.bytes();
         // SAFETY: who registered the operation said that it makes a value of bytes that it is lent.
         Ok(unsafe { make(bytes.as_ptr(), bytes.len() as i64) })
     }
@@ -84,8 +84,8 @@ fn for_each_piece(mut text: &[u8], each: &mut dyn FnMut(&[u8])) {
 
 impl<P: Platform> Drop for Draft<'_, P> {
     fn drop(&mut self) {
-        if !self.block.bytes().is_empty() {
-            self.values.lock().store.give_back(self.block.take(), self.values.platform);
+        if !self.buffer.bytes().is_empty() {
+            self.values.lock().store.give_back(self.buffer.take(), self.values.platform);
         }
     }
 }
@@ -115,8 +115,8 @@ impl<P: Platform> Values<P> {
     /// Room for the bytes of a value.
     pub(crate) fn draft(&self, length: usize) -> Result<Draft<'_, P>> {
         let mut contents = self.lock();
-        let block = contents.store.take(length, self.platform)?;
-        Ok(Draft { values: self, operations: contents.operations, block })
+        let buffer = contents.store.take(length, self.platform)?;
+        Ok(Draft { values: self, operations: contents.operations, buffer })
     }
 
     /// A byte array of bytes that the caller lends.

@@ -1,8 +1,8 @@
 //! The built-in store of values.
 //!
 //! A value is a handle (a slot and a generation, never a pointer), so that a stale or invented one is refused instead
-//! of followed. Its bytes are in a block whose size is a power of two. Each size has a list of free blocks; where it is
-//! empty, fresh memory is cut into blocks of that size, which stays theirs. What is larger than [`LARGEST`] gets pages
+//! of followed. Its bytes are in a buffer whose size is a power of two. Each size has a list of free buffers; where it is
+//! empty, fresh memory is cut into buffers of that size, which stays theirs. What is larger than [`LARGEST`] gets pages
 //! of its own, and gives them back.
 
 use crate::error::{Error, Result};
@@ -21,25 +21,25 @@ const TAG_BITS: u32 = 3;
 /// Generations wrap around after so many bits: what is left of a word beside the tag and the slot.
 const GENERATION_MASK: u32 = (1 << 29) - 1;
 
-/// The smallest block: a link of a list fits in.
+/// The smallest buffer: a link of a list fits in.
 const SMALLEST: usize = 16;
-/// The largest block that has no pages of its own.
+/// The largest buffer that has no pages of its own.
 const LARGEST: usize = 32 * 1024;
 const CLASSES: usize = (LARGEST / SMALLEST).ilog2() as usize + 1;
 
-/// The class of the smallest blocks that hold `length` bytes: they have `SMALLEST << class`.
+/// The class of the smallest buffers that hold `length` bytes: they have `SMALLEST << class`.
 fn class(length: usize) -> Option<usize> {
     (0..CLASSES).find(|class| length <= SMALLEST << class)
 }
 
 /// Bytes that nobody else has, all of them written at some time: memory is zeroed in the beginning. An empty one takes
 /// no memory.
-pub(super) struct Block {
+pub(super) struct Buffer {
     start: *mut u8,
     length: usize,
 }
 
-impl Block {
+impl Buffer {
     const EMPTY: Self = Self { start: ptr::dangling_mut(), length: 0 };
 
     /// What there was, of which nothing is left.
@@ -48,12 +48,12 @@ impl Block {
     }
 
     pub(super) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the store gave so many bytes, which stay this block's alone until it is given back.
+        // SAFETY: the store gave so many bytes, which stay this buffer's alone until it is given back.
         unsafe { slice::from_raw_parts_mut(self.start, self.length) }
     }
 }
 
-/// A free block holds the link to the next one.
+/// A free buffer holds the link to the next one.
 struct Free(*mut Free);
 
 /// What a handle stands for.
@@ -65,9 +65,9 @@ pub(super) struct Value {
 }
 
 pub(super) struct Store {
-    /// For each class, the first free block.
+    /// For each class, the first free buffer.
     free: [*mut Free; CLASSES],
-    blocks: Pool,
+    buffers: Pool,
     values: Slots<Value>,
     records: Pool,
 }
@@ -78,13 +78,13 @@ unsafe impl Send for Store {}
 impl Store {
     pub(super) const fn new() -> Self {
         let free = [ptr::null_mut(); CLASSES];
-        Self { free, blocks: Pool::new(), values: Slots::new(), records: Pool::new() }
+        Self { free, buffers: Pool::new(), values: Slots::new(), records: Pool::new() }
     }
 
-    /// A block for a value to come.
-    pub(super) fn take(&mut self, length: usize, platform: impl Platform) -> Result<Block> {
+    /// A buffer for a value to come.
+    pub(super) fn take(&mut self, length: usize, platform: impl Platform) -> Result<Buffer> {
         let start = match class(length) {
-            _ if length == 0 => return Ok(Block::EMPTY),
+            _ if length == 0 => return Ok(Buffer::EMPTY),
             Some(class) => self.take_shared(class, platform)?,
             None => {
                 let pages = round_up(length, platform.page_size());
@@ -92,7 +92,7 @@ impl Store {
                 ptr::with_exposed_provenance_mut(views.address)
             }
         };
-        Ok(Block { start, length })
+        Ok(Buffer { start, length })
     }
 
     fn take_shared(&mut self, class: usize, platform: impl Platform) -> Result<*mut u8> {
@@ -100,42 +100,47 @@ impl Store {
         if list.is_null() {
             let size = SMALLEST << class;
             let whole = size.next_multiple_of(UNIT);
-            let memory = self.blocks.take(platform, whole)?.as_ptr();
+            let memory = self.buffers.take(platform, whole)?.as_ptr();
             for offset in (0..whole).step_by(size) {
-                let block = memory.wrapping_add(offset).cast::<Free>();
+                let buffer = memory.wrapping_add(offset).cast::<Free>();
                 // SAFETY: a part of fresh memory, which is aligned to `UNIT` and nobody else's.
-                unsafe { block.write(Free(*list)) };
-                *list = block;
+                unsafe { buffer.write(Free(*list)) };
+                *list = buffer;
             }
         }
-        let block = *list;
-        // SAFETY: blocks on the list are free, and each holds the link to the next.
-        *list = unsafe { (*block).0 };
-        Ok(block.cast())
+        let buffer = *list;
+        // SAFETY: buffers on the list are free, and each holds the link to the next.
+        *list = unsafe { (*buffer).0 };
+        Ok(buffer.cast())
     }
 
-    pub(super) fn give_back(&mut self, block: Block, platform: impl Platform) {
-        let Block { start, length } = block;
+    pub(super) fn give_back(&mut self, buffer: Buffer, platform: impl Platform) {
+        let Buffer { start, length } = buffer;
         match class(length).and_then(|class| self.free.get_mut(class)) {
             _ if length == 0 => {}
             Some(list) => {
-                // SAFETY: `take` gave the block from this list, and nobody has it any more.
+                // SAFETY: `take` gave the buffer from this list, and nobody has it any more.
                 unsafe { start.cast::<Free>().write(Free(*list)) };
                 *list = start.cast();
             }
             None => {
                 let pages = Span::from_parts(start.addr(), round_up(length, platform.page_size()));
-                // SAFETY: `take` mapped them for this block, which nobody has any more. If it fails they are lost.
+                // SAFETY: `take` mapped them for this buffer, which nobody has any more. If it fails they are lost.
                 let _ = unsafe { platform.unmap(pages) };
             }
         }
     }
 
-    /// Makes a block a value. Without memory for that, the block is given back.
-    pub(super) fn insert(&mut self, block: Block, is_text: bool, platform: impl Platform) -> Result<RtValue> {
-        let value = Value { data: block.start, length: block.length, is_text };
+    /// Makes a buffer a value. Without memory for that, the buffer is given back.
+    pub(super) fn insert(
+        &mut self,
+        buffer: Buffer,
+        is_text: bool,
+        platform: impl Platform,
+    ) -> Result<RtValue> {
+        let value = Value { data: buffer.start, length: buffer.length, is_text };
         let index = self.values.insert(value, &mut self.records, platform);
-        index.map(|index| self.handle(index)).inspect_err(|_| self.give_back(block, platform))
+        index.map(|index| self.handle(index)).inspect_err(|_| self.give_back(buffer, platform))
     }
 
     pub(super) fn get(&self, handle: RtValue) -> Result<Value> {
@@ -147,7 +152,7 @@ impl Store {
     pub(super) fn free(&mut self, handle: RtValue, platform: impl Platform) -> Result {
         let value =
             self.find(handle).and_then(|index| self.values.remove(index, platform)).ok_or(Error::BadValue)?;
-        self.give_back(Block { start: value.data, length: value.length }, platform);
+        self.give_back(Buffer { start: value.data, length: value.length }, platform);
         Ok(())
     }
 
@@ -168,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_is_as_large_as_it_must_be_and_less_than_twice_that() {
+    fn a_buffer_is_as_large_as_it_must_be_and_less_than_twice_that() {
         assert_eq!([0, 1, 16, 17, 32, 33].map(class), [0, 0, 0, 1, 1, 2].map(Some));
         assert_eq!(class(LARGEST), Some(CLASSES - 1));
         assert_eq!(class(LARGEST + 1), None);
