@@ -233,12 +233,20 @@ fn without(
     [below.filter(|end| first <= *end).map(|end| first..=end), (above <= last).then_some(above..=last)]
 }
 
-/// Places that could not be had, around the target: whatever is nearer to it was not free.
+/// Places that could not be had, around the target T: whatever is nearer to it was not free.
+///
+/// ```text
+///         passed over, when a place is looked for
+///    |<-- detour -->|<-- places -->|<-- detour -->|
+///    ...............m.......T......m...............     m: the misses farthest from the target
+/// ```
+///
+/// Each miss doubles the detour, so that a long stretch which can't be had is soon behind us. Once there is no room
+/// beyond it, the search turns back: from then on each miss halves the detour. The last free places of all may be within
+/// it, since where the addresses end can't be seen.
 struct Missed {
     places: Option<RangeInclusive<usize>>,
-    /// So many bytes on both sides are passed over, too: after each miss twice as many. If there is no place beyond,
-    /// those nearer are looked at again, after each miss half as many: room may end where it can't be seen, as the
-    /// addresses do.
+    /// Bytes.
     detour: usize,
     turns_back: bool,
 }

@@ -22,8 +22,12 @@ pub(super) const LONGEST_CHUNK: usize = LONGEST << GRANULE_BITS;
 /// Bytes of a granule, as a power of two, where a single block has the whole chunk: more bits than any offset has.
 const ALL_BITS: u32 = usize::BITS - 1;
 
-/// One thread alone knows of the chunk: it maps or unmaps it. If that thread is not in a forked child, nobody does. A
-/// free record's stage, too.
+// A record's stages, and what leads from one to the next:
+//
+//        begin         put_to_use        retire         take_retired         forget
+//   free -----> IN_HAND --------> IN_USE -----> RETIRED -----------> IN_HAND -----> free
+
+/// A single thread maps or unmaps the chunk, and nobody else knows of it. (A free record has this stage, too.)
 const IN_HAND: u8 = 0;
 /// It is in its shard's list, or holds a block that has it alone.
 const IN_USE: u8 = 1;
@@ -36,7 +40,7 @@ const RETIRED: u8 = 2;
 pub(crate) struct Chunk {
     /// Odd while no address leads here, and another number for each chunk that the record was for. (A new record's is
     /// even, but its pages are none.)
-    life: AtomicU32,
+    generation: AtomicU32,
     /// Bytes of a granule, as a power of two.
     granule_bits: AtomicU32,
     base: AtomicUsize,
@@ -83,12 +87,12 @@ impl Chunk {
         self.shard.store(shard, Ordering::Relaxed);
         self.length.store(pages.len(), Ordering::Relaxed);
         // Release: whoever sees that it holds addresses sees which, and whose it is.
-        self.life.store(self.life.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        self.generation.store(self.generation.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 
     /// From now on no address leads to the chunk.
     fn close(&self) {
-        self.life.store(self.life.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+        self.generation.store(self.generation.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
         fence(Ordering::Release);
     }
 
@@ -126,29 +130,30 @@ impl Chunk {
     /// lies between its own and the address.
     #[inline]
     pub(super) fn find(&self, address: usize) -> Option<Block> {
-        self.in_one_life(|| self.block_at(address))
+        self.in_one_generation(|| self.block_at(address))
     }
 
     /// The live block that holds an address, if the chunk belongs to the shard of that number, whose lock is held: then
     /// the block is live until the lock is released. Before the lock was taken the chunk may have been unmapped, and its
     /// record become another one's.
     pub(super) fn find_in(&self, shard: u32, address: usize) -> Option<Block> {
-        self.in_one_life(|| self.block_at(address).filter(|_| self.shard() == shard))
+        self.in_one_generation(|| self.block_at(address).filter(|_| self.shard() == shard))
     }
 
     /// Whether an address lies in its pages. Takes no lock.
     #[inline]
     pub(super) fn holds(&self, address: usize) -> bool {
-        self.in_one_life(|| (address.wrapping_sub(self.base()) < self.length()).then_some(())).is_some()
+        self.in_one_generation(|| (address.wrapping_sub(self.base()) < self.length()).then_some(())).is_some()
     }
 
     /// What `read` finds, if the record was one chunk's all the while.
     #[inline]
-    fn in_one_life<R>(&self, read: impl FnOnce() -> Option<R>) -> Option<R> {
-        let life = self.life.load(Ordering::Acquire);
+    fn in_one_generation<R>(&self, read: impl FnOnce() -> Option<R>) -> Option<R> {
+        let generation = self.generation.load(Ordering::Acquire);
         let found = read();
         fence(Ordering::Acquire);
-        found.filter(|_| life.is_multiple_of(2) && self.life.load(Ordering::Relaxed) == life)
+        found
+            .filter(|_| generation.is_multiple_of(2) && self.generation.load(Ordering::Relaxed) == generation)
     }
 
     #[inline]
@@ -302,7 +307,7 @@ mod tests {
         chunk.put_to_use();
         assert_eq!(chunk.find_in(1, pages.start + 5), Some(Block { address: pages.start, size: 10 }));
         assert_eq!(chunk.find_in(2, pages.start + 5), None);
-        let found = chunk.in_one_life(|| {
+        let found = chunk.in_one_generation(|| {
             let block = chunk.block_at(pages.start + 5);
             chunk.retire();
             chunk.forget();
