@@ -132,7 +132,9 @@ impl<P: Platform> Runtime<P> {
             }
         }
         self.dump_region(pending, line);
-        for chunk in self.heaps.pictures() {
+        // The heap would be linked into every small kernel that has the dump.
+        let chunks = (!cfg!(target_os = "none")).then(|| self.heaps.pictures());
+        for chunk in chunks.into_iter().flatten() {
             line.text("chunk ").address(chunk.address).text(" ").decimal(chunk.length as i64, 12);
             line.text(" ");
             chunk.parts.into_iter().for_each(|part| line.byte(part));
