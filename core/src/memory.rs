@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
+use crate::span::Span;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -94,6 +95,11 @@ impl Arrays {
 
     pub(crate) fn used(&self) -> usize {
         self.used
+    }
+
+    /// The memory, if there is any.
+    pub(crate) fn memory(&self) -> Option<Span> {
+        (!self.start.is_null()).then(|| Span::from_parts(self.start.addr(), self.length))
     }
 
     /// An array of `count` zeros. Where the memory has ended it is empty.

@@ -194,3 +194,34 @@ fn a_chunk_gets_a_record_of_its_own_length_whichever_went_before() {
     }
     assert_eq!(system.runtime.statistics().code_chunks, 0);
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "a heap of eighty megabytes")]
+fn records_of_chunks_that_are_gone_give_their_memory_back() {
+    let system = System::new(Policy::Rwx, 4096);
+    let limits = Limits { chunk_bytes: 4 << 20, ..Limits::DEFAULT };
+    let records = || system.runtime.statistics().record_bytes;
+    // A chunk's tables: its other pages are shared with records beside it.
+    let tables = 176 << 10;
+    let mut rounds = Vec::new();
+    for keeps_all in [false, true, false] {
+        let heap = system.runtime.new_code_heap(limits).unwrap();
+        let before = records();
+        let blocks: Vec<i64> = (0..20 * 64).map(|_| code(&heap, &[7; 64 << 10])).collect();
+        let full = records();
+        assert!(full - before >= if rounds.is_empty() { 20 * tables } else { 0 });
+        assert!(blocks.iter().all(|block| heap.find(*block + 5).unwrap().address as i64 == *block));
+        if keeps_all {
+            system.fake.fail_always(Call::Request, Error::InvalidArgument);
+        }
+        drop(heap);
+        assert_eq!(system.runtime.statistics().code_chunks, 0);
+        assert_eq!(system.fake.clear_faults() > 0, keeps_all);
+        assert!(blocks.iter().all(|block| system.runtime.find_block(*block).is_none()));
+        rounds.push((full, full - records()));
+    }
+    assert_eq!(rounds.iter().map(|(full, _)| full).max(), rounds.iter().map(|(full, _)| full).min());
+    // Of twenty one keeps them.
+    assert!(rounds[0].1 >= 19 * tables && rounds[1].1 == 0 && rounds[2].1 == rounds[0].1, "{rounds:?}");
+    system.fake.verify();
+}

@@ -150,7 +150,9 @@ fn a_forked_childs_code_heap_starts_anew() {
             assert_eq!(system.runtime.is_executable(address), Ok(true));
         }
         assert_eq!(heap_figures(&system)[..2], [3, 3100 + LARGE as i64]);
-        assert_eq!(system.runtime.statistics().record_bytes, records, "the old records serve again");
+        // The old records serve again; that of one heap is free, and without its memory.
+        let free = records - system.runtime.statistics().record_bytes;
+        assert!((0..200 << 10).contains(&free), "{free}");
         // More than there were: each gets a record of its own.
         let more: [i64; 3] = core::array::from_fn(|_| block(&heap, LARGE));
         for address in fresh.into_iter().chain(more) {

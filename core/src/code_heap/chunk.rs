@@ -10,6 +10,8 @@ use super::blocks::{Block, Blocks, GRANULE_BITS};
 use super::free_space::{FreeSpace, LONGEST};
 use crate::memory::{Arrays, Index};
 use crate::near::Reach;
+use crate::platform::{PageRequest, Platform};
+use crate::protection::Advice;
 use crate::registry::{Kind, Region};
 use crate::span::Span;
 use core::ops::Range;
@@ -60,6 +62,9 @@ pub(crate) struct Chunk {
     next: AtomicPtr<Chunk>,
     /// Its number + 1: 0 stands for no chunk.
     pub(super) link: u16,
+    /// The memory that its parts have their tables in; and how much of that the system has back.
+    tables: Option<Span>,
+    dropped: AtomicUsize,
 }
 
 impl Chunk {
@@ -70,6 +75,7 @@ impl Chunk {
             space: FreeSpace::lay_out(arrays, if granules == 1 { 0 } else { granules }),
             backing: Backing::lay_out(arrays),
             link: number as u16 + 1,
+            tables: arrays.memory(),
             ..Self::default()
         }
     }
@@ -118,6 +124,33 @@ impl Chunk {
         self.close();
         self.stage.store(IN_HAND, Ordering::Relaxed);
         self.length.store(0, Ordering::Release);
+    }
+
+    /// Of a free record: gives the memory of its tables back, but for pages that hold more. How many bytes that are.
+    /// Whoever still looks there finds that no block starts.
+    pub(super) fn drop_tables(&self, platform: impl Platform) -> usize {
+        let page_size = platform.page_size();
+        let (Some(tables), 0) = (self.tables, self.dropped.load(Ordering::Relaxed)) else { return 0 };
+        let (start, end) = (tables.start().next_multiple_of(page_size), tables.end() & !(page_size - 1));
+        if start >= end {
+            return 0;
+        }
+        let pages = Span::from_parts(start, end - start);
+        // SAFETY: the pages are the pool's, and hold nothing but this record's tables, which are of no chunk.
+        if unsafe { platform.request(pages, PageRequest::Advise(Advice::DontNeed)) }.is_err() {
+            return 0;
+        }
+        self.dropped.store(pages.length(), Ordering::Relaxed);
+        pages.length()
+    }
+
+    /// The record is about to be used: how many bytes of its tables the system had back.
+    pub(super) fn take_tables_back(&self, platform: impl Platform) -> usize {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if let (Some(tables), 1..) = (self.tables, dropped) {
+            bring_in(tables, platform);
+        }
+        dropped
     }
 
     pub(super) fn is_in_use(&self) -> bool {
@@ -258,6 +291,13 @@ impl Chunk {
     pub(super) fn is_for_others(&self) -> bool {
         !self.blocks.is_single() && !self.backing.is_withdrawn.load(Ordering::Relaxed)
     }
+}
+
+/// Who needs another chunk's tables is about to fill them: all their pages in one call, not one by one.
+pub(super) fn bring_in(tables: Span, platform: impl Platform) {
+    let pages = tables.pages(platform.page_size());
+    // SAFETY: the pages are the pool's. Only a hint: if it fails, each page comes when it is touched.
+    let _ = unsafe { platform.request(pages, PageRequest::Populate { for_write: true }) };
 }
 
 /// A list of chunks, each of which is in one list at most. Whoever changes it holds its lock.

@@ -7,7 +7,8 @@
 
 use super::blocks::granule_bits;
 use super::chunk::{Chunk, LONGEST_CHUNK};
-use super::heaps::{Cluster, Heap, Heaps};
+use super::heaps::{Heap, Heaps};
+use super::records::Cluster;
 use super::shard::{Request, Shard};
 use crate::error::{Error, Result};
 use crate::lock::Lock;
@@ -122,7 +123,7 @@ impl Heaps {
         let granules = if request.is_single() { 1 } else { (length >> granule_bits).max(2) };
         let mut shared = self.shared.lock(platform);
         let chunk =
-            self.free_record(granules.next_power_of_two(), &mut shared, platform).inspect_err(|_| {
+            shared.free_record(&self.chunks, granules.next_power_of_two(), platform).inspect_err(|_| {
                 // SAFETY: mapped just now, and nobody has seen it.
                 unsafe { views.unmap(length, platform) };
             })?;
@@ -132,7 +133,7 @@ impl Heaps {
         chunk.begin(pages, granule_bits, shard, cluster);
         drop(shared);
         let registered = space.register(chunk.region(), request.policy.code_protection());
-        registered.map(|_| chunk).inspect_err(|_| self.shared.lock(platform).give_record(chunk))
+        registered.map(|_| chunk).inspect_err(|_| self.shared.lock(platform).give_record(chunk, platform))
     }
 
     /// Unmaps a chunk that was retired, unless another thread does. If the system refuses it is tried again whenever a
@@ -150,7 +151,7 @@ impl Heaps {
             Ok(unmapped) => {
                 space.counters.unmapped(unmapped);
                 self.heap_of(chunk).refund(chunk.length());
-                self.shared.lock(platform).give_record(chunk);
+                self.shared.lock(platform).give_record(chunk, platform);
             }
             Err(_) => {
                 chunk.retire();

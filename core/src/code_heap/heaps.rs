@@ -1,21 +1,20 @@
 //! The heaps of a process, and what they share: the records of chunks.
 
 use super::blocks::Block;
-use super::chunk::{Chunk, LONGEST_CHUNK, List};
-use super::free_space::LONGEST;
+use super::chunk::{Chunk, LONGEST_CHUNK};
+use super::records::{Shared, record};
 use super::shard::{SHARDS, Shard};
 use crate::error::{Error, Result};
 use crate::header::RtExecMemoryStats;
 use crate::lock::Lock;
-use crate::memory::{Arrays, Pool, Table};
+use crate::memory::Table;
 use crate::near::Latest;
-use crate::platform::{PageRequest, Platform};
+use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Region, Registry};
 use crate::space::AddressSpace;
 use crate::span::Span;
-use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
@@ -34,22 +33,13 @@ impl Limits {
     pub const DEFAULT: Self = Self { bytes: usize::MAX, chunk_bytes: LONGEST_CHUNK };
 }
 
-/// A page word has 16 bits for a chunk's number + 1.
-const MOST_CHUNKS: u32 = u16::MAX as u32;
-
-/// The most clusters at once. What would be another one's is in none.
-const MOST_CLUSTERS: usize = 16;
-
-/// From one granule to those of the longest chunk.
-const CAPACITIES: usize = LONGEST.ilog2() as usize + 1;
-
 /// How many chunks that were found last are remembered.
 const RECENT: usize = 64;
 
 /// All heaps of a runtime.
 pub(crate) struct Heaps {
     /// The chunks' records by number.
-    chunks: Table<Chunk>,
+    pub(super) chunks: Table<Chunk>,
     /// For addresses of each stretch, a chunk that was looked up there before. Only a hint: whoever uses it asks the
     /// chunk whether it holds the address.
     recent: [AtomicPtr<Chunk>; RECENT],
@@ -62,26 +52,6 @@ pub(crate) struct Heaps {
     pub(super) default: Heap,
     /// The other heaps. One that is dropped waits there for its next user.
     others: Table<Heap, 4>,
-}
-
-/// What heaps share under one lock: only growing and shrinking take it.
-pub(super) struct Shared {
-    /// Memory of records.
-    pool: Pool,
-    /// Records without a chunk, by the logarithm of how many granules they have room for.
-    free: [List; CAPACITIES],
-    pub(super) clusters: [Cluster; MOST_CLUSTERS],
-}
-
-/// A stretch of addresses around chunks. It grows with each that joins, and ends with the last one that goes.
-#[derive(Clone)]
-pub(super) struct Cluster {
-    pub(super) addresses: Range<usize>,
-    pub(super) chunks: u32,
-}
-
-impl Cluster {
-    pub(super) const NONE: Self = Self { addresses: Range { start: usize::MAX, end: 0 }, chunks: 0 };
 }
 
 /// One heap.
@@ -113,11 +83,7 @@ impl Heaps {
         Self {
             chunks: Table::new(),
             recent: [const { AtomicPtr::new(ptr::null_mut()) }; RECENT],
-            shared: Lock::new(Shared {
-                pool: Pool::new(),
-                free: [const { List::new() }; CAPACITIES],
-                clusters: [const { Cluster::NONE }; MOST_CLUSTERS],
-            }),
+            shared: Lock::new(Shared::new()),
             latest: Latest::new(),
             near: Latest::new(),
             has_left: AtomicBool::new(false),
@@ -151,18 +117,12 @@ impl Heaps {
 
     /// Every record, of a chunk or a free one.
     pub(super) fn records(&self) -> impl Iterator<Item = &'static Chunk> {
-        self.chunks.indexes().filter_map(|number| self.record(number))
-    }
-
-    #[inline]
-    fn record(&self, number: u32) -> Option<&'static Chunk> {
-        // SAFETY: the table's memory is the pool's, which gives none back.
-        self.chunks.get(number).map(|chunk| unsafe { &*ptr::from_ref(chunk) })
+        self.chunks.indexes().filter_map(|number| record(&self.chunks, number))
     }
 
     /// The chunk that a region is, if it is one.
     pub(crate) fn chunk_of(&self, region: &Region) -> Option<&'static Chunk> {
-        self.record(u32::from(region.chunk).checked_sub(1)?)
+        record(&self.chunks, u32::from(region.chunk).checked_sub(1)?)
     }
 
     /// The live block of any heap that holds an address. Takes no lock and allocates nothing.
@@ -192,46 +152,10 @@ impl Heaps {
     #[cold]
     fn look_up_chunk(&self, address: usize, registry: &Registry<impl Platform>) -> Option<&'static Chunk> {
         let page = registry.page(address).filter(|page| !page.is_other_view)?;
-        let chunk = self.record(u32::from(page.chunk).checked_sub(1)?)?;
+        let chunk = record(&self.chunks, u32::from(page.chunk).checked_sub(1)?)?;
         let recent = self.recent.get(stretch(address))?;
         recent.store(ptr::from_ref(chunk).cast_mut(), Ordering::Release);
         Some(chunk)
-    }
-
-    /// A free record for a chunk of so many granules, or a new one.
-    pub(super) fn free_record(
-        &self,
-        granules: usize,
-        shared: &mut Shared,
-        platform: impl Platform,
-    ) -> Result<&'static Chunk> {
-        let free = shared.free_of(granules);
-        if let Some(chunk) = free.iter().next() {
-            free.remove(chunk);
-            return Ok(chunk);
-        }
-        let is_first = self.chunks.indexes().is_empty();
-        if self.chunks.indexes().end >= MOST_CHUNKS {
-            return Err(Error::NoMemory);
-        }
-        let mut arrays = Arrays::measuring();
-        Chunk::lay_out(0, &mut arrays, granules);
-        let length = arrays.used();
-        let memory = shared.pool.take(platform, length)?;
-        if !is_first && granules > 1 {
-            // Who needs a second chunk is about to fill it: all its tables' pages in one call, not one by one.
-            let tables = Span::from_parts(memory.addr().get(), length).pages(platform.page_size());
-            // SAFETY: the pages are the pool's. Only a hint: if it fails, each page comes when it is touched.
-            let _ = unsafe { platform.request(tables, PageRequest::Populate { for_write: true }) };
-        }
-        // SAFETY: the pool gave `length` zeroed bytes for ever; its lock keeps others from adding.
-        let number = unsafe {
-            let mut arrays = Arrays::over(memory, length);
-            let pool = &mut shared.pool;
-            self.chunks.add(pool, platform, |number| Chunk::lay_out(number, &mut arrays, granules))
-        };
-        let number = number.inspect_err(|_| shared.pool.put_back(memory))?;
-        self.record(number).ok_or(Error::NoMemory)
     }
 
     pub(super) fn heap_of(&self, chunk: &Chunk) -> &Heap {
@@ -255,7 +179,7 @@ impl Heaps {
     pub(crate) fn figures(&self, platform: impl Platform) -> RtExecMemoryStats {
         let mut figures = RtExecMemoryStats::default();
         let shared = self.shared.lock(platform);
-        figures.record_bytes = shared.pool.mapped() as i64;
+        figures.record_bytes = shared.record_bytes() as i64;
         figures.code_clusters = shared.clusters.iter().filter(|cluster| cluster.chunks > 0).count() as i64;
         drop(shared);
         for chunk in self.records() {
@@ -300,7 +224,7 @@ impl Heaps {
     ///
     /// # Safety
     /// As for [`unlock_after_fork`](Self::unlock_after_fork).
-    pub(crate) unsafe fn recover(&self, registry: &Registry<impl Platform>) {
+    pub(crate) unsafe fn recover<P: Platform>(&self, registry: &Registry<P>, platform: P) {
         for heap in self.all() {
             heap.mapped.store(0, Ordering::Relaxed);
             heap.growth.void();
@@ -314,7 +238,7 @@ impl Heaps {
             let shard = unsafe { heap.shards[chunk.shard() as usize % SHARDS].held_for_fork() };
             let Some(page) = registry.page(chunk.base()).filter(|page| page.chunk == chunk.link) else {
                 shard.remove(chunk);
-                shared.give_record(chunk);
+                shared.give_record(chunk, platform);
                 continue;
             };
             heap.mapped.fetch_add(chunk.length(), Ordering::Relaxed);
@@ -324,25 +248,6 @@ impl Heaps {
                 shard.withdraw(chunk);
             }
         }
-    }
-}
-
-impl Shared {
-    /// Takes back the record of a chunk that is gone.
-    pub(super) fn give_record(&mut self, chunk: &'static Chunk) {
-        if let Some(cluster) = self.clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
-            cluster.chunks -= 1;
-            if cluster.chunks == 0 {
-                *cluster = Cluster::NONE;
-            }
-        }
-        chunk.forget();
-        self.free_of(chunk.blocks.room()).push(chunk);
-    }
-
-    /// The free records with room for so many granules, a power of two.
-    fn free_of(&mut self, granules: usize) -> &mut List {
-        &mut self.free[granules.trailing_zeros() as usize % CAPACITIES]
     }
 }
 

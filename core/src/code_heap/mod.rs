@@ -24,7 +24,9 @@
 //! | this one | allocates, shrinks, frees and finds them |
 //! | [`grow`] | chunks come from the system and go back to it; where they lie |
 //! | [`store`] | the ways into a block's bytes, by policy |
-//! | [`heaps`] | all heaps, the records of their chunks, forks |
+//! | [`heaps`] | all heaps, how addresses lead to chunks, forks |
+//! | [`records`] | the records of chunks, which serve one after another; clusters |
+//! | [`picture`] | chunks, drawn for people |
 //! | [`shard`] | which free space a block gets, and when that is used again |
 //! | [`chunk`] | composed of [`blocks`], [`free_space`] and [`backing`] |
 #![allow(rustdoc::private_intra_doc_links, reason = "who reads the source can follow them")]
@@ -36,6 +38,7 @@ mod free_space;
 mod grow;
 mod heaps;
 mod picture;
+mod records;
 mod shard;
 mod store;
 mod write;

@@ -123,7 +123,7 @@ impl<P: Platform> Runtime<P> {
         self.space.counters.count_anew(frozen.regions(), self.page_size());
         // SAFETY: this thread is the copy of the one that took the locks; `frozen` is not used any more.
         unsafe {
-            self.heaps.recover(&self.space.registry);
+            self.heaps.recover(&self.space.registry, self.space.platform);
             self.unlock_after_fork();
         }
     }

@@ -1,0 +1,123 @@
+//! The records of chunks, which serve one chunk after another, and the clusters that chunks lie in.
+
+use super::chunk::{Chunk, List, bring_in};
+use super::free_space::LONGEST;
+use crate::error::{Error, Result};
+use crate::memory::{Arrays, Index, Pool, Table};
+use crate::platform::Platform;
+use crate::span::Span;
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+/// A page word has 16 bits for a chunk's number + 1.
+const MOST_CHUNKS: u32 = u16::MAX as u32;
+
+/// The most clusters at once. What would be another one's is in none.
+const MOST_CLUSTERS: usize = 16;
+
+/// From one granule to those of the longest chunk.
+const CAPACITIES: usize = LONGEST.ilog2() as usize + 1;
+
+/// What heaps share under one lock: only growing and shrinking take it.
+pub(super) struct Shared {
+    /// Memory of records, and bytes of it that the system has back.
+    pub(super) pool: Pool,
+    dropped: usize,
+    /// Records without a chunk, by the logarithm of how many granules they have room for.
+    free: [List; CAPACITIES],
+    pub(super) clusters: [Cluster; MOST_CLUSTERS],
+}
+
+/// A stretch of addresses around chunks. It grows with each that joins, and ends with the last one that goes.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    pub(super) addresses: Range<usize>,
+    pub(super) chunks: u32,
+}
+
+impl Cluster {
+    pub(super) const NONE: Self = Self { addresses: Range { start: usize::MAX, end: 0 }, chunks: 0 };
+}
+
+impl Shared {
+    pub(super) const fn new() -> Self {
+        Self {
+            pool: Pool::new(),
+            dropped: 0,
+            free: [const { List::new() }; CAPACITIES],
+            clusters: [const { Cluster::NONE }; MOST_CLUSTERS],
+        }
+    }
+
+    /// Bytes of memory that the records take.
+    pub(super) fn record_bytes(&self) -> usize {
+        self.pool.mapped() - self.dropped
+    }
+
+    /// A free record for a chunk of so many granules, or a new one.
+    pub(super) fn free_record(
+        &mut self,
+        chunks: &Table<Chunk>,
+        granules: usize,
+        platform: impl Platform,
+    ) -> Result<&'static Chunk> {
+        let free = self.free_of(granules);
+        if let Some(chunk) = free.iter().next() {
+            free.remove(chunk);
+            self.dropped -= chunk.take_tables_back(platform);
+            return Ok(chunk);
+        }
+        let is_first = chunks.indexes().is_empty();
+        if chunks.indexes().end >= MOST_CHUNKS {
+            return Err(Error::NoMemory);
+        }
+        let mut arrays = Arrays::measuring();
+        Chunk::lay_out(0, &mut arrays, granules);
+        let length = arrays.used();
+        let memory = self.pool.take(platform, length)?;
+        if !is_first && granules > 1 {
+            bring_in(Span::from_parts(memory.addr().get(), length), platform);
+        }
+        // SAFETY: the pool gave `length` zeroed bytes for ever; its lock keeps others from adding.
+        let number = unsafe {
+            let mut arrays = Arrays::over(memory, length);
+            let pool = &mut self.pool;
+            chunks.add(pool, platform, |number| Chunk::lay_out(number, &mut arrays, granules))
+        };
+        let number = number.inspect_err(|_| self.pool.put_back(memory))?;
+        record(chunks, number).ok_or(Error::NoMemory)
+    }
+
+    /// Takes back the record of a chunk that is gone. Of free ones, each kind's first has its tables' memory, so that who
+    /// maps and unmaps one chunk costs the system no more.
+    pub(super) fn give_record<P: Platform>(&mut self, chunk: &'static Chunk, platform: P) {
+        if let Some(cluster) = self.clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
+            cluster.chunks -= 1;
+            if cluster.chunks == 0 {
+                *cluster = Cluster::NONE;
+            }
+        }
+        chunk.forget();
+        let free = self.free_of(chunk.blocks.room());
+        let first = free.iter().next();
+        free.push(chunk);
+        if P::DROPS_PAGES
+            && let Some(first) = first
+        {
+            self.dropped += first.drop_tables(platform);
+        }
+    }
+
+    /// The free records with room for so many granules, a power of two.
+    fn free_of(&mut self, granules: usize) -> &mut List {
+        &mut self.free[granules.trailing_zeros() as usize % CAPACITIES]
+    }
+}
+
+/// The record of a number.
+#[inline]
+pub(super) fn record(chunks: &Table<Chunk>, number: Index) -> Option<&'static Chunk> {
+    // SAFETY: the table's memory is the pool's, which gives none back.
+    chunks.get(number).map(|chunk| unsafe { &*ptr::from_ref(chunk) })
+}
