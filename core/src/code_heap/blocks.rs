@@ -90,7 +90,12 @@ impl Blocks {
     #[inline]
     pub(super) fn find(&self, granule: usize) -> Option<(usize, usize)> {
         // Most blocks are short: the size that will be read is near. The two reads miss caches together.
-        prefetch(self.sizes, granule);
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if let Some(size) = self.sizes.get(granule) {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint; the entry is mapped.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(size).cast()) };
+        }
         let start = self.starts.last_set(granule, SEARCH_WORDS)?;
         let size = self.size_at(start);
         self.starts.is_set(start).then_some((start, size))
@@ -173,17 +178,4 @@ impl Blocks {
             self.fetched.reset();
         }
     }
-}
-
-/// Asks for the cache line of an entry, without waiting for it.
-#[inline]
-fn prefetch(sizes: &'static [AtomicU16], index: usize) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if let Some(entry) = sizes.get(index) {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint; the entry is mapped.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(entry).cast()) };
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (sizes, index);
 }
