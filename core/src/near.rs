@@ -193,14 +193,9 @@ impl Latest {
         size: usize,
         memory: Memory,
     ) -> Result<Views> {
-        let above = match self.find_room(reach, platform, size) {
-            Some(place) => reach.map_at(platform, size, memory, place)?,
-            None => None,
-        };
-        let views = match above {
-            Some(views) => views,
-            None => reach.map(platform, size, memory)?,
-        };
+        let place = self.find_room(reach, platform, size);
+        let above = place.map(|place| reach.map_at(platform, size, memory, place)).transpose()?.flatten();
+        let views = above.map_or_else(|| reach.map(platform, size, memory), Ok)?;
         // Only a hint: threads may mix theirs.
         self.0.store(views.address + size, Ordering::Relaxed);
         Ok(views)

@@ -221,7 +221,7 @@ impl<P: Platform> Claim<'_, P> {
             // SAFETY: the view shows the region's memory, which nothing uses by the caller's word.
             match unsafe { self.unmap_hidden(view).or_else(|_| self.unmap_hidden(view)) } {
                 Ok(()) => unmapped += view.length(),
-                Err(_) => self.change(view, Change::Remove(self.index)),
+                Err(_) => self.registry.change(view, Change::Remove(self.index)),
             }
         }
         let mut records = self.registry.lock();
@@ -237,16 +237,12 @@ impl<P: Platform> Claim<'_, P> {
     /// # Safety
     /// The pages are the region's, and nothing uses them.
     unsafe fn unmap_hidden(&self, pages: Span) -> Result {
-        self.change(pages, Change::Hide);
+        self.registry.change(pages, Change::Hide);
         // SAFETY: the caller says that nothing uses the pages, and they came from the platform as all of a region's.
         let result = unsafe { self.registry.platform.unmap(pages) };
         let change = if result.is_ok() { Change::Remove(self.index) } else { Change::Show };
-        self.change(pages, change);
-        result
-    }
-
-    fn change(&self, pages: Span, change: Change) {
         self.registry.change(pages, change);
+        result
     }
 
     fn update(&mut self, change: impl FnOnce(&mut Region)) {
