@@ -180,6 +180,7 @@ impl Choice {
     }
 
     /// Puts in force what was tried out. The policy that is: another thread may have been faster.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn put_in_force(&self, wish: Policy, policy: Policy) -> Result<Policy> {
         self.keep(wish);
         match self.fixed.compare_exchange(UNSET, policy as i32, Ordering::AcqRel, Ordering::Acquire) {

@@ -51,6 +51,7 @@ impl<P: Platform> AddressSpace<P> {
     }
 
     /// A requested size as a number of bytes, checked against the limit.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn allocation_size(&self, size: i64) -> Result<usize> {
         let size = usize::try_from(size).ok().filter(|size| *size > 0).ok_or(Error::InvalidArgument)?;
         let limit = match self.limit.load(Ordering::Relaxed) {
