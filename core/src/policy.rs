@@ -189,14 +189,22 @@ impl Choice {
         }
     }
 
-    /// The policy of a code heap: nothing in its contract needs pages that are writable and executable, so
-    /// where the choice is left to us two views are preferred, whatever the other allocations get.
+    /// The policy of a code heap, which stays open: nothing in its contract needs pages that are writable and executable,
+    /// so where the choice is left to us two views are preferred, whatever the other allocations get.
     pub(crate) fn for_heap(&self, platform: impl Platform) -> Result<Policy> {
         if self.wish(platform)? == Policy::Auto && is_granted(self.try_out(Policy::Dual, platform))? {
-            self.keep(Policy::Auto);
             return Ok(Policy::Dual);
         }
-        self.fix(platform)
+        self.tried_out(platform).map(|(_, policy)| policy)
+    }
+
+    /// A heap has memory of this policy: it is in force, unless the choice was ours.
+    pub(crate) fn keep_for_heap(&self, policy: Policy, platform: impl Platform) {
+        match self.wish(platform).unwrap_or(policy) {
+            Policy::Auto if policy == Policy::Dual => self.keep(Policy::Auto),
+            // Other memory of the process may have come by another wish meanwhile: that one stays in force for it.
+            wish => _ = self.put_in_force(wish, policy),
+        }
     }
 
     /// Keeps a wish that was granted: what the environment says later doesn't count. `set` still does while

@@ -202,3 +202,28 @@ fn outside_of_rwx_nobody_gets_writable_code() {
         }
     });
 }
+
+#[test]
+fn a_first_block_that_there_is_no_memory_for_chooses_no_policy() {
+    for (wish, next) in
+        [(Policy::Auto, Policy::Toggle), (Policy::Toggle, Policy::Rwx), (Policy::Rwx, Policy::Dual)]
+    {
+        // Whichever call it is that the memory ends at.
+        for nth in 0.. {
+            let fake = Fake::new();
+            let runtime = Runtime::new(fake.platform());
+            let heap = runtime.code_heap();
+            runtime.set_policy(wish).unwrap();
+            fake.fail_from(nth, Error::NoMemory);
+            let block = heap.alloc(100);
+            if fake.clear_faults() == 0 {
+                assert!(nth > 3 && block.is_ok());
+                break;
+            }
+            assert_eq!(block, Err(Error::NoMemory), "{} without call {nth}", wish.name());
+            runtime.set_policy(next).unwrap();
+            heap.alloc(100).unwrap();
+            assert_eq!((runtime.policy(), heap.policy()), (Ok(next), Ok(next)), "without call {nth}");
+        }
+    }
+}

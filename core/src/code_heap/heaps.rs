@@ -71,7 +71,7 @@ pub(crate) struct Heap {
     in_use: AtomicBool,
 }
 
-pub(super) const UNDECIDED: i32 = -1;
+const UNDECIDED: i32 = -1;
 
 /// The stretches are as long as chunks usually are.
 fn stretch(address: usize) -> usize {

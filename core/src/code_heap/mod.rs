@@ -60,7 +60,7 @@ use chunk::Chunk;
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;
-use heaps::{Heap, UNDECIDED};
+use heaps::Heap;
 use shard::{Request, SHARDS, Shard};
 use store::LockedBlock;
 
@@ -118,7 +118,12 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
     /// the system gives once all empty chunks went back to it.
     #[cold]
     fn alloc_elsewhere(&self, index: usize, request: Request<'_>) -> Result<usize> {
-        let _growth = self.heap.growth.lock(self.space.platform);
+        let growth = self.heap.growth.lock(self.space.platform);
+        if self.heap.policy().is_ok_and(|policy| policy != request.policy) {
+            // The heap's first memory came meanwhile, by another policy.
+            drop(growth);
+            return self.alloc_within(request.size as i64, request.reach);
+        }
         // The shard may have got a chunk while this thread waited. For a block near something any shard will do.
         let shards = if request.reach == Reach::ANYWHERE { 1 } else { SHARDS };
         if let Some(address) = self.alloc_from(index..index + shards, request) {
@@ -147,6 +152,11 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
 
     fn alloc_in_new_chunk(&self, index: usize, request: Request<'_>) -> Result<usize> {
         let chunk = self.heaps.grow(self.heap, index, request, self.space)?;
+        if self.heap.policy().is_err() {
+            // A shortage chooses nothing: only now is there memory. Nobody else decides, since this thread has `growth`.
+            self.space.policy.keep_for_heap(request.policy, self.space.platform);
+            self.heap.policy.store(request.policy as i32, Ordering::Relaxed);
+        }
         let mut shard = self.shard(index).lock(self.space.platform);
         if request.is_single() {
             chunk.blocks.start(0, request.size);
@@ -231,19 +241,10 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         self.heap.limit.store(bytes, Ordering::Relaxed);
     }
 
-    /// The policy of the heap's pages, decided now if it was open.
+    /// The policy of the heap's pages, or what it would be now while the heap has none.
     #[inline]
     pub fn policy(&self) -> Result<Policy> {
-        self.heap.policy().or_else(|_| self.decide())
-    }
-
-    #[cold]
-    fn decide(&self) -> Result<Policy> {
-        let policy = self.space.policy.for_heap(self.space.platform)?;
-        let decided =
-            self.heap.policy.compare_exchange(UNDECIDED, policy as i32, Ordering::Relaxed, Ordering::Relaxed);
-        // Another thread may have been faster.
-        decided.map_or_else(Policy::from_number, |_| Ok(policy))
+        self.heap.policy().or_else(|_| self.space.policy.for_heap(self.space.platform))
     }
 
     fn shard(&self, index: usize) -> &Lock<Shard> {
