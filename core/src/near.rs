@@ -23,6 +23,10 @@ const _: () = assert!(ATTEMPTS >= 2 * (HIGHEST.ilog2() - LEAST_PAGE.ilog2()) as 
 /// No system has smaller pages.
 const LEAST_PAGE: usize = 4096;
 
+/// Where the system doesn't tell what is mapped, so many places are tried on each side of the target. Each that can't
+/// be had costs three system calls.
+const PROBES: usize = 512;
+
 /// Maps pages at a place, or where the system puts them instead: the caller looks. Whatever a system says of a
 /// place, it may mean that place alone. Only when it may choose itself an error is one.
 pub(crate) fn map_at(platform: impl Platform, length: usize, memory: Memory, place: usize) -> Result<Views> {
@@ -92,16 +96,35 @@ impl Reach {
         let mut missed = Missed::nothing();
         for _ in 0..ATTEMPTS {
             let place = loop {
-                match self.find_room(platform, size, length, missed.passed_over())? {
-                    Some(place) => break place,
-                    None if missed.detour == 0 => return Err(Error::NoMemory),
-                    None => missed.turn_back(),
+                match self.find_room(platform, size, length, missed.passed_over()) {
+                    Ok(Some(place)) => break place,
+                    Ok(None) if missed.detour == 0 => return Err(Error::NoMemory),
+                    Ok(None) => missed.turn_back(),
+                    Err(_) => return self.map_unseen(platform, size, memory),
                 }
             };
             if let Some(views) = self.map_at(platform, size, memory, place)? {
                 return Ok(views);
             }
             missed.record(place, self.target, platform.placement_granularity());
+        }
+        Err(Error::NoMemory)
+    }
+
+    /// As [`map`](Self::map) where the system doesn't tell what is mapped: by trying places all over the reach. They are
+    /// all that there are if that is small; else room between them is not found.
+    fn map_unseen(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views> {
+        let granularity = platform.placement_granularity();
+        let longest = (self.target - self.low).max(self.high.min(HIGHEST).saturating_sub(self.target));
+        let step = round_up(longest.div_ceil(PROBES), granularity);
+        let middle = self.target & !(granularity - 1);
+        for distance in (0..=PROBES).map(|number| number * step) {
+            for place in [middle.checked_sub(distance), middle.checked_add(distance)].into_iter().flatten() {
+                let is_possible = (LOWEST..HIGHEST).contains(&place) && self.holds(place, size);
+                if is_possible && let Some(views) = self.map_at(platform, size, memory, place)? {
+                    return Ok(views);
+                }
+            }
         }
         Err(Error::NoMemory)
     }
@@ -212,7 +235,8 @@ impl Latest {
             found = reach.starts_in(gap, size, length, granularity).map(|starts| *starts.start());
             if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        walked.ok().and(found)
+        // Where the system doesn't tell what is mapped, the place behind the latest is as good as any.
+        walked.map_or(Some(round_up(latest, granularity)), |()| found)
     }
 }
 

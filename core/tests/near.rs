@@ -191,3 +191,42 @@ fn the_bytes_at_the_very_distance_are_within_reach() {
     assert_eq!(heap.alloc_near(64, free + 64, 63), Ok(free as usize + 64));
     system.fake.verify();
 }
+
+#[test]
+fn a_system_that_does_not_tell_what_is_mapped_has_room_all_the_same() {
+    each(|system, target| {
+        let (runtime, page) = (system.runtime, system.page as i64);
+        system.fake.fail_always(Call::Mappings, Error::NotFound);
+        let near = |distance| runtime.alloc_exec_near(page, target as i64, distance);
+        let mut all = Vec::new();
+        for distance in [REACH, 1 << 40] {
+            let address = near(distance).unwrap();
+            assert!(address.abs_diff(target) <= distance as usize);
+            assert!((address + system.page - 1).abs_diff(target) <= distance as usize);
+            all.push(address);
+        }
+        // What is within a small reach is found to its last page.
+        while let Ok(address) = near(16 * page) {
+            all.push(address);
+        }
+        assert_eq!(near(16 * page), Err(Error::NoMemory));
+        all.sort_unstable();
+        assert!(all.windows(2).all(|pair| pair[1] - pair[0] == system.page), "a hole: {all:x?}");
+        let one = all[all.len() / 2];
+        runtime.free_exec(one as i64, page).unwrap();
+        assert_eq!(near(16 * page), Ok(one));
+        system.fake.clear_faults();
+    });
+}
+
+#[test]
+fn code_that_the_system_does_not_tell_of_is_not_executable() {
+    each(|system, _| {
+        for error in [Error::NotFound, Error::NoMemory, Error::Refused] {
+            system.fake.fail_always(Call::Mappings, error);
+            // SAFETY: nothing is called.
+            assert_eq!(unsafe { system.runtime.call(1 << 46, &[]) }, Err(Error::NotExecutable));
+            system.fake.clear_faults();
+        }
+    });
+}
