@@ -44,6 +44,7 @@ fn world() -> World {
         mappings_gain_exec: Ok(()),
         foreign_code,
         foreign_data: (&raw const FOREIGN_DATA).addr() as i64,
+        tells_foreign: true,
         unmapped: 1 << 44, // Linux maps from the top of 2^47 down.
         has_writable_code: Err(NO_WITNESS),
         two_views: Err(NO_SECOND_VIEW),

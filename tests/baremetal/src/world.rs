@@ -31,6 +31,7 @@ pub fn world(wished_policy: i32) -> World {
         fifo: Ok(c"/etc/fifo"),
         foreign_code,
         foreign_data: (&raw const FOREIGN_DATA).addr() as i64,
+        tells_foreign: true,
         unmapped: UNMAPPED as i64,
         has_writable_code: Ok(has_writable_code),
         mappings_gain_exec: Ok(()),

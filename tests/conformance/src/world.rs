@@ -42,6 +42,9 @@ pub struct World {
     pub foreign_code: extern "C" fn() -> i64,
     /// The address of 64 bytes that the library did not map: read-write, not executable.
     pub foreign_data: i64,
+    /// Whether the system tells what is mapped where the library mapped nothing. Where it doesn't, nothing there has a
+    /// protection or can be executed.
+    pub tells_foreign: bool,
     /// An address where nothing is mapped, with nothing in the 16 pages before and behind it.
     pub unmapped: i64,
     /// Whether the system says that a page of the process is writable and executable at once.

@@ -20,6 +20,8 @@ pub fn refuse_exec_gain() -> Result<(), String> {
 pub enum Condition {
     /// The argument at this place has all of these bits.
     HasBits(u32, u32),
+    /// The argument at this place has one of these bits or more.
+    HasAnyOf(u32, u32),
     /// The lower half of the argument at this place is this number.
     Is(u32, u32),
     /// Always.
@@ -68,6 +70,12 @@ pub fn refuse(refusals: &[Refusal]) -> Result<(), String> {
                 skip_unless_equal(number, 1),
                 answer(verdict),
             ]),
+            Condition::HasAnyOf(place, bits) => program.extend([
+                skip_unless_equal(*call as u32, 3),
+                load(argument(place)),
+                skip_unless_any(bits, 1),
+                answer(verdict),
+            ]),
             Condition::HasBits(place, bits) => program.extend([
                 skip_unless_equal(*call as u32, 4),
                 load(argument(place)),
@@ -79,6 +87,13 @@ pub fn refuse(refusals: &[Refusal]) -> Result<(), String> {
     }
     program.push(answer(libc::SECCOMP_RET_ALLOW));
     install(&mut program)
+}
+
+/// Refuses all system calls from this number on, as if the kernel were too old for them.
+pub fn refuse_newer(number: u32) -> Result<(), String> {
+    let verdict = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    let allow = answer(libc::SECCOMP_RET_ALLOW);
+    install(&mut [load(NUMBER), skip_unless_at_least(number, 1), answer(verdict), allow])
 }
 
 /// Whatever else the process calls ends it.
@@ -130,6 +145,11 @@ pub fn skip_unless_at_least(number: u32, steps: u8) -> sock_filter {
 /// Skips so many steps if the loaded word is at least this number.
 pub fn skip_if_at_least(number: u32, steps: u8) -> sock_filter {
     step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, number, steps, 0)
+}
+
+/// Skips so many steps unless the loaded word has any of these bits.
+fn skip_unless_any(bits: u32, steps: u8) -> sock_filter {
+    step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, bits, 0, steps)
 }
 
 /// Ends with this verdict.

@@ -2,6 +2,8 @@
 
 use crate::children::{self, Outcome};
 use execmem_tests_counter::Counter;
+use std::io::Read;
+use std::os::fd::{AsRawFd, RawFd};
 use std::process::ExitCode;
 
 /// The counts of a run, and which tests were asked for.
@@ -42,12 +44,22 @@ impl Report {
     /// Runs a test in a child, and tells. `may_not_apply` says whether the test may find that it doesn't
     /// apply here; where it may not, that is a failure.
     pub fn run(&mut self, name: &str, may_not_apply: bool, test: impl FnOnce() -> Outcome) {
+        self.run_unless(name, |_| may_not_apply, test);
+    }
+
+    /// As `run`. `is_excused` says for which reasons the test may find that it doesn't apply.
+    pub fn run_unless(
+        &mut self,
+        name: &str,
+        is_excused: impl Fn(&str) -> bool,
+        test: impl FnOnce() -> Outcome,
+    ) {
         if !self.is_wanted(name) {
             self.left_out += 1;
             return;
         }
         let outcome = match children::run(test) {
-            Outcome::NotApplicable(reason) if !may_not_apply => {
+            Outcome::NotApplicable(reason) if !is_excused(&reason) => {
                 Outcome::Failed(format!("it must apply on this system, but: {reason}"))
             }
             outcome => outcome,
@@ -90,4 +102,22 @@ impl Report {
         let is_success = self.counter.is_success() || self.failed.is_empty() && !self.is_complete();
         if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// What is written to stderr meanwhile, which is no more than fits into a pipe. No descriptor need be free then.
+pub fn dumped_by(write: impl FnOnce()) -> String {
+    const STDERR: RawFd = 2;
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    // SAFETY: descriptors of this process, which has one thread; stderr is put back.
+    unsafe {
+        let kept = libc::dup(STDERR);
+        assert_eq!(libc::dup2(writer.as_raw_fd(), STDERR), STDERR);
+        write();
+        assert_eq!(libc::dup2(kept, STDERR), STDERR);
+        libc::close(kept);
+    }
+    drop(writer);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).expect("what is written is text");
+    text
 }

@@ -67,6 +67,7 @@ pub fn world(wished_policy: i32) -> World {
         fifo: Ok(files::fifo()),
         foreign_code,
         foreign_data: foreign_data(),
+        tells_foreign: true,
         unmapped: a_hole(),
         has_writable_code: match is_emulated() {
             // qemu keeps the pages that hold its guest's own stack and code as it likes.

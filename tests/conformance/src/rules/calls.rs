@@ -60,6 +60,11 @@ fn arguments(_: &World) -> Verdict {
 
 fn foreign_function(world: &World) -> Verdict {
     let address = world.foreign_code as usize as i64;
+    if !world.tells_foreign {
+        check_fails!(call(address, &[]), -1, RT_ERROR_NOT_EXECUTABLE);
+        check_fails!(try_call(address, None, 0, None), false, RT_ERROR_NOT_EXECUTABLE);
+        return Ok(());
+    }
     check_eq!(call(address, &[]), FOREIGN_RESULT);
     let mut result = 0;
     check!(try_call(address, None, 0, Some(&mut result)));

@@ -321,7 +321,7 @@ fn odd_name(world: &World) -> Verdict {
     let mapping = map_file(Some(path), READ, PRIVATE, 0, 0);
     check!(holds(mapping.address, GREETING));
     // Its name is in the system's list of mappings now: questions about others still work.
-    check!(rt_is_executable(world.foreign_code as usize as i64));
+    check_eq!(rt_is_executable(world.foreign_code as usize as i64), world.tells_foreign);
     check!(!rt_is_executable(world.foreign_data));
     unmap(mapping.address, 12)
 }
