@@ -20,6 +20,9 @@ const QEMU_FOR_X86_64: [&str; 1] = ["qemu-system-x86"];
 /// With the firmware that starts its kernels.
 const QEMU_FOR_RISCV64: [&str; 2] = ["qemu-system-riscv", "opensbi"];
 
+/// Makes a policy of SELinux of its text.
+pub const SELINUX_COMPILER: &str = "secilc";
+
 /// All that the parts of the tests need that run together, so that it can be there before they start.
 pub fn everything() -> Result<()> {
     let toolchain = Toolchain::find()?;
@@ -74,6 +77,7 @@ pub fn guests(toolchain: &Toolchain) -> Result<()> {
     musl_compiler()?;
     aarch64_compiler()?;
     riscv64_compiler()?;
+    require_program(SELINUX_COMPILER, "secilc")?;
     for qemu in [qemu_system_x86_64, qemu_system_aarch64, qemu_system_riscv64] {
         qemu()?;
     }

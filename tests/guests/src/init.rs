@@ -22,18 +22,22 @@ fn main() {
 mod guest {
     use std::ffi::CString;
     use std::fs;
-    use std::io::Error;
+    use std::io::{Error, Write};
     use std::process::Command;
 
     /// What programs expect to find: a kind of file system, and where.
-    const FILE_SYSTEMS: [(&str, &str); 6] = [
+    const FILE_SYSTEMS: [(&str, &str); 7] = [
         ("proc", "/proc"),
         ("sysfs", "/sys"),
+        ("selinuxfs", "/sys/fs/selinux"),
         ("cgroup2", "/sys/fs/cgroup"),
         ("devtmpfs", "/dev"),
         ("tmpfs", "/tmp"),
         ("tmpfs", "/dev/shm"),
     ];
+
+    /// What SELinux denies (`selinux.cil`): nothing, but to processes that ask for it.
+    const POLICY: &str = "/policy";
 
     /// A line for each program: a name to tell it by, settings of the environment as NAME=VALUE, its path, arguments.
     const PROGRAMS: &str = "/programs";
@@ -42,6 +46,7 @@ mod guest {
         for (kind, place) in FILE_SYSTEMS {
             mount(kind, place);
         }
+        load_policy();
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel has a name");
         // SAFETY: ask for numbers.
         let (page, processors) =
@@ -51,6 +56,16 @@ mod guest {
             let (name, command) = line.split_once(' ').expect("a name and a program");
             println!("guest: begin {name}");
             println!("guest: end {name} {}", run_program(command));
+        }
+    }
+
+    fn load_policy() {
+        let policy = fs::read(POLICY).expect("a policy for SELinux");
+        for (file, bytes) in [("load", &policy[..]), ("enforce", b"1")] {
+            // The kernel takes each as one write.
+            let mut file = fs::File::options().write(true).open(format!("/sys/fs/selinux/{file}"));
+            let written = file.as_mut().map(|file| file.write(bytes));
+            assert!(matches!(written, Ok(Ok(count)) if count == bytes.len()), "the policy: {written:?}");
         }
     }
 

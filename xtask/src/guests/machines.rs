@@ -93,7 +93,8 @@ impl Architecture {
         qemu.args(["-M", machine, "-accel", "tcg", "-cpu", processor, "-smp", &processors.to_string()]);
         qemu.args(["-m", "2G", "-nic", "none", "-display", "none", "-monitor", "none", "-serial", "stdio"]);
         // A word of the kernel in the middle of a line would spoil it; a panic is told at any level.
-        qemu.args(["-no-reboot", "-append", &format!("console={console} quiet loglevel=1 panic=-1")]);
+        let settings = format!("console={console} quiet loglevel=1 panic=-1 security=selinux");
+        qemu.args(["-no-reboot", "-append", &settings]);
         Ok(qemu)
     }
 }
