@@ -19,6 +19,9 @@ fn kind<T>(result: Result<T, execmem::Error>) -> Result<T, ErrorKind> {
 fn adds(number: u8) -> Vec<u8> {
     if cfg!(target_arch = "x86_64") {
         vec![0x48, 0x8d, 0x47, number, 0xc3] // lea rax, [rdi + number]; ret
+    } else if cfg!(target_arch = "riscv64") {
+        let add = 0x0005_0513u32 | u32::from(number) << 20; // addi a0, a0, number; ret
+        [add, 0x0000_8067].map(u32::to_le_bytes).concat()
     } else {
         let add = 0x9100_0000u32 | u32::from(number) << 10; // add x0, x0, #number
         [add, 0xd65f_03c0].map(u32::to_le_bytes).concat()

@@ -8,9 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The bundled sample for this machine, and the one for another.
-const SAMPLES: [&str; 2] = if cfg!(target_arch = "x86_64") { [X86_64, AARCH64] } else { [AARCH64, X86_64] };
+const SAMPLES: [&str; 2] = if cfg!(target_arch = "x86_64") {
+    [X86_64, AARCH64]
+} else if cfg!(target_arch = "riscv64") {
+    [RISCV64, X86_64]
+} else {
+    [AARCH64, X86_64]
+};
 const X86_64: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/objects/sample-x86_64.o");
 const AARCH64: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/objects/sample-aarch64.o");
+const RISCV64: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/objects/sample-riscv64.o");
 const SAMPLE: &str = SAMPLES[0];
 
 /// The program, which `cargo test` builds beside the tests unless it is told which test to build.

@@ -34,6 +34,7 @@ pub fn everything() -> Result<()> {
     gdb()?;
     musl_compiler()?;
     miri()?;
+    guests(&toolchain)?;
     let qemu = qemu_aarch64()?;
     println!("set-up: complete, with {}", qemu.display());
     Ok(())

@@ -12,6 +12,9 @@ const CODE: &[u8] = &[0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret
 #[cfg(target_arch = "aarch64")]
 const CODE: &[u8] = &[0x40, 0x05, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6]; // mov w0, #42; ret
 
+#[cfg(target_arch = "riscv64")]
+const CODE: &[u8] = &[0x13, 0x05, 0xa0, 0x02, 0x67, 0x80, 0, 0]; // li a0, 42; ret
+
 #[test]
 fn a_function_is_written_and_called_under_the_policy_that_comes_out() {
     let size = CODE.len() as i64;

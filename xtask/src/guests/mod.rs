@@ -27,12 +27,27 @@ const LIMITS: Limits = Limits { quiet: Duration::from_secs(700), total: Duration
 
 /// All kernels, with all programs.
 pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
-    test_on(project, &chosen(|_| true), programs::all, tally)
+    let kernels = chosen(|_| true);
+    prepare(project, &kernels)?;
+    test_on(project, &kernels, programs::all, tally)
 }
 
 /// A kernel of each architecture, with what takes a few minutes.
 pub fn test_short_form(project: &Project, tally: &mut Tally) -> Result<()> {
-    test_on(project, &chosen(|kernel| kernel.is_in_short_form), programs::short_form, tally)
+    let kernels = chosen(|kernel| kernel.is_in_short_form);
+    match prepare(project, &kernels) {
+        Ok(()) => test_on(project, &kernels, programs::short_form, tally),
+        Err(reason) => {
+            tally.leave_out(&reason);
+            Ok(())
+        }
+    }
+}
+
+/// What this machine may lack: tools, and a Debian to fetch kernels from.
+fn prepare(project: &Project, kernels: &[&Kernel]) -> Result<()> {
+    setup::guests(&Toolchain::find()?)?;
+    kernels.iter().try_for_each(|kernel| kernel.image(project).map(drop))
 }
 
 /// The kernels whose names have the part that `EXECMEM_GUESTS` is; without that, the usual ones.
@@ -52,7 +67,6 @@ fn test_on(
     tally: &mut Tally,
 ) -> Result<()> {
     let toolchain = Toolchain::find()?;
-    setup::guests(&toolchain)?;
     let mut table = String::new();
     for architecture in machines::ARCHITECTURES {
         let kernels: Vec<_> = kernels.iter().filter(|kernel| kernel.architecture == architecture).collect();
