@@ -75,7 +75,7 @@ pub fn short_form(architecture: Architecture) -> Vec<Program> {
         Architecture::X86_64 => test("conformance"),
         Architecture::Aarch64 | Architecture::Riscv64 => {
             let arguments =
-                "--skip=systemd's --skip=Docker's --skip=vm.memfd_noexec --skip=~memfd_create --skip=EXEC:";
+                "--skip=systemd's --skip=Docker's --skip=vm.memfd_noexec=1 --skip=~memfd_create --skip=EXEC:";
             Program { arguments, ..test("conformance") }
         }
     };
