@@ -226,11 +226,11 @@ fn described(address: i64) -> bool {
     is_done
 }
 
-/// A static program of musl's has an unwinder that nobody can look up.
+/// A static program has an unwinder that nobody can look up.
 fn without_unwinder() -> Outcome {
-    match cfg!(target_env = "gnu") {
-        true => Outcome::Failed("there is no unwinder".to_owned()),
-        false => Outcome::NotApplicable("the process's unwinder can't be looked up".to_owned()),
+    match cfg!(target_feature = "crt-static") {
+        true => Outcome::NotApplicable("the process's unwinder can't be looked up".to_owned()),
+        false => Outcome::Failed("there is no unwinder".to_owned()),
     }
 }
 

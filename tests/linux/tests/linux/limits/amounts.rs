@@ -181,6 +181,8 @@ fn records() -> Outcome {
     let size = (2 << 20) + page();
     let allowed = if page() == NODE { 2 << 20 } else { 200 << 20 };
     let count = 20_000 / i64::from(slowness());
+    // Nodes come in groups, of which one may be there already.
+    let least = count * NODE * 9 / 10;
     let map = || map_file(None, RT_PROT_READ, RT_MAP_PRIVATE | RT_MAP_ANONYMOUS, 0, size).address;
     let looked = AtomicI64::new(map());
     let lives = map();
@@ -203,9 +205,9 @@ fn records() -> Outcome {
             }
             let left = (held() - records, self::resident() - resident);
             println!("{count} regions: {most:?} bytes of records and resident, then {left:?}");
-            assert!(most.0 > count * NODE && left.0 < allowed, "the records' own figure");
+            assert!(most.0 > least && left.0 < allowed, "the records' own figure");
             // Of qemu's user mode most of that memory is its own.
-            assert!(is_emulated() || most.1 > count * NODE && left.1 < allowed, "what the kernel says");
+            assert!(is_emulated() || most.1 > least && left.1 < allowed, "what the kernel says");
         }
     };
     meanwhile(1, look, work);
