@@ -12,7 +12,7 @@ use std::ffi::{c_int, c_long, c_void};
 pub const TESTS: &[Test] = &[
     Test {
         name: "sealing: what was sealed runs, and neither the library nor the process can change it",
-        needs: Needs::Kernel,
+        needs: Needs::NewKernel,
         run: || {
             let policies = ["auto", "rwx", "dual", "toggle"];
             policies
