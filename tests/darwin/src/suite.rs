@@ -152,7 +152,6 @@ fn table(setting: &Setting) -> Host {
         fifo: files::fifo().as_ptr(),
         foreign_code,
         foreign_data: (&raw const FOREIGN_DATA).addr() as i64,
-        tells_foreign: true,
         unmapped: a_hole(),
         has_writable_code: kernel::has_writable_code,
         two_views,

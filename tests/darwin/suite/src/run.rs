@@ -93,6 +93,7 @@ fn world() -> World {
         fifo: Ok(path(host.fifo)),
         foreign_code: host.foreign_code,
         foreign_data: host.foreign_data,
+        tells_foreign: true,
         unmapped: host.unmapped,
         has_writable_code: match host.lacks_write_switch {
             true => Err("Intel processors have no write switch: MAP_JIT pages are writable and executable"),
