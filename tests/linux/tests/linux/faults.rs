@@ -97,7 +97,12 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
     // A lookup that fails says so by its answer alone.
     if !is_done && !operation.is_lookup() {
         let is_shortage = fault.error == libc::ENOMEM;
-        let expected = if is_shortage { RT_ERROR_NO_MEMORY } else { RT_ERROR_REFUSED };
+        let expected = match is_shortage {
+            // A call asks a lookup first.
+            _ if operation.name.starts_with("rt_call_function") => RT_ERROR_NOT_EXECUTABLE,
+            true => RT_ERROR_NO_MEMORY,
+            false => RT_ERROR_REFUSED,
+        };
         if rt_last_error() != expected {
             return Outcome::Failed(context("another error than the system's"));
         }
