@@ -410,7 +410,7 @@ bool rt_exec_memory_set_limit(int64_t bytes);
 /// Fills in the first `out->size` bytes of the figures, at least the first three fields.
 bool rt_exec_memory_stats(RtExecMemoryStats *out);
 
-/// A block of `size` bytes of the code heap, executable, not yet written, aligned to 32 bytes at least.
+/// A block of `size` bytes of the code heap, executable, not yet written, aligned to 64 bytes at least.
 /// Its address; 0 on failure.
 int64_t rt_code_alloc(int64_t size);
 

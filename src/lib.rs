@@ -18,6 +18,7 @@
 #![no_std]
 
 mod block;
+mod data;
 mod error;
 mod file;
 mod function;
@@ -42,6 +43,7 @@ pub use execmem_os_macos as os;
 #[cfg(not(any(target_os = "linux", target_os = "macos", all(target_os = "none", target_arch = "aarch64"))))]
 compile_error!("execmem has no adapter for this system yet: implement execmem_core::Platform for it");
 
+pub use data::{Constants, DataMemory};
 pub use error::{Error, ErrorKind};
 pub use file::MappedFile;
 pub use function::{Entry, Function};
@@ -60,6 +62,7 @@ mod guide {
         };
     }
     page!(arm, "arm.md");
+    page!(engines, "engines.md");
     page!(failures, "failures.md");
     page!(forks, "forks.md");
     page!(policy, "policy.md");

@@ -2,6 +2,7 @@
 
 use crate::error::{Call, Error, ErrorKind, positive, signed};
 use crate::os::runtime;
+use execmem_core::Protection;
 
 /// Code memory that is freed when dropped.
 #[derive(Debug)]
@@ -39,6 +40,12 @@ impl CodeMemory {
         self.address as usize
     }
 
+    /// How many bytes there are.
+    #[expect(clippy::len_without_is_empty, reason = "no memory is empty")]
+    pub fn len(&self) -> usize {
+        self.size as usize
+    }
+
     /// Copies `code` to `offset` bytes behind the start: all of it, or nothing with an error.
     pub fn write(&self, offset: usize, code: &[u8]) -> Result<(), Error> {
         let written = signed(offset).and_then(|offset| {
@@ -52,6 +59,26 @@ impl CodeMemory {
     pub fn make_executable(&self) -> Result<(), Error> {
         let call = self.call_at("CodeMemory::make_executable", 0, self.size as usize);
         runtime().make_executable(self.address, self.size).map_err(|kind| call.failed(kind))
+    }
+
+    /// Makes the memory read-write, to be rewritten by plain stores. Nobody executes there meanwhile. *Unsupported* under
+    /// policy `jit`.
+    pub fn make_writable(&self) -> Result<(), Error> {
+        let call = self.call_at("CodeMemory::make_writable", 0, self.len());
+        runtime().make_writable(self.address, self.size).map_err(|kind| call.failed(kind))
+    }
+
+    /// Gives the pages that `size` bytes at `offset` touch another protection: what is data beside the code can be made
+    /// read-only. What becomes executable is published. Under policy `jit` code memory keeps its protection.
+    pub fn set_protection(&self, offset: usize, size: usize, protection: Protection) -> Result<(), Error> {
+        let set = match offset.checked_add(size) {
+            // An empty range may lie at the end.
+            Some(end) if end <= self.len() => {
+                runtime().set_protection(self.address + offset as i64, size as i64, protection)
+            }
+            _ => Err(ErrorKind::NotOwned),
+        };
+        set.map_err(|kind| self.call_at("CodeMemory::set_protection", offset, size).failed(kind))
     }
 
     /// Makes every core execute what was written. Needed where memory that is executable already was

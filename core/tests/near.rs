@@ -63,6 +63,27 @@ fn without_room_within_reach_there_is_no_memory_and_nothing_has_changed() {
 }
 
 #[test]
+fn data_near_a_target_is_read_write_and_has_one_view() {
+    each(|system, target| {
+        let before = system.moment();
+        let views = system.mapped().len();
+        let near = |target| system.runtime.alloc_rw_near(100, target as i64, REACH);
+        let data = near(target).unwrap();
+        assert_eq!((data, system.mapped().len()), (target, views + 1));
+        assert_eq!(system.runtime.protection_at(data as i64), Ok(Some(Protection::RW)));
+        // SAFETY: the slice is readable.
+        assert_eq!(unsafe { system.runtime.write(data as i64, [7; 100].as_ptr(), 100, 0) }, Ok(100));
+        system.runtime.set_protection(data as i64, 100, Protection::READ).unwrap();
+        assert_eq!(near(0), Err(Error::InvalidArgument));
+        system.runtime.free_exec(data as i64, 100).unwrap();
+        let all = REACH as usize + system.page;
+        system.fake.add_foreign(target - all..target + all, Protection::READ);
+        assert_eq!(near(target), Err(Error::NoMemory));
+        assert_eq!(before.differences(&system.moment()).next(), None);
+    });
+}
+
+#[test]
 fn a_place_that_another_thread_took_is_given_up_for_the_next() {
     each(|system, target| {
         // Between the search and the mapping, somebody takes each of the first three places.

@@ -12,6 +12,7 @@ fn main() -> Result<()> {
         println!("cargo::rerun-if-changed={file}");
     }
     let mut config = options();
+    config.native_unwind_info(false);
     config.target("aarch64-unknown-none")?;
     config.concurrency_support(false);
     let engine = Engine::new(&config)?;

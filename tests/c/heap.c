@@ -17,7 +17,7 @@ static void many_functions(void) {
     int64_t blocks[COUNT];
     for (int i = 0; i < COUNT; i++) blocks[i] = function((uint8_t)i);
     for (int i = 0; i < COUNT; i++) {
-        EXPECT(blocks[i] % 32 == 0 && rt_is_executable(blocks[i]) && rt_call_function_0(blocks[i]) == i);
+        EXPECT(blocks[i] % 64 == 0 && rt_is_executable(blocks[i]) && rt_call_function_0(blocks[i]) == i);
         for (int other = 0; other < i; other++) EXPECT(blocks[other] != blocks[i]);
     }
     for (int i = 0; i < COUNT; i++) EXPECT(rt_code_free(blocks[i]));

@@ -55,11 +55,12 @@ pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
     });
     tally.check("the example runs WebAssembly with Wasmtime", || {
         let lines = [
+            "the module takes one region: 1",
             "an empty module comes and goes",
             "fib(20) = 6765",
             "three times 14 is 42",
             "out of bounds is a trap",
-            "unpublish",
+            "allocations: 1",
             "done",
         ];
         check_example(project, "wasmtime-baremetal", &lines)

@@ -7,7 +7,7 @@ use execmem_core::abi::SYMBOL_NAMES;
 
 use crate::dist::Dist;
 use crate::process::{capture, watch};
-use crate::project::{Project, make_folder, write};
+use crate::project::{Project, make_folder, read, write};
 use crate::result::Result;
 use crate::tally::Tally;
 use crate::toolchain::Toolchain;
@@ -44,6 +44,26 @@ pub fn check_header_named(header: &str, project: &Project, dist: &Dist, tally: &
             capture(compile.arg("-I").arg(dist.include()).arg(source)).map(drop)
         });
     }
+}
+
+/// The C code of a page for users, each block on its own.
+pub fn check_page(page: &str, project: &Project, dist: &Dist, tally: &mut Tally) {
+    tally.check(&format!("the C code of {page} compiles without a warning"), || {
+        let text = read(&project.file(page))?;
+        let blocks: Vec<_> =
+            text.split("\n```c\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
+        if blocks.is_empty() {
+            return Err("it has no C code".to_owned());
+        }
+        for block in blocks {
+            let source = project.built("clients/page.c");
+            write(&source, &format!("{block}\n"))?;
+            let mut compile = Command::new("cc");
+            compile.args(["-std=c11", "-fsyntax-only"]).args(WARNINGS);
+            capture(compile.arg("-I").arg(dist.include()).arg(source))?;
+        }
+        Ok(())
+    });
 }
 
 /// How a program is linked with one of the libraries.

@@ -27,7 +27,7 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 13] = [
+const PARTS: [(&str, Part); 14] = [
     ("host", host),
     ("miri-short", miri::test_short_form),
     ("miri", miri::test),
@@ -35,6 +35,7 @@ const PARTS: [(&str, Part); 13] = [
     ("musl", musl),
     ("aarch64", aarch64),
     ("cranelift", cranelift),
+    ("wasmtime", wasmtime),
     ("baremetal", baremetal::test),
     ("macos", macos::test),
     ("objects-short", objects::test_short_form),
@@ -91,6 +92,7 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     let dist = dist::build(project, &toolchain, &toolchain.host)?;
     check_libraries(&dist, tally);
     c_clients::check_header(project, &dist, tally);
+    c_clients::check_page("docs/guide/engines.md", project, &dist, tally);
     c_clients::run_c_client(project, &dist, tally);
     cpp_clients::run_with_pkg_config(project, &dist, tally);
     cpp_clients::run_with_cmake(project, &dist, tally);
@@ -163,15 +165,12 @@ fn aarch64(project: &Project, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// The module for Cranelift, a workspace of its own: here under each policy, and on aarch64 in QEMU's user mode, with
-/// what `aarch64` says of that.
+/// The module for Cranelift and the memory for cranelift-jit's, a workspace of its own: here under each policy, and on
+/// aarch64 in QEMU's user mode, with what `aarch64` says of that.
 fn cranelift(project: &Project, tally: &mut Tally) -> Result<()> {
     let toolchain = Toolchain::find()?;
-    let manifest = ["--manifest-path", "integrations/cranelift/Cargo.toml"];
-    for policy in ["rwx", "dual", "toggle"] {
-        println!("policy {policy}:");
-        tally.run(project.cargo(&["test", "--tests"]).args(manifest).env("EXECMEM_POLICY", policy));
-    }
+    let manifest = ["--features", "provider", "--manifest-path", "integrations/cranelift/Cargo.toml"];
+    under_each_policy(project, &manifest, tally);
     let calc = ["--example", "calc", "--", "(x+1)*y", "4", "5"];
     tally.check("the example calc prints 25", || {
         prints(project.cargo(&["run"]).args(manifest).args(calc), "25")
@@ -186,6 +185,22 @@ fn cranelift(project: &Project, tally: &mut Tally) -> Result<()> {
         prints(cargo(&["run"]).args(manifest).args(calc), "25")
     });
     Ok(())
+}
+
+/// Wasmtime's modules in memory of the library, a workspace of its own. What a kernel makes of it, `baremetal` runs.
+fn wasmtime(project: &Project, tally: &mut Tally) -> Result<()> {
+    let manifest = ["--manifest-path", "integrations/wasmtime/Cargo.toml"];
+    tally.run(project.cargo(&["test", "--doc"]).args(manifest));
+    under_each_policy(project, &manifest, tally);
+    Ok(())
+}
+
+/// The tests of a workspace of its own, under each policy that Linux has.
+fn under_each_policy(project: &Project, manifest: &[&str], tally: &mut Tally) {
+    for policy in ["auto", "rwx", "dual", "toggle"] {
+        println!("policy {policy}:");
+        tally.run(project.cargo(&["test", "--tests"]).args(manifest).env("EXECMEM_POLICY", policy));
+    }
 }
 
 /// All that is about Linux, for a target with musl. `runner` is what runs its programs.

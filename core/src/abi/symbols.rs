@@ -174,7 +174,7 @@ macro_rules! for_each_symbol {
             => positive(bytes).map(|bytes| runtime.set_limit(bytes));
         /// Fills in the first `out->size` bytes of the figures, at least the first three fields.
         fn rt_exec_memory_stats(out: *mut RtExecMemoryStats) -> bool, else false;
-        /// A block of `size` bytes of the code heap, executable, not yet written, aligned to 32 bytes at least.
+        /// A block of `size` bytes of the code heap, executable, not yet written, aligned to 64 bytes at least.
         /// Its address; 0 on failure.
         fn rt_code_alloc(size: i64) -> i64, else 0 => runtime.code_heap().alloc(size);
         /// As `rt_code_alloc`, with every byte within `max_distance` bytes of `target`.

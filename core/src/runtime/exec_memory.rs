@@ -51,6 +51,18 @@ impl<P: Platform> Runtime<P> {
         })
     }
 
+    /// Read-write memory of `size` bytes wholly within `max_distance` bytes of `target`: data that code there refers
+    /// to. Where private pages can't become executable, it stays data. Returns its address.
+    pub fn alloc_rw_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize> {
+        let reach = Reach::new(target, max_distance)?;
+        let size = self.space.allocation_size(size)?;
+        self.alloc_by_policy(size, |_| {
+            let memory = Memory::Private(Protection::RW);
+            let views = self.space.near.map(reach, self.space.platform, size, memory)?;
+            self.space.register(Region::new(Kind::Data, views.address, size), Protection::RW)
+        })
+    }
+
     /// Memory of the policy, which is in force as soon as the first is there: a shortage chooses nothing.
     fn alloc_by_policy(&self, size: usize, alloc: impl Fn(Policy) -> Result<usize>) -> Result<usize> {
         loop {

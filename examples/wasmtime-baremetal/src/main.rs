@@ -1,5 +1,5 @@
-//! A kernel that runs WebAssembly, compiled ahead of time, with Wasmtime. Wasmtime keeps code where it keeps
-//! everything, on the heap; the heap is memory of this library's, so its pages can become code and data again.
+//! A kernel that runs WebAssembly, compiled ahead of time, with Wasmtime: `execmem-wasmtime`, which Linux programs use as
+//! well, has its code in memory of this library's.
 //!
 //! In this folder: `cargo run --release`. It needs qemu-system-aarch64 and the target aarch64-unknown-none.
 #![no_std]
@@ -9,40 +9,22 @@ extern crate alloc;
 
 mod kernel;
 
-use alloc::sync::Arc;
 use buddy_system_allocator::LockedHeap;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
+use execmem_wasmtime::deserialize;
 use kernel::println;
-use wasmtime::{
-    Config, CustomCodeMemory, Engine, Error, Instance, Linker, Module, Result, Store, Trap, bail, ensure,
-};
+use wasmtime::{Config, Engine, Error, Instance, Linker, Result, Store, Trap, bail, ensure};
 
 include!("options.rs");
 
 const HEAP_SIZE: i64 = 16 << 20;
 
+/// Regions beside the modules'.
+const HEAPS: i64 = 1;
+
 #[global_allocator]
 static HEAP: LockedHeap<32> = LockedHeap::new();
-
-/// Pages of the heap that Wasmtime makes code of, and data again.
-struct HeapPages;
-
-impl CustomCodeMemory for HeapPages {
-    fn required_alignment(&self) -> usize {
-        execmem::runtime().page_size()
-    }
-
-    fn publish_executable(&self, start: *const u8, length: usize) -> Result<()> {
-        println!("publish {length:#x} bytes");
-        execmem::runtime().make_executable(start.addr() as i64, length as i64).map_err(Error::new)
-    }
-
-    fn unpublish_executable(&self, start: *const u8, length: usize) -> Result<()> {
-        println!("unpublish {length:#x} bytes");
-        execmem::runtime().make_writable(start.addr() as i64, length as i64).map_err(Error::new)
-    }
-}
 
 /// Calls an export that takes a number and gives one.
 fn call(store: &mut Store<()>, instance: &Instance, name: &str, argument: i32) -> Result<i32> {
@@ -51,15 +33,12 @@ fn call(store: &mut Store<()>, instance: &Instance, name: &str, argument: i32) -
 
 fn run() -> Result<()> {
     let mut config = options();
-    config.with_custom_code_memory(Some(Arc::new(HeapPages)));
-    let engine = Engine::new(&config)?;
+    let engine = Engine::new(execmem_wasmtime::configure(&mut config))?;
     // SAFETY: build.rs compiled it, with the same Wasmtime.
-    let module =
-        unsafe { Module::deserialize(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/module.cwasm"))) }?;
-    // A module without functions is published and unpublished all the same: an empty range of pages.
+    let module = unsafe { deserialize(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/module.cwasm"))) }?;
+    println!("the module takes one region: {}", execmem::runtime().region_count() - HEAPS);
     // SAFETY: as above.
-    let empty =
-        unsafe { Module::deserialize(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/empty.cwasm"))) }?;
+    let empty = unsafe { deserialize(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/empty.cwasm"))) }?;
     drop(empty);
     println!("an empty module comes and goes");
     let mut linker = Linker::new(&engine);
@@ -87,7 +66,7 @@ fn main() -> Result<()> {
     // SAFETY: the memory is read-write and for the heap alone.
     unsafe { HEAP.lock().init(heap, HEAP_SIZE as usize) };
     run()?;
-    // Wasmtime has given all code back: the pages are data again.
+    // Wasmtime has given all code back: the heap is left.
     execmem::runtime().dump();
     println!("done");
     Ok(())

@@ -1,6 +1,7 @@
-//! Memory of data objects: read-write until it is sealed, in slabs near the code.
+//! Memory that is read-write until it is sealed, in slabs near the code: of data objects, and of what `Provider` gives.
 
 use execmem::{ErrorKind, Protection, runtime};
+use std::io;
 
 /// Objects share slabs of so many bytes.
 const SLAB: usize = 64 * 1024;
@@ -16,7 +17,7 @@ struct Slab {
     sealed: usize,
 }
 
-/// Memory of one kind: constants, or variables.
+/// Memory of one kind: constants, variables, or code.
 pub struct Pool {
     slabs: Vec<Slab>,
     finally: Protection,
@@ -40,14 +41,15 @@ impl Pool {
         let room = if align > runtime().page_size() { align } else { 0 };
         let wanted = size.checked_add(room).ok_or(ErrorKind::OverLimit)?.max(SLAB);
         let wanted = wanted.checked_next_multiple_of(runtime().page_size()).ok_or(ErrorKind::OverLimit)?;
-        let base = pages(wanted, near)?;
+        let base = self.pages(wanted, near)?;
         let start = base.next_multiple_of(align);
         self.slabs.push(Slab { base, size: wanted, used: start + size - base, sealed: 0 });
         Ok(start)
     }
 
-    /// Gives what was allocated its final protection. What shares its last page is not handed out any more.
-    pub fn seal(&mut self) -> Result<(), ErrorKind> {
+    /// Gives what was allocated its final protection. What shares its last page is not handed out any more. `then` is
+    /// told the address and the size of what has it now.
+    pub fn seal(&mut self, then: impl Fn(usize, usize) -> io::Result<()>) -> io::Result<()> {
         if self.finally == Protection::RW {
             return Ok(());
         }
@@ -55,26 +57,42 @@ impl Pool {
             let end = slab.used.next_multiple_of(runtime().page_size());
             if end > slab.sealed {
                 let (start, size) = (slab.base + slab.sealed, end - slab.sealed);
-                runtime().set_protection(start as i64, size as i64, self.finally)?;
+                runtime()
+                    .set_protection(start as i64, size as i64, self.finally)
+                    .map_err(io::Error::other)?;
+                then(start, size)?;
                 (slab.used, slab.sealed) = (end, end);
             }
         }
         Ok(())
     }
-}
 
-/// Read-write pages.
-fn pages(size: usize, near: Option<usize>) -> Result<usize, ErrorKind> {
-    let runtime = runtime();
-    let Some(near) = near else { return runtime.alloc_rw(size as i64) };
-    let base = runtime.alloc_exec_near(size as i64, near as i64, REACH as i64)?;
-    match runtime.set_protection(base as i64, size as i64, Protection::RW) {
-        Ok(()) => Ok(base),
-        Err(_) => {
-            // Under policy `jit` code memory stays code. The code that refers to what is too far will say so.
-            runtime.free_exec(base as i64, size as i64)?;
-            runtime.alloc_rw(size as i64)
+    /// An address in the memory, if there is any.
+    pub fn anywhere(&self) -> Option<usize> {
+        self.slabs.first().map(|slab| slab.base)
+    }
+
+    /// Keeps the memory for the rest of the process's life.
+    pub fn leak(&mut self) {
+        self.slabs.clear();
+    }
+
+    /// Read-write pages.
+    fn pages(&self, size: usize, near: Option<usize>) -> Result<usize, ErrorKind> {
+        let runtime = runtime();
+        let size = size as i64;
+        let Some(near) = near else { return runtime.alloc_rw(size) };
+        let (near, reach) = (near as i64, REACH as i64);
+        if self.finally != Protection::RX {
+            return runtime.alloc_rw_near(size, near, reach);
         }
+        let base = runtime.alloc_exec_near(size, near, reach)?;
+        let writable = runtime.set_protection(base as i64, size, Protection::RW);
+        if let Err(error) = writable {
+            runtime.free_exec(base as i64, size)?;
+            return Err(error);
+        }
+        Ok(base)
     }
 }
 

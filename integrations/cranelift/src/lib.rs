@@ -7,12 +7,17 @@
 //! |---|---|
 //! | `module.rs` | the module: what is defined, linked, published, freed |
 //! | `data.rs` | memory of data objects |
+//! | `provider.rs` | memory for `cranelift-jit`'s own module (feature `provider`) |
 //! | `symbols.rs` | what code refers to and the module does not define |
 //! | `relocate.rs` | how an address comes into an instruction |
 
 mod data;
 mod module;
+#[cfg(feature = "provider")]
+mod provider;
 mod relocate;
 mod symbols;
 
 pub use module::{Code, HeapModule};
+#[cfg(feature = "provider")]
+pub use provider::Provider;

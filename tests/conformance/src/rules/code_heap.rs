@@ -13,7 +13,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("100 functions at reused addresses, published: every call runs the newest", reuse),
     Rule::new("a batch is published as its members are, and all of it or nothing", batches),
     Rule::new("an empty range of a live block is published by doing nothing", empty_ranges),
-    Rule::new("blocks are aligned to 32 bytes and never overlap", apart),
+    Rule::new("blocks are aligned to 64 bytes and never overlap", apart),
     Rule::new("the heap's pages are code, and never writable outside policy rwx", pages),
     Rule::new("a write stays inside its block, or nothing is written", writes),
     Rule::new("what is stored through the write view is what runs; without two views there is none", views),
@@ -102,7 +102,7 @@ fn apart(_: &World) -> Verdict {
     let mut addresses = [0; COUNT];
     for (index, address) in addresses.iter_mut().enumerate() {
         *address = given(rt_code_alloc(size(index)))?;
-        check_eq!(*address % 32, 0);
+        check_eq!(*address % 64, 0);
     }
     for (index, address) in addresses.into_iter().enumerate() {
         for (other, begin) in addresses.into_iter().enumerate() {
