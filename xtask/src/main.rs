@@ -36,9 +36,9 @@ use toolchain::Toolchain;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  test [PART]             run the tests of one part (host, miri-short, musl, aarch64, cranelift, wasmtime, baremetal,
-                          macos, objects-short, objects, miri, guests-short, guests, stress), or of all but the
-                          last six
+  test [PART]             run the tests of one part (host, miri-short, musl, aarch64, cranelift, baremetal, macos,
+                          wasmtime, objects-short, objects, miri, guests-short, guests, stress), or of all but the
+                          last seven
   dist [--target TARGET] [--prefix PREFIX] [--local NAME...] [--simple]
                           lay out the C header and libraries in target/dist/TARGET; with PREFIX in front of
                           each name, without these names, with those of integrations/simple, in a folder of its own

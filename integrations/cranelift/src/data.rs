@@ -67,14 +67,12 @@ impl Pool {
         Ok(())
     }
 
-    /// An address in the memory, if there is any.
-    pub fn anywhere(&self) -> Option<usize> {
-        self.slabs.first().map(|slab| slab.base)
-    }
-
-    /// Keeps the memory for the rest of the process's life.
-    pub fn leak(&mut self) {
-        self.slabs.clear();
+    /// Frees the memory.
+    pub fn free(&mut self) {
+        for slab in self.slabs.drain(..) {
+            // The pair is right; if the system can't unmap it there is nobody to tell.
+            let _ = runtime().free_exec(slab.base as i64, slab.size as i64);
+        }
     }
 
     /// Read-write pages.
@@ -96,11 +94,21 @@ impl Pool {
     }
 }
 
+#[cfg(feature = "provider")]
+impl Pool {
+    /// An address in the memory, if there is any.
+    pub fn anywhere(&self) -> Option<usize> {
+        self.slabs.first().map(|slab| slab.base)
+    }
+
+    /// Keeps the memory for the rest of the process's life.
+    pub fn leak(&mut self) {
+        self.slabs.clear();
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
-        for slab in &self.slabs {
-            // The pair is right; if the system can't unmap it there is nobody to tell.
-            let _ = runtime().free_exec(slab.base as i64, slab.size as i64);
-        }
+        self.free();
     }
 }

@@ -42,6 +42,10 @@ impl Provider {
             variables: Pool::new(Protection::RW),
         }
     }
+
+    fn pools(&mut self) -> [&mut Pool; 3] {
+        [&mut self.code, &mut self.constants, &mut self.variables]
+    }
 }
 
 impl JITMemoryProvider for Provider {
@@ -58,7 +62,9 @@ impl JITMemoryProvider for Provider {
     }
 
     unsafe fn free_memory(&mut self) {
-        *self = Self::new();
+        for pool in self.pools() {
+            pool.free();
+        }
     }
 
     fn finalize(&mut self, protection: BranchProtection) -> ModuleResult<()> {
@@ -73,7 +79,7 @@ impl JITMemoryProvider for Provider {
 
 impl Drop for Provider {
     fn drop(&mut self) {
-        for pool in [&mut self.code, &mut self.constants, &mut self.variables] {
+        for pool in self.pools() {
             pool.leak();
         }
     }

@@ -151,7 +151,11 @@ fn pages_of_code_with_landing_pads_are_guarded() {
         // SAFETY: the status is writable.
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         let signal = if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { 0 };
-        assert_eq!((signal, signal != 0 || libc::WEXITSTATUS(status) == 0), (expected, true), "use_bti {use_bti}");
+        assert_eq!(
+            (signal, signal != 0 || libc::WEXITSTATUS(status) == 0),
+            (expected, true),
+            "use_bti {use_bti}"
+        );
         // SAFETY: nobody uses it any more.
         unsafe { module.free_memory() };
     }

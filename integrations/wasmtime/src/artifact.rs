@@ -24,7 +24,10 @@ pub fn text(artifact: &[u8]) -> Result<Range<usize>> {
         }
         match sections.section_name(endian, section).map_err(elf)? {
             b".text" => {
-                ensure!(section.sh_flags(endian) & NOT_EXECUTED == 0, "it was compiled for Wasmtime's interpreter");
+                ensure!(
+                    section.sh_flags(endian) & NOT_EXECUTED == 0,
+                    "it was compiled for Wasmtime's interpreter"
+                );
                 let start = data.as_ptr().addr() - artifact.as_ptr().addr();
                 ensure!(start % page == 0, "it was compiled for pages of another size");
                 text = start..start + data.len();

@@ -45,7 +45,8 @@ pub fn add(artifact: &[u8]) -> Result<(Id, NonNull<[u8]>)> {
     let memory = CodeMemory::new(size).map_err(Error::new)?;
     memory.write(0, artifact).map_err(Error::new)?;
     let start = ptr::with_exposed_provenance_mut::<u8>(memory.address());
-    let bytes = NonNull::slice_from_raw_parts(NonNull::new(start).expect("memory is not at 0"), artifact.len());
+    let bytes =
+        NonNull::slice_from_raw_parts(NonNull::new(start).expect("memory is not at 0"), artifact.len());
     // SAFETY: the memory is of that size at least, written, readable, and nobody else knows it.
     let text = artifact::text(unsafe { bytes.as_ref() })?;
     protect(&memory, 0..text.start)?;

@@ -7,9 +7,13 @@ use wasmtime::{Engine, Instance, Module, Store};
 
 /// A module whose function gives that number, among others that make the code longer.
 fn numbered(engine: &Engine, number: usize) -> Module {
-    let others = |index: usize| format!("(func (param i64) (result i64) (i64.mul (local.get 0) (i64.const {index})))");
+    let others =
+        |index: usize| format!("(func (param i64) (result i64) (i64.mul (local.get 0) (i64.const {index})))");
     let others: String = (0..number % 40).map(others).collect();
-    compile(engine, &format!(r#"(module {others} (func (export "number") (result i32) (i32.const {number})))"#))
+    compile(
+        engine,
+        &format!(r#"(module {others} (func (export "number") (result i32) (i32.const {number})))"#),
+    )
 }
 
 fn number_of(engine: &Engine, module: &Module) -> usize {

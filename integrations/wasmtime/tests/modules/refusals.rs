@@ -72,7 +72,6 @@ fn a_module_without_functions_comes_and_goes() {
     let engine = engine();
     for text in ["(module)", r#"(module (memory 1) (data (i32.const 0) "data"))"#] {
         let module = execmem_wasmtime::compile(&engine, &wasm(text)).unwrap();
-        assert!(module.text().is_empty());
         assert_eq!(runtime().region_count(), before + 1);
         Instance::new(&mut Store::new(&engine, ()), &module, &[]).unwrap();
         drop(module);
