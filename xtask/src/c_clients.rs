@@ -46,23 +46,25 @@ pub fn check_header_named(header: &str, project: &Project, dist: &Dist, tally: &
     }
 }
 
-/// The C code of a page for users, each block on its own.
-pub fn check_page(page: &str, project: &Project, dist: &Dist, tally: &mut Tally) {
-    tally.check(&format!("the C code of {page} compiles without a warning"), || {
-        let text = read(&project.file(page))?;
-        let blocks: Vec<_> =
-            text.split("\n```c\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
-        if blocks.is_empty() {
-            return Err("it has no C code".to_owned());
+/// The C code of the guide, each block on its own.
+pub fn check_guide(project: &Project, dist: &Dist, tally: &mut Tally) {
+    tally.check("the C code of the guide compiles without a warning", || {
+        let folder = project.file("docs/guide");
+        let pages = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let mut blocks = 0;
+        for page in pages.flatten() {
+            let text = read(&page.path())?;
+            for block in text.split("\n```c\n").skip(1).filter_map(|rest| rest.split("\n```").next()) {
+                let source = project.built("clients/page.c");
+                write(&source, &format!("{block}\n"))?;
+                let mut compile = Command::new("cc");
+                compile.args(["-std=c11", "-fsyntax-only"]).args(WARNINGS);
+                capture(compile.arg("-I").arg(dist.include()).arg(source))
+                    .map_err(|reason| format!("{}: {reason}", page.path().display()))?;
+                blocks += 1;
+            }
         }
-        for block in blocks {
-            let source = project.built("clients/page.c");
-            write(&source, &format!("{block}\n"))?;
-            let mut compile = Command::new("cc");
-            compile.args(["-std=c11", "-fsyntax-only"]).args(WARNINGS);
-            capture(compile.arg("-I").arg(dist.include()).arg(source))?;
-        }
-        Ok(())
+        if blocks == 0 { Err("it has no C code".to_owned()) } else { Ok(()) }
     });
 }
 

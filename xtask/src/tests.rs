@@ -99,7 +99,7 @@ fn host(project: &Project, tally: &mut Tally) -> Result<()> {
     let dist = dist::build(project, &toolchain, &toolchain.host)?;
     check_libraries(&dist, tally);
     c_clients::check_header(project, &dist, tally);
-    c_clients::check_page("docs/guide/engines.md", project, &dist, tally);
+    c_clients::check_guide(project, &dist, tally);
     c_clients::run_c_client(project, &dist, tally);
     cpp_clients::run_with_pkg_config(project, &dist, tally);
     cpp_clients::run_with_cmake(project, &dist, tally);
