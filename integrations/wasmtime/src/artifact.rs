@@ -29,7 +29,7 @@ pub fn text(artifact: &[u8]) -> Result<Range<usize>> {
                     "it was compiled for Wasmtime's interpreter"
                 );
                 let start = data.as_ptr().addr() - artifact.as_ptr().addr();
-                ensure!(start % page == 0, "it was compiled for pages of another size");
+                ensure!(start.is_multiple_of(page), "it was compiled for pages of another size");
                 text = start..start + data.len();
             }
             b".eh_frame" => {
