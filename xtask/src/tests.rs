@@ -45,15 +45,9 @@ const PARTS: [(&str, Part); 14] = [
 ];
 
 /// Each takes as long as several other parts together, and has a run of its own: interpreting the core's tests, forking
-<<<<<<< HEAD
-/// a hundred thousand times, libraries and compilers of three architectures, and eight kernels of their own.
-const BY_NAME_ONLY: [&str; 5] = ["miri", "stress", "objects-short", "objects", "guests"];
-=======
 /// a hundred thousand times, building Wasmtime with its compiler, libraries and compilers of three architectures, and
-/// kernels of their own.
-const BY_NAME_ONLY: [&str; 7] =
-    ["miri", "stress", "wasmtime", "objects-short", "objects", "guests-short", "guests"];
->>>>>>> aafd703 (Provider: memory of execmem's for cranelift-jit's module, guarded by BTI where its code has landing pads)
+/// eight kernels of their own.
+const BY_NAME_ONLY: [&str; 6] = ["miri", "stress", "wasmtime", "objects-short", "objects", "guests"];
 
 /// Forks under each of four policies: 100,000 in all.
 const FORKS: &str = "25000";
