@@ -78,6 +78,8 @@ pub struct RtExecMemoryStats {
     /// By `RT_POLICY_*`, what came of trying a policy out, and so why the one in force was chosen: -1 it was
     /// not tried, 0 the system grants it, else the `RT_ERROR_*` why it doesn't.
     pub policy_trials: [i64; 5],
+    /// Bytes of code that this library has put on huge pages: `rt_code_promote`.
+    pub huge_code_bytes: i64,
 }
 
 /// A live block of the code heap, from `rt_code_find`.

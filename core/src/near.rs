@@ -33,6 +33,12 @@ pub(crate) fn map_at(platform: impl Platform, length: usize, memory: Memory, pla
     platform.map(length, memory, Some(place)).or_else(|_| platform.map(length, memory, None))
 }
 
+/// Multiples of so many bytes are better places than others: pages there can be huge.
+pub(crate) fn preferred_alignment(platform: impl Platform, length: usize) -> usize {
+    let huge = platform.huge_page().filter(|huge| *huge <= length).unwrap_or_default();
+    huge.max(platform.placement_granularity())
+}
+
 /// The bytes whose distance from a target is at most some maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {
@@ -137,10 +143,15 @@ impl Reach {
         length: usize,
         passed_over: Option<RangeInclusive<usize>>,
     ) -> Result<Option<usize>> {
-        let granularity = platform.placement_granularity();
         let mut best: Option<usize> = None;
         let mut consider = |gap: Range<usize>| {
-            let Some(starts) = self.starts_in(gap, size, length, granularity) else { return };
+            let least = platform.placement_granularity();
+            // What looks free there is not: then the nearest place is as good as any.
+            let preferred = if passed_over.is_none() { preferred_alignment(platform, length) } else { least };
+            let found = [preferred, least].into_iter().find_map(|granularity| {
+                Some((self.starts_in(gap.clone(), size, length, granularity)?, granularity))
+            });
+            let Some((starts, granularity)) = found else { return };
             let parts = match &passed_over {
                 Some(passed_over) => without(starts, passed_over, granularity),
                 None => [Some(starts), None],
@@ -225,14 +236,18 @@ impl Latest {
     }
 
     fn find_room(&self, reach: Reach, platform: impl Platform, size: usize) -> Option<usize> {
-        let (length, granularity) = (round_up(size, platform.page_size()), platform.placement_granularity());
+        let length = round_up(size, platform.page_size());
+        let alignments = [preferred_alignment(platform, length), platform.placement_granularity()];
         let latest = self.0.load(Ordering::Relaxed);
         if latest < LOWEST || !reach.holds(latest, size) {
             return None;
         }
         let mut found = None;
         let walked = reach.gaps(platform, latest, &mut |gap| {
-            found = reach.starts_in(gap, size, length, granularity).map(|starts| *starts.start());
+            let mut starts = alignments
+                .into_iter()
+                .filter_map(|alignment| reach.starts_in(gap.clone(), size, length, alignment));
+            found = starts.next().map(|starts| *starts.start());
             if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         // Where the system doesn't tell what is mapped, the place behind the latest is as good as any.

@@ -237,6 +237,32 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
         Err(Error::Unsupported)
     }
 
+    /// Bytes of a huge page, for which one entry of a core's tables of addresses stands; a power of two and more than a
+    /// page. `None`: [`make_huge`](Self::make_huge) is not for this system.
+    fn huge_page(self) -> Option<usize> {
+        None
+    }
+
+    /// How many bytes of mapped pages have memory now.
+    ///
+    /// # Safety
+    /// The pages came from this platform, and stay mapped.
+    unsafe fn resident(self, pages: Span) -> Result<usize, Error> {
+        let _ = pages;
+        Err(Error::Unsupported)
+    }
+
+    /// Puts huge pages behind pages, which are whole ones. They hold what they held; other threads may execute there, and
+    /// store there, by another view too. [`Error::NoMemory`] if there is none of that kind, now; [`Error::Unsupported`] if
+    /// it is about these pages.
+    ///
+    /// # Safety
+    /// The pages came from this platform, and stay mapped.
+    unsafe fn make_huge(self, pages: Span) -> Result<(), Error> {
+        let _ = pages;
+        Err(Error::Unsupported)
+    }
+
     /// Copies `length` bytes, any number and anywhere, between memory of which either side may be pages of a
     /// mapped file. Where a file has become too short for them it is [`Error::Io`], never a signal, whatever
     /// others do to the file meanwhile. A copy that fails may have written a part of the target. The two

@@ -9,7 +9,7 @@ use execmem_fake::{Call, Fake};
 use support::{Heap, System, code_block as code};
 
 const CHUNK: usize = 64 << 10;
-const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: CHUNK };
+const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: CHUNK, ..Limits::DEFAULT };
 /// More than any block that shares a chunk.
 const LARGE: i64 = (64 << 10) + 1;
 
@@ -324,7 +324,7 @@ fn sizes_that_cannot_be_are_refused() {
 #[test]
 fn a_heap_at_its_limit_says_so_and_goes_on_when_there_is_room() {
     System::each(|system| {
-        let limits = Limits { bytes: 4 * CHUNK, chunk_bytes: CHUNK };
+        let limits = Limits { bytes: 4 * CHUNK, chunk_bytes: CHUNK, ..Limits::DEFAULT };
         let heap = system.runtime.new_code_heap(limits).unwrap();
         let size = if cfg!(miri) { 20_000 } else { 3000 };
         let mut blocks = Vec::new();

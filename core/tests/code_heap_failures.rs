@@ -9,7 +9,7 @@ use execmem_core::{Error, Policy, Protection};
 use execmem_fake::Call;
 use support::{Heap, POLICIES, System, write_block};
 
-const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: 64 << 10 };
+const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: 64 << 10, ..Limits::DEFAULT };
 
 fn write(heap: &Heap<'_>, address: i64, bytes: &[u8]) -> Result<(), Error> {
     write_block(heap, address, bytes).map(drop)

@@ -194,7 +194,7 @@ fn fork_during(
 
 /// The heap may have two chunks: a small one, which is there, and a large one. A child can use all of it.
 fn heap_for_two(system: &System) -> Heap<'_> {
-    let limits = Limits { bytes: LARGE + (64 << 10), chunk_bytes: 64 << 10 };
+    let limits = Limits { bytes: LARGE + (64 << 10), chunk_bytes: 64 << 10, ..Limits::DEFAULT };
     let heap = system.runtime.new_code_heap(limits).unwrap();
     heap.alloc(100).unwrap();
     heap
@@ -248,7 +248,7 @@ fn a_chunk_that_another_thread_was_unmapping_is_not_the_childs() {
 fn a_chunk_that_another_thread_was_about_to_add_is_unmapped_in_the_child() {
     let system = System::new(Policy::Dual, 4096);
     // A third chunk holds a block in the shard that the other thread prefers.
-    let limits = Limits { bytes: LARGE + (128 << 10), chunk_bytes: 64 << 10 };
+    let limits = Limits { bytes: LARGE + (128 << 10), chunk_bytes: 64 << 10, ..Limits::DEFAULT };
     let heap = system.runtime.new_code_heap(limits).unwrap();
     heap.alloc(100).unwrap();
     let (writing, go_on) = (Arc::new(Barrier::new(2)), Barrier::new(2));

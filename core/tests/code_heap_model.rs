@@ -179,7 +179,7 @@ impl<'r> Model<'r> {
     }
 }
 
-const SMALL: Limits = Limits { bytes: 1 << 20, chunk_bytes: 64 << 10 };
+const SMALL: Limits = Limits { bytes: 1 << 20, chunk_bytes: 64 << 10, ..Limits::DEFAULT };
 
 #[test]
 fn a_million_random_operations_agree_with_a_plain_reference() {
@@ -203,7 +203,7 @@ fn chunks_of_every_length_agree_with_a_plain_reference() {
         [1, 4096, 12 << 10, 100 << 10, 1 << 20, 2 << 20, 1 << 30].into_iter().enumerate()
     {
         let system = System::new(Policy::Dual, 4096);
-        let limits = Limits { bytes: 3 << 20, chunk_bytes };
+        let limits = Limits { bytes: 3 << 20, chunk_bytes, ..Limits::DEFAULT };
         Model::new(&system, limits, 0x1234_5678_9abc_def1 + seed as u64).run(operations);
     }
 }

@@ -8,7 +8,7 @@ use execmem_fake::Call;
 use support::{System, code_block};
 
 /// Every second block needs a chunk of its own.
-const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: 64 << 10 };
+const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: 64 << 10, ..Limits::DEFAULT };
 const SIZE: i64 = 40_000;
 const REACH: i64 = 1 << 20;
 
@@ -93,7 +93,7 @@ fn chunks_near_targets_far_from_all_others_belong_to_no_reservation() {
 #[test]
 fn what_a_near_block_leaves_of_a_run_is_found_again() {
     let system = System::new(Policy::Dual, 4096);
-    let limits = Limits { bytes: 128 << 10, chunk_bytes: 64 << 10 };
+    let limits = Limits { bytes: 128 << 10, chunk_bytes: 64 << 10, ..Limits::DEFAULT };
     let heap = system.runtime.new_code_heap(limits).unwrap();
     heap.alloc(64).unwrap();
     // Two chunks far from each other. The last plain block is bumped off the first one, which is full then.

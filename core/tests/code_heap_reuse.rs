@@ -8,7 +8,7 @@ use execmem_fake::Call;
 use std::sync::{Arc, Barrier};
 use support::{Heap, System, code_block as code, write_block as write};
 
-const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: 64 << 10 };
+const LIMITS: Limits = Limits { bytes: usize::MAX, chunk_bytes: 64 << 10, ..Limits::DEFAULT };
 
 fn heap(system: &System) -> Heap<'_> {
     system.runtime.new_code_heap(LIMITS).unwrap()
@@ -18,7 +18,7 @@ fn heap(system: &System) -> Heap<'_> {
 fn an_address_that_ran_before_is_published_to_the_other_cores_too() {
     System::each(|system| {
         // Room for one block, so that the second gets the first one's place.
-        let limits = Limits { bytes: system.page, chunk_bytes: system.page };
+        let limits = Limits { bytes: system.page, chunk_bytes: system.page, ..Limits::DEFAULT };
         let heap = system.runtime.new_code_heap(limits).unwrap();
         let size = system.page;
         let first = code(&heap, &vec![1; size]);
@@ -70,7 +70,7 @@ fn blocks_that_never_ran_are_used_before_those_that_did() {
 
 /// How often other cores are told when functions come and go in a heap without room for more than 256.
 fn steps_of_a_busy_heap(system: &System, functions: usize) -> usize {
-    let limits = Limits { bytes: 64 << 10, chunk_bytes: 64 << 10 };
+    let limits = Limits { bytes: 64 << 10, chunk_bytes: 64 << 10, ..Limits::DEFAULT };
     let heap = system.runtime.new_code_heap(limits).unwrap();
     let mut live: Vec<i64> = (0..200).map(|_| code(&heap, &[1; 256])).collect();
     for turn in 0..functions {
@@ -139,7 +139,7 @@ fn memory_that_is_there_is_used_before_more_of_it() {
 #[test]
 fn what_is_freed_while_other_cores_are_told_has_to_be_told_anew() {
     let system = System::new(Policy::Dual, 4096);
-    let limits = Limits { bytes: 64 << 10, chunk_bytes: 64 << 10 };
+    let limits = Limits { bytes: 64 << 10, chunk_bytes: 64 << 10, ..Limits::DEFAULT };
     let heap = system.runtime.new_code_heap(limits).unwrap();
     let [first, second, third, _] = [1, 2, 3, 4].map(|byte| code(&heap, &[byte; 16 << 10]));
     heap.free(first).unwrap();

@@ -9,7 +9,7 @@ use execmem_fake::Call;
 use std::thread;
 use support::{Heap, System, code_block, fork_as_child, write_block};
 
-const ONE_CHUNK: Limits = Limits { bytes: 256 << 10, chunk_bytes: 256 << 10 };
+const ONE_CHUNK: Limits = Limits { bytes: 256 << 10, chunk_bytes: 256 << 10, ..Limits::DEFAULT };
 
 /// What blocks are aligned to.
 fn granule(system: &System) -> usize {

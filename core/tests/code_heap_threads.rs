@@ -16,7 +16,10 @@ const ROUNDS: usize = if cfg!(miri) { 10 } else { 30_000 };
 #[test]
 fn a_lookup_finds_what_stays_and_never_half_of_what_changes() {
     let system = System::new(Policy::Dual, 4096);
-    let heap = system.runtime.new_code_heap(Limits { bytes: 8 << 20, chunk_bytes: 64 << 10 }).unwrap();
+    let heap = system
+        .runtime
+        .new_code_heap(Limits { bytes: 8 << 20, chunk_bytes: 64 << 10, ..Limits::DEFAULT })
+        .unwrap();
     // Blocks that stay, between places where others come and go. A block's size tells its address's line.
     let stays: Vec<(i64, usize)> = (0..40)
         .map(|index| {
@@ -75,7 +78,10 @@ fn a_lookup_finds_what_stays_and_never_half_of_what_changes() {
 #[test]
 fn blocks_of_different_threads_never_overlap() {
     let system = System::new(Policy::Dual, 4096);
-    let heap = system.runtime.new_code_heap(Limits { bytes: 4 << 20, chunk_bytes: 128 << 10 }).unwrap();
+    let heap = system
+        .runtime
+        .new_code_heap(Limits { bytes: 4 << 20, chunk_bytes: 128 << 10, ..Limits::DEFAULT })
+        .unwrap();
     let rounds = ROUNDS / 10;
     thread::scope(|scope| {
         for thread in 1..=4u8 {
@@ -107,7 +113,10 @@ fn blocks_of_different_threads_never_overlap() {
 #[test]
 fn threads_that_wait_for_a_shard_to_grow_share_what_it_got() {
     let system = System::new(Policy::Dual, 4096);
-    let heap = system.runtime.new_code_heap(Limits { bytes: 8 << 20, chunk_bytes: 64 << 10 }).unwrap();
+    let heap = system
+        .runtime
+        .new_code_heap(Limits { bytes: 8 << 20, chunk_bytes: 64 << 10, ..Limits::DEFAULT })
+        .unwrap();
     // Whoever grows the heap is slow: all others find nothing meanwhile, and wait.
     system.fake.observe(|_| thread::sleep(std::time::Duration::from_millis(2)));
     thread::scope(|scope| {
@@ -173,7 +182,10 @@ fn who_finds_no_room_while_a_chunk_is_on_its_way_waits_for_it() {
     const LENGTH: usize = 64 << 10;
     let system = System::new(Policy::Dual, 4096);
     // There may be one chunk.
-    let heap = system.runtime.new_code_heap(Limits { bytes: LENGTH, chunk_bytes: LENGTH }).unwrap();
+    let heap = system
+        .runtime
+        .new_code_heap(Limits { bytes: LENGTH, chunk_bytes: LENGTH, ..Limits::DEFAULT })
+        .unwrap();
     let (mapping, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let barriers = (mapping.clone(), go_on.clone());
     let is_first = AtomicBool::new(true);

@@ -38,7 +38,7 @@ impl<'r> Code<'r> {
                 Self { address: system.runtime.alloc_exec(system.page as i64).unwrap(), heap: None }
             }
             Source::Heap => {
-                let limits = Limits { bytes: system.page, chunk_bytes: system.page };
+                let limits = Limits { bytes: system.page, chunk_bytes: system.page, ..Limits::DEFAULT };
                 let heap = system.runtime.new_code_heap(limits).unwrap();
                 Self { address: heap.alloc(system.page as i64).unwrap(), heap: Some(heap) }
             }

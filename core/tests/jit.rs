@@ -167,7 +167,7 @@ fn a_forked_childs_code_heap_starts_anew() {
 #[test]
 fn a_forked_childs_code_heap_has_its_whole_limit_again() {
     let system = System::new(Policy::Jit, 4096);
-    let limits = Limits { bytes: 4 * 4096, chunk_bytes: 2 * 4096 };
+    let limits = Limits { bytes: 4 * 4096, chunk_bytes: 2 * 4096, ..Limits::DEFAULT };
     let heap = system.runtime.new_code_heap(limits).unwrap();
     let fill = || (0..).take_while(|_| heap.alloc(4096).is_ok()).count();
     // Once more in a child of the child.

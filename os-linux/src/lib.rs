@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `platform.rs` | the seam that the core asks, and what happens when the library is loaded |
 //! | `exports.rs` | the `rt_*` symbols |
-//! | `pages.rs` | mapping pages, also twice, and replacing them |
+//! | `pages.rs` | mapping pages, also twice, replacing them, and making them huge |
 //! | `files.rs` | mapping files |
 //! | `copy.rs` | copying where a file may have become too short |
 //! | `mappings.rs` | what is mapped in this process |

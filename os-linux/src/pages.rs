@@ -1,11 +1,11 @@
-//! Mapping pages, also twice, and replacing them.
+//! Mapping pages, also twice, replacing them, and making them huge.
 
 use core::ffi::{c_int, c_long, c_uint, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, Views};
 use execmem_core::unix::errno::{check, number, retried, translate};
-use execmem_core::unix::pages::{native, pointer, protect, span, unmap, with_second_view};
+use execmem_core::unix::pages::{native, page_size, pointer, protect, span, unmap, with_second_view};
 use execmem_core::{Error, Protection, Span};
 
 pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
@@ -198,4 +198,55 @@ pub(crate) unsafe fn move_onto(source: Span, onto: usize) -> Result<(), Error> {
     // SAFETY: the caller says that both are ours, and that what the target showed is not needed there any more.
     let call = || unsafe { libc::mremap(pointer(source), length, length, flags, target) };
     retried(|| call().expose_provenance() as isize).map(drop).map_err(translate)
+}
+
+/// What one table of the lowest level stands for: it is a page of eight-byte entries, on all our machines. `None` if the
+/// kernel is older, was built without huge pages, or a filter keeps them from us.
+pub(crate) fn huge_page() -> Option<usize> {
+    const UNKNOWN: usize = 0;
+    const NONE: usize = 1;
+    static SIZE: AtomicUsize = AtomicUsize::new(UNKNOWN);
+    let size = match SIZE.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            // Of no bytes, the kernel says only whether it knows the advice.
+            // SAFETY: it is about no pages.
+            let known =
+                retried(|| unsafe { libc::madvise(ptr::null_mut(), 0, libc::MADV_COLLAPSE) } as isize);
+            let size = known.map_or(NONE, |_| page_size() * (page_size() / size_of::<u64>()));
+            SIZE.store(size, Ordering::Relaxed);
+            size
+        }
+        size => size,
+    };
+    (size != NONE).then_some(size)
+}
+
+/// # Safety
+/// As [`Pages::resident`](execmem_core::platform::Pages::resident).
+pub(crate) unsafe fn resident(pages: Span) -> Result<usize, Error> {
+    let mut present = [0u8; 1024];
+    let mut count = 0;
+    for start in pages.range().step_by(present.len() * page_size()) {
+        let length = (pages.end() - start).min(present.len() * page_size());
+        let address = ptr::with_exposed_provenance_mut(start);
+        // SAFETY: the kernel stores a byte for each page, for which there is room, and looks at nothing else.
+        check(|| unsafe { libc::mincore(address, length, present.as_mut_ptr().cast()) })?;
+        count += present.iter().take(length / page_size()).filter(|page| **page & 1 != 0).count();
+    }
+    Ok(count * page_size())
+}
+
+/// # Safety
+/// As [`Pages::make_huge`](execmem_core::platform::Pages::make_huge).
+pub(crate) unsafe fn make_huge(pages: Span) -> Result<(), Error> {
+    // SAFETY: the caller says that the pages are ours and stay; the advice leaves their contents as they are.
+    let collapse = || unsafe { libc::madvise(pointer(pages), pages.length(), libc::MADV_COLLAPSE) };
+    match retried(|| collapse() as isize) {
+        Ok(_) => Ok(()),
+        // No huge page is free, or none within the limit of the control group.
+        Err(libc::ENOMEM | libc::EBUSY) => Err(Error::NoMemory),
+        // Somebody is using one of the pages at this moment; `prctl(PR_SET_THP_DISABLE)`; how the pages lie.
+        Err(libc::EAGAIN | libc::EINVAL) => Err(Error::Unsupported),
+        Err(number) => Err(translate(number)),
+    }
 }

@@ -113,6 +113,20 @@ unsafe impl Pages for Linux {
         unsafe { pages::seal(pages) }
     }
 
+    fn huge_page(self) -> Option<usize> {
+        pages::huge_page()
+    }
+
+    unsafe fn resident(self, pages: Span) -> Result<usize, Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pages::resident(pages) }
+    }
+
+    unsafe fn make_huge(self, pages: Span) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pages::make_huge(pages) }
+    }
+
     unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { copy::guarded(source, target, length) }

@@ -220,6 +220,9 @@ macro_rules! for_each_symbol {
         /// Sets the most bytes of code pages that the code heap may have, above 0. What it has already stays.
         fn rt_code_set_limit(bytes: i64) -> bool, else false
             => positive(bytes).map(|bytes| runtime.code_heap().set_limit(bytes));
+        /// Makes up to `budget` bytes of code huge, where nearly all bytes are written: for a moment when the program is
+        /// idle, since two mebibytes take some milliseconds. 0 makes none. How many are huge now; -1 on failure.
+        fn rt_code_promote(budget: i64) -> i64, else -1 => runtime.promote(budget);
         /// `RT_ERROR_*` of this thread's last failed call; `RT_ERROR_NONE` if none has failed. Calls that
         /// succeed leave it alone. Never fails.
         fn rt_last_error() -> i32 => runtime.last_error();

@@ -26,6 +26,10 @@ pub(super) struct Backing {
     populated: Bits,
     /// The part behind those that got memory last.
     populated_to: AtomicUsize,
+    /// Which parts are on huge pages.
+    huge: Bits,
+    /// How often the memory became another one.
+    changes: AtomicU32,
     /// Whether another process may have the memory too, since a fork. Of a chunk this counts, not what its region says.
     pub(super) is_in_common: AtomicBool,
     /// Whether this is a child that could not get memory of its own for it: nothing can be read or written there.
@@ -36,7 +40,8 @@ pub(super) struct Backing {
 
 impl Backing {
     pub(super) fn lay_out(arrays: &mut Arrays) -> Self {
-        Self { populated: Bits(arrays.next(PARTS / 64)), ..Self::default() }
+        let [populated, huge] = core::array::from_fn(|_| Bits(arrays.next(PARTS / 64)));
+        Self { populated, huge, ..Self::default() }
     }
 
     /// Starts anew for a chunk of `length` bytes whose view, or 0, nobody has written to.
@@ -45,6 +50,7 @@ impl Backing {
         self.view.store(view, Ordering::Relaxed);
         self.part_bits.store(least.max(page_size).ilog2(), Ordering::Relaxed);
         self.populated.reset();
+        self.change_memory();
         self.populated_to.store(0, Ordering::Relaxed);
         self.is_in_common.store(is_in_common, Ordering::Relaxed);
         self.is_withdrawn.store(false, Ordering::Relaxed);
@@ -79,6 +85,44 @@ impl Backing {
     /// Where in the view the parts are that have memory: nothing was ever written to the others.
     pub(super) fn populated_parts(&'static self, length: usize) -> impl Iterator<Item = Span> {
         self.populated.runs().map(move |parts| self.span_of(parts, length))
+    }
+
+    /// What [`note_huge`](Self::note_huge) asks for, before pages are made huge.
+    pub(super) fn memory(&self) -> u32 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Other memory is behind the addresses from now on, or will be as soon as it is written to. None is huge.
+    pub(super) fn change_memory(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.huge.reset();
+    }
+
+    /// Bytes that pages are made huge in: a huge page, unless that is less than a part.
+    pub(super) fn stretch(&self, huge_page: usize) -> usize {
+        huge_page.max(1 << self.part_bits.load(Ordering::Relaxed))
+    }
+
+    fn parts_of(&self, bytes: Range<usize>) -> Range<usize> {
+        let part_bits = self.part_bits.load(Ordering::Relaxed);
+        bytes.start >> part_bits..bytes.end >> part_bits
+    }
+
+    pub(super) fn is_huge(&self, bytes: Range<usize>) -> bool {
+        self.huge.any_set(self.parts_of(bytes))
+    }
+
+    /// The bytes at these offsets are on huge pages, if the memory is the same as it was before. Whether it is.
+    pub(super) fn note_huge(&self, bytes: Range<usize>, memory: u32) -> bool {
+        let is_same = self.memory() == memory;
+        if is_same {
+            self.huge.set_all(self.parts_of(bytes));
+        }
+        is_same
+    }
+
+    pub(super) fn huge_bytes(&self) -> usize {
+        self.huge.set_bits().count() << self.part_bits.load(Ordering::Relaxed)
     }
 
     fn span_of(&self, parts: Range<usize>, length: usize) -> Span {

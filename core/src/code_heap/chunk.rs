@@ -245,6 +245,26 @@ impl Chunk {
         self.backing.populated_parts(self.length())
     }
 
+    /// Its parts as long as a huge page that are not on one yet.
+    pub(super) fn stretches(&'static self, huge_page: usize) -> impl Iterator<Item = Span> {
+        let (base, length) = (self.base(), self.backing.stretch(huge_page));
+        let count = if base.is_multiple_of(huge_page) { self.length() / length } else { 0 };
+        let is_left = move |start: &usize| !self.backing.is_huge(*start..start + length);
+        let starts = (0..count).map(move |number| number * length).filter(is_left);
+        starts.map(move |start| Span::from_parts(base + start, length))
+    }
+
+    /// A stretch was made huge, if the memory is the same as it was before. Whether it is.
+    pub(super) fn note_huge(&self, stretch: Span, memory: u32) -> bool {
+        let start = stretch.start() - self.base();
+        self.backing.note_huge(start..start + stretch.length(), memory)
+    }
+
+    /// Other memory is behind its addresses from now on, or will be as soon as it is written to: of no huge pages.
+    pub(crate) fn change_memory(&self) {
+        self.backing.change_memory();
+    }
+
     /// Whether every byte of it is within reach.
     #[inline]
     pub(super) fn is_within(&self, reach: Reach) -> bool {
@@ -254,6 +274,10 @@ impl Chunk {
     /// How many granules a chunk for many blocks has.
     pub(super) fn granules(&self) -> usize {
         (self.length() >> self.granule_bits()).min(LONGEST)
+    }
+
+    pub(super) fn has_second_view(&self) -> bool {
+        self.backing.view() != 0
     }
 
     /// Where the byte at an address can be written, if there is a second view.

@@ -91,7 +91,11 @@ impl Heaps {
             && within_reach_of(cluster).holds(place, length)
             && let Some(views) = within_reach_of(cluster).map_at(platform, length, memory, place)?
         {
-            return Ok(views);
+            if views.address.is_multiple_of(near::preferred_alignment(platform, length)) {
+                return Ok(views);
+            }
+            // SAFETY: mapped just now, and nobody has seen it.
+            unsafe { views.unmap(length, platform) };
         }
         let map_near = |cluster| self.latest.map(within_reach_of(cluster), platform, length, memory).ok();
         if let Some(views) = clusters().find_map(map_near) {

@@ -26,11 +26,14 @@ pub struct Limits {
     /// How many of them are asked of the system at a time, 4 MiB and a 64th of physical memory at most; rounded
     /// up to pages. Where memory is short it asks for less.
     pub chunk_bytes: usize,
+    /// Whether the thread that adds a chunk makes what has filled up huge, up to 4 MiB each time, which takes it some
+    /// milliseconds: for a program that is never idle. Others call [`Runtime::promote`](crate::Runtime::promote).
+    pub huge_pages: bool,
 }
 
 impl Limits {
     /// No limit but the system's.
-    pub const DEFAULT: Self = Self { bytes: usize::MAX, chunk_bytes: LONGEST_CHUNK };
+    pub const DEFAULT: Self = Self { bytes: usize::MAX, chunk_bytes: LONGEST_CHUNK, huge_pages: false };
 }
 
 /// How many chunks that were found last are remembered.
@@ -49,6 +52,8 @@ pub(crate) struct Heaps {
     pub(super) near: Latest,
     /// Whether there may be retired chunks that nobody is about to unmap. Only a hint to look for them.
     pub(super) has_left: AtomicBool,
+    /// The number of the chunk from which on pages are made huge next. Only a hint.
+    pub(super) next_to_promote: AtomicUsize,
     pub(super) default: Heap,
     /// The other heaps. One that is dropped waits there for its next user.
     others: Table<Heap, 4>,
@@ -60,6 +65,7 @@ pub(crate) struct Heap {
     pub(super) first_shard: u32,
     pub(super) limit: AtomicUsize,
     pub(super) chunk_bytes: AtomicUsize,
+    pub(super) promotes: AtomicBool,
     /// Bytes of code pages.
     mapped: AtomicUsize,
     /// The policy's number once it is decided, else [`UNDECIDED`].
@@ -87,6 +93,7 @@ impl Heaps {
             latest: Latest::new(),
             near: Latest::new(),
             has_left: AtomicBool::new(false),
+            next_to_promote: AtomicUsize::new(0),
             default: Heap::new(0),
             others: Table::new(),
         }
@@ -108,6 +115,7 @@ impl Heaps {
         heap.in_use.store(true, Ordering::Relaxed);
         heap.limit.store(limits.bytes, Ordering::Relaxed);
         heap.chunk_bytes.store(limits.chunk_bytes.max(1), Ordering::Relaxed);
+        heap.promotes.store(limits.huge_pages, Ordering::Relaxed);
         Ok(heap)
     }
 
@@ -188,6 +196,7 @@ impl Heaps {
             figures.code_blocks += i64::from(chunk.blocks.live());
             figures.code_bytes += chunk.blocks.live_bytes() as i64;
         }
+        figures.huge_code_bytes = self.huge_bytes() as i64;
         figures
     }
 
@@ -205,6 +214,8 @@ impl Heaps {
         for shard in self.all().flat_map(|heap| &heap.shards) {
             shard.lock_for_fork(platform);
         }
+        // The first store to a private page that both have gives one of them another one.
+        self.records().filter(|chunk| !chunk.has_second_view()).for_each(|chunk| chunk.change_memory());
     }
 
     /// # Safety
@@ -258,6 +269,7 @@ impl Heap {
             first_shard,
             limit: AtomicUsize::new(limits.bytes),
             chunk_bytes: AtomicUsize::new(limits.chunk_bytes),
+            promotes: AtomicBool::new(limits.huge_pages),
             mapped: AtomicUsize::new(0),
             policy: AtomicI32::new(UNDECIDED),
             shards: [const { Lock::new(Shard::new()) }; SHARDS],

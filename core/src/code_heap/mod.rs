@@ -23,6 +23,7 @@
 //! | [`write`] | writes, patches and publishes blocks |
 //! | this one | allocates, shrinks, frees and finds them |
 //! | [`grow`] | chunks come from the system and go back to it; where they lie |
+//! | [`promote`] | huge pages behind code that stays |
 //! | [`store`] | the ways into a block's bytes, by policy |
 //! | [`heaps`] | all heaps, how addresses lead to chunks, forks |
 //! | [`records`] | the records of chunks, which serve one after another; clusters |
@@ -38,6 +39,7 @@ mod free_space;
 mod grow;
 mod heaps;
 mod picture;
+mod promote;
 mod records;
 mod shard;
 mod store;
@@ -56,7 +58,7 @@ use crate::policy::Policy;
 use crate::space::AddressSpace;
 use crate::span::Span;
 use blocks::granule_bits;
-use chunk::Chunk;
+use chunk::{Chunk, LONGEST_CHUNK};
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering;
@@ -114,10 +116,20 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         self.alloc_elsewhere(index, request)
     }
 
-    /// A block out of a new chunk. If there is none to be had, what is free in other shards serves, and at last what
-    /// the system gives once all empty chunks went back to it.
+    /// A block where the shard has no room. What has filled up before may become huge.
     #[cold]
     fn alloc_elsewhere(&self, index: usize, request: Request<'_>) -> Result<usize> {
+        let address = self.alloc_growing(index, request)?;
+        if self.heap.promotes.load(Ordering::Relaxed) && !request.is_single() {
+            // The block is there; what can't be huge now may be later.
+            let _ = self.heaps.promote(LONGEST_CHUNK, Some(self.heap), self.space);
+        }
+        Ok(address)
+    }
+
+    /// A block out of a new chunk. If there is none to be had, what is free in other shards serves, and at last what
+    /// the system gives once all empty chunks went back to it.
+    fn alloc_growing(&self, index: usize, request: Request<'_>) -> Result<usize> {
         let growth = self.heap.growth.lock(self.space.platform);
         if self.heap.policy().is_ok_and(|policy| policy != request.policy) {
             // The heap's first memory came meanwhile, by another policy.
@@ -239,6 +251,11 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
     /// Sets the most bytes of code pages that the heap may have. What it has already stays.
     pub fn set_limit(&self, bytes: usize) {
         self.heap.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Sets whether code becomes huge as chunks fill: see [`Limits::huge_pages`].
+    pub fn set_huge_pages(&self, wanted: bool) {
+        self.heap.promotes.store(wanted, Ordering::Relaxed);
     }
 
     /// The policy of the heap's pages, or what it would be now while the heap has none.

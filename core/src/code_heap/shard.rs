@@ -242,6 +242,7 @@ impl Shard {
     /// The chunk's pages lost all access: nothing more is allocated there.
     pub(super) fn withdraw(&mut self, chunk: &Chunk) {
         chunk.backing.is_withdrawn.store(true, Ordering::Relaxed);
+        chunk.change_memory();
         self.bump.take_if(|bump| ptr::eq(bump.chunk, chunk));
         chunk.space.clear();
     }

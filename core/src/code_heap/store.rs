@@ -72,6 +72,7 @@ impl<P: Platform, L> LockedBlock<'_, P, L> {
         if P::CAN_FORK && chunk.backing.is_in_common.load(Ordering::Relaxed) {
             // SAFETY: nobody writes to the chunk, by the lock: a chunk that was lent is copied at the fork, and never in common.
             unsafe { space.separate(&chunk.region(), chunk.written_parts()) }?;
+            chunk.change_memory();
             chunk.backing.is_in_common.store(space.is_forking(), Ordering::Relaxed);
         }
         let offset = self.block.address - chunk.base();

@@ -111,6 +111,7 @@ impl<P: Platform> Runtime<P> {
             }
         }
         frozen.take_copies(|frozen, copied, index, region| {
+            self.heaps.chunk_of(&region).into_iter().for_each(|chunk| chunk.change_memory());
             let copy = self.copy_used(&region, copied, Memory::Dual);
             // SAFETY: the region holds what it held when the copy was made, but for what handlers before the fork wrote
             // to both; no other thread runs.

@@ -161,6 +161,13 @@ impl<P: Platform> Runtime<P> {
                 line.text(", no ").text(policy.name());
             }
         }
+        // Where there are none nothing is linked for them.
+        if self.space.platform.huge_page().is_some() {
+            match self.heaps.huge_bytes() {
+                0 => {}
+                bytes => _ = line.text(", huge code: ").decimal(bytes as i64, 0),
+            }
+        }
         self.print(line);
     }
 

@@ -18,6 +18,8 @@ pub enum Call {
     FileSize,
     Request,
     Seal,
+    Resident,
+    MakeHuge,
     CopyGuarded,
     SynchronizeCores,
     FlushIcache,

@@ -6,7 +6,7 @@ mod seals;
 mod views;
 
 use crate::bytes;
-use execmem_core::{Error, Protection};
+use execmem_core::{Error, Protection, Span};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use views::Memory;
@@ -100,6 +100,8 @@ pub(crate) struct Space {
     pub(crate) refused: Vec<(Range<usize>, Error)>,
     memories: BTreeMap<usize, Memory>,
     next_memory: usize,
+    /// What is on huge pages.
+    pub(crate) huge: Vec<Span>,
     pub(crate) violations: Vec<String>,
 }
 
@@ -119,6 +121,7 @@ impl Space {
             refused: Vec::new(),
             memories: BTreeMap::new(),
             next_memory: 1,
+            huge: Vec::new(),
             violations: Vec::new(),
         }
     }
@@ -168,6 +171,7 @@ impl Space {
         for area in self.cut(start..start + length) {
             self.areas.remove(&area.start);
         }
+        self.take_apart(start..start + length);
         self.put(Area::new(start, length, protection, kind));
         self.show(start..start + length);
     }
@@ -175,6 +179,7 @@ impl Space {
     /// Unmaps one piece.
     pub(crate) fn unmap(&mut self, start: usize, length: usize) {
         self.settle(start..start + length);
+        self.take_apart(start..start + length);
         let mut memories = Vec::new();
         for area in self.cut(start..start + length) {
             if let Some(Area { kind: Kind::View { memory, .. }, .. }) = self.areas.remove(&area.start) {
@@ -198,12 +203,18 @@ impl Space {
     /// Changes the protection of mapped pages.
     pub(crate) fn protect(&mut self, range: Range<usize>, protection: Protection) {
         self.settle(range.clone());
+        self.take_apart(range.clone());
         for area in self.cut(range.clone()) {
             if let Some(area) = self.areas.get_mut(&area.start) {
                 area.protection = protection;
             }
         }
         self.show(range);
+    }
+
+    /// No huge page is left of what reaches into a range.
+    fn take_apart(&mut self, range: Range<usize>) {
+        self.huge.retain(|pages| pages.end() <= range.start || range.end <= pages.start());
     }
 
     /// The piece that holds all of a range.

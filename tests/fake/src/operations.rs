@@ -202,6 +202,30 @@ impl Inner {
         Ok(())
     }
 
+    /// Pages that hold something.
+    pub(crate) fn resident(&mut self, pages: Span) -> Result<usize, Error> {
+        self.check_pages(Call::Resident, pages.start(), pages.length())?;
+        self.space.settle(pages.range());
+        self.space.show(pages.range());
+        let bytes = bytes::read(pages.start(), pages.length());
+        let page_size = self.space.page_size;
+        let holds_some = |page: &&[u8]| page.iter().any(|byte| *byte != 0);
+        Ok(bytes.chunks(page_size).filter(holds_some).count() * page_size)
+    }
+
+    pub(crate) fn make_huge(&mut self, pages: Span) -> Result<(), Error> {
+        self.check_pages(Call::MakeHuge, pages.start(), pages.length())?;
+        let huge_page = self.switches.huge_page.ok_or(Error::Unsupported)?;
+        if !pages.start().is_multiple_of(huge_page) || !pages.length().is_multiple_of(huge_page) {
+            self.space.violation(format!("MakeHuge of {pages:x?}"));
+            return Err(Error::InvalidArgument);
+        }
+        if !self.space.huge.contains(&pages) {
+            self.space.huge.push(pages);
+        }
+        Ok(())
+    }
+
     /// Pages wholly behind the end of their file can't be brought in.
     fn check_presence(&self, start: usize, length: usize) -> Result<(), Error> {
         for (part, area) in self.space.areas_in(start..start + length) {

@@ -153,6 +153,22 @@ unsafe impl Pages for FakePlatform {
         inner.seal(pages.range())
     }
 
+    fn huge_page(self) -> Option<usize> {
+        self.lock().switches.huge_page
+    }
+
+    unsafe fn resident(self, pages: Span) -> Result<usize, Error> {
+        let (mut inner, verdict) = self.begin(Event::new(Call::Resident, pages.start(), pages.length()));
+        failed(verdict)?;
+        inner.resident(pages)
+    }
+
+    unsafe fn make_huge(self, pages: Span) -> Result<(), Error> {
+        let (mut inner, verdict) = self.begin(Event::new(Call::MakeHuge, pages.start(), pages.length()));
+        failed(verdict)?;
+        inner.make_huge(pages)
+    }
+
     unsafe fn copy_guarded(self, source: usize, target: usize, length: usize) -> Result<(), Error> {
         let (mut inner, verdict) = self.begin(Event::new(Call::CopyGuarded, source, length));
         failed(verdict)?;

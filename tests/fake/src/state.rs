@@ -12,7 +12,7 @@ use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
-/// What kind of system it is. All false: one that grants everything but `MAP_JIT`.
+/// What kind of system it is. All false or none: one that grants everything but `MAP_JIT`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Switches {
     /// Pages that are writable and executable are refused, as SELinux, PaX or macOS do.
@@ -29,6 +29,8 @@ pub struct Switches {
     pub forbid_writable_code: bool,
     /// Parts of mappings may be unmapped: the allocator of the built-in value store does that.
     pub allow_partial_unmap: bool,
+    /// Bytes of a huge page, where there are any.
+    pub huge_page: Option<usize>,
 }
 
 type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
@@ -298,6 +300,11 @@ impl FakePlatform {
     pub fn arena(self) -> (usize, usize) {
         let arena = self.lock().space.arena.clone();
         (arena.start, arena.len())
+    }
+
+    /// How many bytes are on huge pages.
+    pub fn huge_bytes(self) -> usize {
+        self.lock().space.huge.iter().map(|pages| pages.length()).sum()
     }
 
     /// What is mapped now. The core's own records are in it.

@@ -179,7 +179,7 @@ fn calls() -> Checked {
 
 /// Heaps come and go as well.
 fn heap_of_its_own() -> Checked {
-    let limits = Limits { bytes: 1 << 20, chunk_bytes: 64 << 10 };
+    let limits = Limits { bytes: 1 << 20, chunk_bytes: 64 << 10, ..Limits::DEFAULT };
     let heap = runtime().new_code_heap(limits);
     holds(heap.is_ok(), &"a heap of its own")?;
     let Ok(heap) = heap else { return Ok(()) };

@@ -1,0 +1,95 @@
+//! Huge pages behind code that stays: one entry of a core's tables of addresses then stands for all of a stretch.
+//!
+//! A stretch is a part of a chunk as long as a huge page, and aligned to one. Nearly all of it has to have memory
+//! already, since it takes memory for all of it then. The system copies it for milliseconds, meanwhile no lock is held:
+//! a claim keeps the chunk mapped, and other memory that took this one's place is noticed afterwards.
+
+use super::chunk::Chunk;
+use super::heaps::{Heap, Heaps};
+use super::shard::SHARDS;
+use crate::error::{Error, Result};
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::registry::{Access, Wanted};
+use crate::space::AddressSpace;
+use crate::span::Span;
+use core::sync::atomic::Ordering;
+
+/// So many eighths of a stretch have memory at least: it takes a seventh more at most. Blocks that follow each other fill
+/// all of it; what is less full is about to be filled, or was made for code that never came.
+const LEAST_EIGHTHS: usize = 7;
+
+impl Heaps {
+    /// Makes up to `budget` bytes of code huge: of one heap's chunks, or of all. An attempt that fails counts as one that
+    /// doesn't. It is an error if nothing was made huge, and an attempt failed.
+    pub(crate) fn promote<P: Platform>(
+        &self,
+        mut budget: usize,
+        heap: Option<&Heap>,
+        space: &AddressSpace<P>,
+    ) -> Result {
+        let huge = space.platform.huge_page().ok_or(Error::Unsupported)?;
+        // Behind the chunk that was tried last: one that can't be huge now doesn't stand in the others' way.
+        let next = self.next_to_promote.load(Ordering::Relaxed);
+        let chunks = self.records().skip(next).chain(self.records().take(next));
+        let chunks = chunks.filter(|chunk| heap.is_none_or(|heap| heap.shard_of(chunk).is_some()));
+        let (mut made, mut failed) = (false, Ok(()));
+        for (chunk, stretch) in chunks.flat_map(|chunk| chunk.stretches(huge).map(move |part| (chunk, part)))
+        {
+            if budget < huge || failed == Err(Error::NoMemory) {
+                break;
+            }
+            if stretch.length() > budget {
+                continue;
+            }
+            match self.promote_stretch(chunk, stretch, huge, space) {
+                Ok(false) => continue,
+                Ok(true) => made = true,
+                Err(error) => failed = Err(error),
+            }
+            budget -= stretch.length();
+            self.next_to_promote.store(usize::from(chunk.link), Ordering::Relaxed);
+        }
+        if made { Ok(()) } else { failed }
+    }
+
+    /// Makes a stretch huge, if it is full enough. Whether it is huge now.
+    fn promote_stretch<P: Platform>(
+        &self,
+        chunk: &'static Chunk,
+        stretch: Span,
+        huge: usize,
+        space: &AddressSpace<P>,
+    ) -> Result<bool> {
+        // The record may have become another chunk's meanwhile.
+        let Ok(claim) = space.registry.claim(Wanted::HeapChunk(chunk.base()), Access::Shared) else {
+            return Ok(false);
+        };
+        let is_its =
+            claim.region().chunk == chunk.link && chunk.stretches(huge).any(|other| other == stretch);
+        if !is_its || !chunk.is_in_use() || chunk.backing.is_withdrawn.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let heap = self.heap_of(chunk);
+        if heap.policy()? == Policy::Toggle {
+            // Each change of a page's protection would take the stretch apart.
+            return Err(Error::Unsupported);
+        }
+        let memory = chunk.backing.memory();
+        // SAFETY: the claim keeps the pages of the chunk mapped.
+        if unsafe { space.platform.resident(stretch) }? < stretch.length() / 8 * LEAST_EIGHTHS {
+            return Ok(false);
+        }
+        // SAFETY: the claim keeps the pages of the chunk mapped, and they hold afterwards what they held.
+        unsafe { space.platform.make_huge(stretch) }?;
+        let shard = heap.shard_of(chunk).unwrap_or_default() % SHARDS;
+        let _shard = heap.shards[shard].lock(space.platform);
+        Ok(chunk.note_huge(stretch, memory))
+    }
+
+    /// Bytes of code on huge pages.
+    pub(crate) fn huge_bytes(&self) -> usize {
+        let chunks = self.records().filter(|chunk| !chunk.is_free());
+        chunks.map(|chunk| chunk.backing.huge_bytes()).sum()
+    }
+}
