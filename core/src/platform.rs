@@ -253,8 +253,8 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
     }
 
     /// Puts huge pages behind pages, which are whole ones. They hold what they held; other threads may execute there, and
-    /// store there, by another view too. [`Error::NoMemory`] if there is none of that kind, now; [`Error::Unsupported`] if
-    /// it is about these pages.
+    /// store there, by another view too. [`Error::NoMemory`] if that can't be now; [`Error::Unsupported`] if it can't be with
+    /// these pages.
     ///
     /// # Safety
     /// The pages came from this platform, and stay mapped.

@@ -193,18 +193,19 @@ fn a_chunk_stays_mapped_while_it_is_made_huge() {
 }
 
 #[test]
-fn a_shortage_ends_the_call_and_what_cannot_be_huge_now_is_passed_over() {
+fn what_cannot_be_huge_now_is_passed_over_and_an_attempt_counts() {
     let system = system(Policy::Dual);
     let heap = system.runtime.new_code_heap(LIMITS).unwrap();
     let alone = code_block(&heap, &[0xc3; 4 * HUGE]);
     fill(&heap, 64);
     system.fake.fail_always(Call::MakeHuge, Error::NoMemory);
     assert_eq!(system.runtime.promote(ALL), Err(Error::NoMemory));
-    assert_eq!((huge(&system), system.fake.count(Call::MakeHuge)), (0, 1));
+    assert_eq!((huge(&system), system.fake.count(Call::MakeHuge)), (0, 8));
+    assert_eq!(system.runtime.promote(3 * HUGE as i64), Err(Error::NoMemory));
+    assert_eq!(system.fake.count(Call::MakeHuge), 8 + 3);
     system.fake.clear_faults();
     system.fake.fail(Call::MakeHuge, 1, Error::NoMemory);
-    assert_eq!(system.runtime.promote(ALL), Ok(HUGE), "what was made before the shortage stays");
-    system.fake.clear_faults();
+    assert_eq!(system.runtime.promote(2 * HUGE as i64), Ok(HUGE), "what was made is no failure");
     for _ in 0..2 {
         // An attempt at one chunk uses the budget up; the next call begins with the other.
         system.fake.fail(Call::MakeHuge, 0, Error::Unsupported);

@@ -31,6 +31,7 @@ const HARDENED: Switches = Switches {
     has_jit: false,
     forbid_writable_code: false,
     allow_partial_unmap: false,
+    huge_page: None,
 };
 
 #[test]

@@ -243,10 +243,10 @@ pub(crate) unsafe fn make_huge(pages: Span) -> Result<(), Error> {
     let collapse = || unsafe { libc::madvise(pointer(pages), pages.length(), libc::MADV_COLLAPSE) };
     match retried(|| collapse() as isize) {
         Ok(_) => Ok(()),
-        // No huge page is free, or none within the limit of the control group.
-        Err(libc::ENOMEM | libc::EBUSY) => Err(Error::NoMemory),
-        // Somebody is using one of the pages at this moment; `prctl(PR_SET_THP_DISABLE)`; how the pages lie.
-        Err(libc::EAGAIN | libc::EINVAL) => Err(Error::Unsupported),
+        // The limit of the control group. (EAGAIN: the kernel is doing something else with one of the pages.)
+        Err(libc::EBUSY) => Err(Error::NoMemory),
+        // `prctl(PR_SET_THP_DISABLE)`, or how the pages lie.
+        Err(libc::EINVAL) => Err(Error::Unsupported),
         Err(number) => Err(translate(number)),
     }
 }

@@ -36,7 +36,7 @@ impl Heaps {
         let (mut made, mut failed) = (false, Ok(()));
         for (chunk, stretch) in chunks.flat_map(|chunk| chunk.stretches(huge).map(move |part| (chunk, part)))
         {
-            if budget < huge || failed == Err(Error::NoMemory) {
+            if budget < huge {
                 break;
             }
             if stretch.length() > budget {

@@ -69,6 +69,7 @@ unsafe extern "C" {
     fn rt_code_set_name(address: i64, size: i64, name: *const c_char) -> bool;
     fn rt_code_set_unwind(address: i64, size: i64, eh_frame: *const u8, length: i64) -> bool;
     pub safe fn rt_code_set_limit(bytes: i64) -> bool;
+    pub safe fn rt_code_promote(budget: i64) -> i64;
 
     pub safe fn rt_abi_version() -> i32;
     fn rt_symbol_lookup(name: *const c_char) -> i64;
