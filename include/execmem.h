@@ -210,6 +210,8 @@ typedef struct {
     /// By `RT_POLICY_*`, what came of trying a policy out, and so why the one in force was chosen: -1 it was
     /// not tried, 0 the system grants it, else the `RT_ERROR_*` why it doesn't.
     int64_t policy_trials[5];
+    /// Bytes of code that this library has put on huge pages: `rt_code_promote`.
+    int64_t huge_code_bytes;
 } RtExecMemoryStats;
 
 /// A live block of the code heap, from `rt_code_find`.
@@ -460,6 +462,10 @@ bool rt_code_set_unwind(int64_t address, int64_t size, const uint8_t *eh_frame, 
 
 /// Sets the most bytes of code pages that the code heap may have, above 0. What it has already stays.
 bool rt_code_set_limit(int64_t bytes);
+
+/// Makes up to `budget` bytes of code huge, where nearly all bytes are written: for a moment when the program is
+/// idle, since two mebibytes take some milliseconds. 0 makes none. How many are huge now; -1 on failure.
+int64_t rt_code_promote(int64_t budget);
 
 /// `RT_ERROR_*` of this thread's last failed call; `RT_ERROR_NONE` if none has failed. Calls that
 /// succeed leave it alone. Never fails.

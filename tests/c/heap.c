@@ -112,6 +112,15 @@ static void patching(void) {
     EXPECT(rt_code_free(block));
 }
 
+static void promotion(void) {
+    int64_t block = function(4), before = rt_code_promote(0);
+    RtExecMemoryStats stats = {.size = sizeof stats};
+    if (before < 0) EXPECT_FAILURE(rt_code_promote(INT64_MAX) == -1, RT_ERROR_UNSUPPORTED);
+    else EXPECT(rt_code_promote(0) == before && rt_exec_memory_stats(&stats) && stats.huge_code_bytes == before);
+    EXPECT_FAILURE(rt_code_promote(-1) == -1, RT_ERROR_INVALID_ARGUMENT);
+    EXPECT(rt_call_function_0(block) == 4 && rt_code_free(block));
+}
+
 static void refusals(void) {
     EXPECT_FAILURE(rt_code_alloc(0) == 0, RT_ERROR_INVALID_ARGUMENT);
     EXPECT_FAILURE(rt_code_alloc(-5) == 0, RT_ERROR_INVALID_ARGUMENT);
@@ -138,6 +147,7 @@ const Rule heap_rules[] = {
     {"a write fits into its block, or nothing is written", writing},
     {"a batch is published whole, or not at all", batches},
     {"a patched word of code is what runs", patching},
+    {"code becomes huge where the system can do that, as the figures say", promotion},
     {"what can't be is refused, and nothing else touches the heap", refusals},
     {0},
 };

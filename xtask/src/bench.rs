@@ -6,7 +6,7 @@ use crate::project::Project;
 use crate::result::Result;
 
 /// The programs of the package `benches`.
-const NAMES: [&str; 7] = ["regions", "queries", "copies", "claims", "forks", "heap", "threads"];
+const NAMES: [&str; 8] = ["regions", "queries", "copies", "claims", "forks", "heap", "speed", "threads"];
 
 /// Runs the benchmark of that name, or all that run on this machine.
 pub fn run(project: &Project, arguments: &[&str]) -> Result<()> {

@@ -22,6 +22,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("only a live block's start can be freed, and only once", frees),
     Rule::new("a patched word of live code runs from then on; an odd address is refused", patches),
     Rule::new("a block near a target lies within the distance, or there is none", near),
+    Rule::new("code becomes huge where the system can do that, as the figures say, and runs on", promotion),
     Rule::new(
         "sizes and limits that can't be are refused, and page operations don't reach the heap",
         refusals,
@@ -261,6 +262,26 @@ fn near(_: &World) -> Verdict {
     check_fails!(rt_code_alloc_near(0, target, distance), 0, RT_ERROR_INVALID_ARGUMENT);
     check_fails!(rt_code_alloc_near(1, 0, distance), 0, RT_ERROR_INVALID_ARGUMENT);
     check!(rt_code_free(target));
+    Ok(())
+}
+
+fn promotion(_: &World) -> Verdict {
+    let address = function(6)?;
+    let before = rt_code_promote(0);
+    if before < 0 {
+        check_fails!(rt_code_promote(0), -1, RT_ERROR_UNSUPPORTED);
+        check_fails!(rt_code_promote(i64::MAX), -1, RT_ERROR_UNSUPPORTED);
+    } else {
+        check_eq!(statistics()?.huge_code_bytes, before);
+        // No chunk of this rule is full; those of earlier ones may be.
+        let after = rt_code_promote(i64::MAX);
+        check!(after >= before || [RT_ERROR_NO_MEMORY, RT_ERROR_UNSUPPORTED].contains(&rt_last_error()));
+        check_eq!(statistics()?.huge_code_bytes, before.max(after));
+    }
+    check_fails!(rt_code_promote(-1), -1, RT_ERROR_INVALID_ARGUMENT);
+    check_fails!(rt_code_promote(i64::MIN), -1, RT_ERROR_INVALID_ARGUMENT);
+    check_eq!(call(address, &[]), 6);
+    check!(rt_code_free(address));
     Ok(())
 }
 

@@ -55,7 +55,7 @@ pub enum Needs {
     Guest,
 }
 
-const TESTS: [&[Test]; 24] = [
+const TESTS: [&[Test]; 25] = [
     policies::TESTS,
     cancelled::TESTS,
     copies::TESTS,

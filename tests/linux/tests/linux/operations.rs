@@ -246,6 +246,7 @@ pub const OPERATIONS: &[Operation] = &[
         !is_taken && rt_last_error() == RT_ERROR_INVALID_ARGUMENT
     }),
     operation("rt_code_set_limit", NOWHERE, |_| rt_code_set_limit(1 << 40)),
+    operation("rt_code_promote", NOWHERE, |_| or_unsupported(rt_code_promote(1 << 40) >= 0)),
     operation("rt_code_shrink", LARGE_BLOCK, |on| rt_code_shrink(on.large, 100)),
     operation("rt_code_free", FUNCTION, |on| rt_code_free(on.function)),
     operation("rt_code_free of a chunk", LARGE_BLOCK, |on| rt_code_free(on.large)),

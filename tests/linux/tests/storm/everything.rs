@@ -211,6 +211,8 @@ fn questions(world: &World) -> Checked {
     holds(did!(rt_exec_memory_set_policy(world.policy)), &"rt_exec_memory_set_policy")?;
     holds(did!(rt_exec_memory_set_limit(1 << 30)), &"rt_exec_memory_set_limit")?;
     holds(did!(rt_code_set_limit(1 << 40)), &"rt_code_set_limit")?;
+    let huge = did!(rt_code_promote(4 << 20));
+    holds(huge >= 0 || rt_last_error() != RT_ERROR_INVALID_ARGUMENT, &"rt_code_promote")?;
     holds(
         !did!(rt_code_set_name: set_name(anchor(), 1, Some(c"name"))),
         &"the program's own can't be named",
