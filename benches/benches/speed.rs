@@ -7,7 +7,6 @@ use execmem_os_linux::*;
 use std::ffi::c_void;
 use std::hint::black_box;
 use std::process::Command;
-use std::time::Instant;
 
 /// How many functions there are.
 const COUNTS: [usize; 4] = [1_000, 10_000, 50_000, 200_000];
@@ -81,7 +80,7 @@ fn round(kind: &str, count: usize) -> [f64; 5] {
     for last in (1..count).rev() {
         shuffled.swap(last, random.below(last + 1));
     }
-    let calls = 1 << 20;
+    let calls = 1 << 18;
     let any: Vec<usize> = (0..calls).map(|_| shuffled[random.below(count)]).collect();
     let mut mostly_hot = || {
         let among = if random.below(10) > 0 { count / 10 } else { count };
@@ -89,13 +88,15 @@ fn round(kind: &str, count: usize) -> [f64; 5] {
     };
     let mostly_hot: Vec<usize> = (0..calls).map(|_| mostly_hot()).collect();
     let [a, b] = [any, mostly_hot].map(|order| {
-        call_each(&order[..calls / 4]);
         call_each(&shuffled);
-        let counter = Counter::start();
-        let start = Instant::now();
-        call_each(&order);
-        let time = start.elapsed().as_nanos() as f64;
-        [time / calls as f64, counter.stop() / calls as f64]
+        let pass = || {
+            let (counter, start) = (Counter::start(), now());
+            call_each(&order);
+            let time = now() - start;
+            [time / calls as f64, counter.stop() / calls as f64]
+        };
+        // The quickest is the one that neighbours disturbed least.
+        (0..7).map(|_| pass()).min_by(|a, b| a[0].total_cmp(&b[0])).expect("passes")
     });
     [(huge as f64 / (count * SIZE) as f64).min(1.0), a[0], a[1], b[0], b[1]]
 }
@@ -165,6 +166,14 @@ fn on_huge_pages(count: usize) -> Vec<usize> {
         assert_eq!(libc::madvise(start as *mut c_void, length, libc::MADV_COLLAPSE), 0);
         (0..count).map(|number| start + number * SIZE).collect()
     }
+}
+
+/// Processor time of this thread: on a busy machine the clock on the wall measures the neighbours.
+fn now() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: room for a time.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 /// Counts how often this thread's fetches miss the tables of addresses, if the kernel lets it.
