@@ -29,16 +29,16 @@ fn main() {
 fn compare_all() {
     let rounds = if is_quick() { 3 } else { 9 };
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| cfg!(asmjit) || *kind != "asmjit").collect();
-    let orders = ["calls at random", "nine in ten to a tenth"];
+    let orders = ["calls at random", "nine in ten to a tenth", "neighbours, eight by eight"];
     for count in COUNTS {
-        let measured: Vec<Vec<[f64; 5]>> =
+        let measured: Vec<Vec<Figures>> =
             (0..rounds).map(|_| kinds.iter().map(|kind| measure(kind, count)).collect()).collect();
         println!("\n{count} functions of {SIZE} bytes");
-        println!("{:<24} {:>6}  {:^36}  {:^36}", "", "huge", orders[0], orders[1]);
+        println!("{:<24} {:>6}  {}", "", "huge", orders.map(|order| format!("{order:^36}")).join("  "));
         for (kind, name) in kinds.iter().enumerate() {
             let figure = |index: usize| median(measured.iter().map(|round| round[kind][index]));
             print!("{name:<24} {:>4.0} %", 100.0 * figure(0));
-            for (time, misses) in [(1, 2), (3, 4)] {
+            for (time, misses) in [(1, 2), (3, 4), (5, 6)] {
                 let ratio = median(measured.iter().map(|round| round[kind][time] / round[0][time]));
                 let misses = match figure(misses) {
                     misses if misses.is_nan() => "not counted".to_owned(),
@@ -51,17 +51,20 @@ fn compare_all() {
     }
 }
 
-fn measure(kind: &str, count: usize) -> [f64; 5] {
+/// The part of the code that is on huge pages; then, by the order of calls, nanoseconds and misses of the table of
+/// addresses for a call.
+type Figures = [f64; 7];
+
+fn measure(kind: &str, count: usize) -> Figures {
     let program = std::env::current_exe().expect("this program");
     let output = Command::new(program).args(["round", kind, &count.to_string()]).output().expect("a child");
     assert!(output.status.success(), "{kind}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("numbers");
     let figures: Vec<f64> = text.split_whitespace().map(|word| word.parse().expect("a number")).collect();
-    figures.try_into().expect("five numbers")
+    figures.try_into().expect("so many numbers")
 }
 
-/// The part of the code that is on huge pages; then nanoseconds and misses of the table of addresses for a call.
-fn round(kind: &str, count: usize) -> [f64; 5] {
+fn round(kind: &str, count: usize) -> Figures {
     let (functions, huge) = match kind {
         "ours" => (of_ours(count), 0),
         "ours, promoted" => {
@@ -76,7 +79,7 @@ fn round(kind: &str, count: usize) -> [f64; 5] {
     };
     assert!(huge >= 0);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut shuffled = functions;
+    let mut shuffled = functions.clone();
     for last in (1..count).rev() {
         shuffled.swap(last, random.below(last + 1));
     }
@@ -87,7 +90,12 @@ fn round(kind: &str, count: usize) -> [f64; 5] {
         shuffled[random.below(among)]
     };
     let mostly_hot: Vec<usize> = (0..calls).map(|_| mostly_hot()).collect();
-    let [a, b] = [any, mostly_hot].map(|order| {
+    // Functions that were made one after another, as those that call each other are.
+    let mut neighbours = Vec::with_capacity(calls);
+    for _ in 0..calls / 8 {
+        neighbours.extend_from_slice(&functions[random.below(count - 8)..][..8]);
+    }
+    let [a, b, c] = [any, mostly_hot, neighbours].map(|order| {
         call_each(&shuffled);
         let pass = || {
             let (counter, start) = (Counter::start(), now());
@@ -98,7 +106,7 @@ fn round(kind: &str, count: usize) -> [f64; 5] {
         // The quickest is the one that neighbours disturbed least.
         (0..7).map(|_| pass()).min_by(|a, b| a[0].total_cmp(&b[0])).expect("passes")
     });
-    [(huge as f64 / (count * SIZE) as f64).min(1.0), a[0], a[1], b[0], b[1]]
+    [(huge as f64 / (count * SIZE) as f64).min(1.0), a[0], a[1], b[0], b[1], c[0], c[1]]
 }
 
 fn call_each(functions: &[usize]) {

@@ -4,8 +4,8 @@ mod support;
 
 use execmem_core::{Error, Limits, Policy, Protection};
 use execmem_fake::Call;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use support::{Heap, System, code_block, fork_as_child, fork_as_parent, write_block};
 
@@ -81,9 +81,10 @@ fn what_is_unmapped_is_huge_no_more() {
         assert_eq!(huge(&system), 4, "the next chunk brings the other one's end");
         drop(heap);
         assert_eq!(huge(&system), 0);
-        // A record that served a huge chunk serves one that is not.
+        // The records that served huge chunks serve others.
         let heap = system.runtime.new_code_heap(LIMITS).unwrap();
-        fill(&heap, 64);
+        fill(&heap, 65);
+        code_block(&heap, &[0xc3; 6 * HUGE]);
         assert_eq!(huge(&system), 0);
         system.fake.verify();
     }
@@ -170,7 +171,7 @@ fn a_chunk_stays_mapped_while_it_is_made_huge() {
     let system: &'static System = Box::leak(Box::new(system(Policy::Dual)));
     let heap = system.runtime.code_heap();
     let alone = code_block(&heap, &[0xc3; 6 * HUGE]);
-    let freeing = Arc::new(std::sync::Mutex::new(None));
+    let freeing = Arc::new(Mutex::new(None));
     let started = freeing.clone();
     system.fake.observe(move |event| {
         if event.call == Call::MakeHuge && started.lock().unwrap().is_none() {
@@ -206,13 +207,24 @@ fn what_cannot_be_huge_now_is_passed_over_and_an_attempt_counts() {
     system.fake.clear_faults();
     system.fake.fail(Call::MakeHuge, 1, Error::NoMemory);
     assert_eq!(system.runtime.promote(2 * HUGE as i64), Ok(HUGE), "what was made is no failure");
+    // An attempt at one chunk uses the budget up; the next call begins with the other.
+    let tried = Arc::new(Mutex::new(Vec::new()));
+    let trying = tried.clone();
+    system.fake.observe(move |event| {
+        if event.call == Call::MakeHuge {
+            trying.lock().unwrap().push(event.start);
+        }
+    });
     for _ in 0..2 {
-        // An attempt at one chunk uses the budget up; the next call begins with the other.
         system.fake.fail(Call::MakeHuge, 0, Error::Unsupported);
         assert_eq!(system.runtime.promote(HUGE as i64), Err(Error::Unsupported));
         let before = huge(&system);
         assert_eq!(system.runtime.promote(HUGE as i64), Ok((before + 1) * HUGE));
+        let tried = std::mem::take(&mut *tried.lock().unwrap());
+        let is_alone = |start: &usize| (alone as usize..alone as usize + 4 * HUGE).contains(start);
+        assert_ne!(is_alone(&tried[0]), is_alone(&tried[1]), "{tried:x?}");
     }
+    system.fake.stop_observing();
     system.fake.fail(Call::MakeHuge, 0, Error::Unsupported);
     assert_eq!(system.runtime.promote(ALL), Ok(7 * HUGE));
     system.fake.fail(Call::Resident, 0, Error::Refused);
