@@ -8,6 +8,7 @@ use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::children::{self, Outcome};
 use execmem_tests_linux::confinement::{self, Condition, Refusal};
+use execmem_tests_linux::maps::Line;
 use execmem_tests_linux::threads::meanwhile;
 
 pub const TESTS: &[Test] = &[
@@ -15,6 +16,11 @@ pub const TESTS: &[Test] = &[
         name: "huge: what is full becomes huge, as the kernel says too, and runs, under each policy but toggle",
         needs: Needs::NewKernel,
         run: || under_each_policy(as_the_kernel_says),
+    },
+    Test {
+        name: "huge: chunks lie at multiples of a huge page, near something too, and where others are in the way",
+        needs: Needs::NewKernel,
+        run: places,
     },
     Test {
         name: "huge: a sparse chunk stays as small as it is, and one that is nearly full grows by a seventh at most",
@@ -170,6 +176,27 @@ fn as_the_kernel_says() {
     assert!(blocks.iter().all(|block| rt_code_free(*block)));
     // One chunk stays for those who come next.
     assert_eq!(rt_code_promote(0), 4 * MIB);
+}
+
+fn places() -> Outcome {
+    assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
+    if let Some(lacks) = lacks() {
+        return lacks;
+    }
+    let anchor = rt_alloc_exec_memory(100);
+    let near = rt_code_alloc_near(SIZE, anchor, 1 << 30);
+    let far = rt_code_alloc_near(SIZE, anchor & !((1 << 40) - 1), 1 << 30);
+    // More than there is room for below what the kernel had mapped before. None is written: they take no memory.
+    let others = (0..100 * 64).map(|_| rt_code_alloc(64 << 10));
+    let blocks: Vec<i64> = others.chain([near, far]).collect();
+    assert!(blocks.iter().all(|block| *block > 0), "error {}", rt_last_error());
+    let lines = execmem_tests_linux::maps::lines();
+    let has_block = |line: &&Line| blocks.iter().any(|block| (line.start..line.end).contains(block));
+    let chunks: Vec<_> = lines.iter().filter(has_block).map(|line| line.start).collect();
+    assert!(chunks.len() > 100, "{}", chunks.len());
+    let crooked: Vec<_> = chunks.iter().filter(|start| *start % HUGE as i64 != 0).collect();
+    assert!(crooked.is_empty(), "{} of {}: {crooked:x?}", crooked.len(), chunks.len());
+    Outcome::Passed
 }
 
 fn sparse_chunks() {

@@ -84,7 +84,7 @@ const TESTS: [&[Test]; 25] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 127;
+const TEST_COUNT: usize = 128;
 
 fn main() -> ExitCode {
     if programs::is_asked_for() {
