@@ -8,7 +8,7 @@ use support::{System, code_block as code};
 #[test]
 fn a_chunk_is_drawn_by_what_its_parts_hold() {
     // Under policies but `toggle` a part of this chunk is 1,024 bytes.
-    let limits = Limits { bytes: usize::MAX, chunk_bytes: 64 << 10 };
+    let limits = Limits { chunk_bytes: 64 << 10, ..Limits::DEFAULT };
     for policy in [Policy::Rwx, Policy::Dual, Policy::Jit] {
         let system = System::new(policy, 4096);
         let heap = system.runtime.new_code_heap(limits).unwrap();
