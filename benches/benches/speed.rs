@@ -27,7 +27,7 @@ fn main() {
 }
 
 fn compare_all() {
-    let rounds = if is_quick() { 3 } else { 9 };
+    let rounds = if is_quick() { 3 } else { 7 };
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| cfg!(asmjit) || *kind != "asmjit").collect();
     let orders = ["calls at random", "nine in ten to a tenth", "neighbours, eight by eight"];
     for count in COUNTS {
