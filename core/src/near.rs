@@ -251,7 +251,7 @@ impl Latest {
             if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         // Where the system doesn't tell what is mapped, the place behind the latest is as good as any.
-        walked.map_or(Some(round_up(latest, granularity)), |()| found)
+        walked.map_or(Some(round_up(latest, alignments[0])), |()| found)
     }
 }
 
