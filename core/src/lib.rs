@@ -22,6 +22,7 @@ pub mod unix;
 mod bits;
 mod code_heap;
 mod error;
+mod free_space;
 mod header;
 mod lock;
 mod memory;

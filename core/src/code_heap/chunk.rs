@@ -7,7 +7,7 @@
 
 use super::backing::Backing;
 use super::blocks::{Block, Blocks, GRANULE_BITS};
-use super::free_space::{FreeSpace, LONGEST};
+use crate::free_space::{FreeSpace, LONGEST};
 use crate::memory::{Arrays, Index};
 use crate::near::Reach;
 use crate::platform::{PageRequest, Platform};

@@ -29,13 +29,12 @@
 //! | [`records`] | the records of chunks, which serve one after another; clusters |
 //! | [`picture`] | chunks, drawn for people |
 //! | [`shard`] | which free space a block gets, and when that is used again |
-//! | [`chunk`] | composed of [`blocks`], [`free_space`] and [`backing`] |
+//! | [`chunk`] | composed of [`blocks`], [`free_space`](crate::free_space) and [`backing`] |
 #![allow(rustdoc::private_intra_doc_links, reason = "who reads the source can follow them")]
 
 mod backing;
 mod blocks;
 mod chunk;
-mod free_space;
 mod grow;
 mod heaps;
 mod picture;

@@ -1,8 +1,8 @@
 //! The records of chunks, which serve one chunk after another, and the clusters that chunks lie in.
 
 use super::chunk::{Chunk, List, bring_in};
-use super::free_space::LONGEST;
 use crate::error::{Error, Result};
+use crate::free_space::LONGEST;
 use crate::memory::{Arrays, Index, Pool, Table};
 use crate::platform::Platform;
 use crate::span::Span;

@@ -9,7 +9,7 @@
 
 use super::blocks::LONGEST_SHARED;
 use super::chunk::{Chunk, List};
-use super::free_space::classes_above;
+use crate::free_space::classes_above;
 use crate::near::Reach;
 use crate::policy::Policy;
 use crate::space::FreedCode;

@@ -27,7 +27,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// The most granules.
-pub(super) const LONGEST: usize = 1 << 16;
+pub(crate) const LONGEST: usize = 1 << 16;
 
 /// There are so few classes that a word has a bit for each.
 const CLASSES: usize = class_of(LONGEST) + 1;
@@ -46,7 +46,7 @@ const fn class_of(length: usize) -> usize {
 }
 
 /// The classes all of whose runs have at least `length` granules, as bits.
-pub(super) fn classes_above(length: usize) -> u64 {
+pub(crate) fn classes_above(length: usize) -> u64 {
     let longest_below = match length {
         0..8 => length,
         _ => length + (1 << (length.ilog2() - 2)) - 1,
@@ -56,7 +56,7 @@ pub(super) fn classes_above(length: usize) -> u64 {
 
 /// The free granules. One thread at a time uses it.
 #[derive(Default)]
-pub(super) struct FreeSpace {
+pub(crate) struct FreeSpace {
     free: Bits,
     /// Starts of what was given back and is not coalesced yet.
     deferred: Bits,
@@ -74,7 +74,7 @@ pub(super) struct FreeSpace {
 
 impl FreeSpace {
     /// Of so many granules, none of which is free.
-    pub(super) fn lay_out(arrays: &mut Arrays, granules: usize) -> Self {
+    pub(crate) fn lay_out(arrays: &mut Arrays, granules: usize) -> Self {
         let words = granules.div_ceil(64);
         let line = words.next_multiple_of(64);
         Self {
@@ -89,19 +89,19 @@ impl FreeSpace {
     }
 
     #[inline]
-    pub(super) fn classes(&self) -> u64 {
+    pub(crate) fn classes(&self) -> u64 {
         self.classes.load(Ordering::Relaxed)
     }
 
     #[inline]
-    pub(super) fn deferrals(&self) -> u32 {
+    pub(crate) fn deferrals(&self) -> u32 {
         self.deferrals.load(Ordering::Relaxed)
     }
 
     /// Notes that what starts at a granule is used no more, up to where something else starts: the next
     /// [`coalesce`](Self::coalesce) makes it free.
     #[inline]
-    pub(super) fn defer(&self, start: usize) {
+    pub(crate) fn defer(&self, start: usize) {
         self.deferred.set(start);
         self.deferrals.store(self.deferrals() + 1, Ordering::Relaxed);
     }
@@ -109,7 +109,7 @@ impl FreeSpace {
     /// Makes all that was deferred free. How long it is need not be remembered: it ends where something else starts, a
     /// free run, another deferral, or one of `used`, or with the `granules` that there are.
     #[cold]
-    pub(super) fn coalesce(&self, used: Bits, granules: usize) {
+    pub(crate) fn coalesce(&self, used: Bits, granules: usize) {
         let ends = |word| used.word(word) | self.free.word(word) | self.deferred.word(word);
         let mut gathered = 0..0;
         for start in self.deferred.set_bits() {
@@ -133,7 +133,7 @@ impl FreeSpace {
     }
 
     /// Nothing is free any more.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for bits in [self.free, self.deferred, self.index] {
             bits.reset();
         }
@@ -142,13 +142,13 @@ impl FreeSpace {
     }
 
     /// Makes everything free, one run.
-    pub(super) fn reset(&self, granules: usize) {
+    pub(crate) fn reset(&self, granules: usize) {
         self.clear();
         self.release(0..granules);
     }
 
     /// Makes granules free, joined with the runs beside them.
-    pub(super) fn release(&self, granules: Range<usize>) {
+    pub(crate) fn release(&self, granules: Range<usize>) {
         let start = self.start_of_run_ending_at(granules.start);
         let end = match self.free.is_set(granules.end) {
             true => self.run_from(granules.end).end,
@@ -160,13 +160,13 @@ impl FreeSpace {
 
     /// Takes a whole run.
     #[inline]
-    pub(super) fn take(&self, run: Range<usize>) {
+    pub(crate) fn take(&self, run: Range<usize>) {
         self.free.clear_all(run);
     }
 
     /// A free run of at least `length` granules, of the shortest class that has one.
     #[inline]
-    pub(super) fn find(&self, length: usize) -> Option<Range<usize>> {
+    pub(crate) fn find(&self, length: usize) -> Option<Range<usize>> {
         loop {
             let fitting = self.classes() & classes_above(length);
             let class = (fitting != 0).then(|| fitting.trailing_zeros() as usize)?;
@@ -182,7 +182,7 @@ impl FreeSpace {
     }
 
     /// A free run of at least `length` granules of the class of that length, some of whose runs are too short.
-    pub(super) fn find_in_class(&self, length: usize) -> Option<Range<usize>> {
+    pub(crate) fn find_in_class(&self, length: usize) -> Option<Range<usize>> {
         let class = class_of(length);
         if self.classes() >> class & 1 == 0 {
             return None;
@@ -197,7 +197,7 @@ impl FreeSpace {
         class * self.line..(class + 1) * self.line
     }
 
-    pub(super) fn runs(&self) -> impl Iterator<Item = Range<usize>> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Range<usize>> {
         self.free.runs()
     }
 
