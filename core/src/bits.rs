@@ -1,7 +1,7 @@
 //! Arrays of bits that one thread at a time changes and others may read meanwhile.
 
+use crate::sync::{AtomicU64, Ordering};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bits in memory that lives for ever. An index behind the end names a bit that is never set.
 #[derive(Clone, Copy, Default)]

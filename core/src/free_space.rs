@@ -23,8 +23,8 @@
 
 use crate::bits::Bits;
 use crate::memory::Arrays;
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// The most granules.
 pub(crate) const LONGEST: usize = 1 << 16;

@@ -34,6 +34,7 @@ mod runtime;
 mod slots;
 mod space;
 mod span;
+mod sync;
 mod value;
 
 pub use code_heap::{Block, ChunkPicture, CodeHeap, Limits};

@@ -8,9 +8,9 @@
 //! library runs in that thread meanwhile may call this library: the thread goes through its own locks.
 
 use crate::platform::{Platform, Turn};
+use crate::sync::{AtomicUsize, Ordering};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 const FREE: usize = 0;
 /// Beside the number of the thread that holds the lock.

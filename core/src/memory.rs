@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
 use crate::span::Span;
+use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// What the page map takes at a time.
 pub(crate) const UNIT: usize = 4096;

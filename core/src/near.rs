@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform, Views};
 use crate::span::round_up;
+use crate::sync::{AtomicUsize, Ordering};
 use core::ops::{ControlFlow, Range, RangeInclusive};
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Nothing is placed below: null pointers with an offset should fault, and Linux refuses addresses
 /// below `vm.mmap_min_addr`, which distributions set to 64 KiB.

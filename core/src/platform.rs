@@ -8,10 +8,10 @@ use crate::error::Error;
 use crate::icache;
 use crate::protection::{Advice, Protection};
 use crate::span::Span;
+use crate::sync::AtomicUsize;
 use core::ffi::CStr;
 use core::ops::ControlFlow;
 use core::ptr;
-use core::sync::atomic::AtomicUsize;
 
 /// What kind of memory [`Pages::map`] is asked for. All of it is zeroed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

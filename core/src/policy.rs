@@ -5,8 +5,8 @@ use crate::header::*;
 use crate::platform::{Memory, Platform};
 use crate::protection::Protection;
 use crate::span::Span;
+use crate::sync::{AtomicI32, Ordering};
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicI32, Ordering};
 
 /// The environment variable that says which policy is wished for.
 pub(crate) const VARIABLE: &CStr = c"EXECMEM_POLICY";

@@ -7,8 +7,8 @@ use crate::bits::Bits;
 use crate::error::Result;
 use crate::memory::Arrays;
 use crate::span::Span;
+use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// The most parts of a chunk.
 const PARTS: usize = 1024;

@@ -6,8 +6,8 @@ use crate::bits::Bits;
 use crate::memory::Arrays;
 use crate::policy::Policy;
 use crate::span::Span;
+use crate::sync::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 /// A block of more bytes has a chunk to itself: the table of sizes has 16 bits for each.
 pub(super) const LONGEST_SHARED: usize = 1 << 16;

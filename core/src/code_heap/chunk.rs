@@ -14,9 +14,9 @@ use crate::platform::{PageRequest, Platform};
 use crate::protection::Advice;
 use crate::registry::{Kind, Region};
 use crate::span::Span;
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// A chunk for many blocks has at most so many bytes.
 pub(super) const LONGEST_CHUNK: usize = LONGEST << GRANULE_BITS;

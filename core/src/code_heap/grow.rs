@@ -18,8 +18,8 @@ use crate::protection::Protection;
 use crate::registry::{Access, Claim, Wanted};
 use crate::space::AddressSpace;
 use crate::span::round_up;
+use crate::sync::Ordering;
 use core::ops::Range;
-use core::sync::atomic::Ordering;
 
 /// So many chunks at least physical memory has room for.
 const CHUNKS_IN_MEMORY: usize = 64;

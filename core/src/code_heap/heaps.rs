@@ -15,8 +15,8 @@ use crate::protection::Protection;
 use crate::registry::{Region, Registry};
 use crate::space::AddressSpace;
 use crate::span::Span;
+use crate::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 /// What one heap may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use crate::free_space::LONGEST;
 use crate::memory::{Arrays, Index, Pool, Table};
 use crate::platform::Platform;
 use crate::span::Span;
+use crate::sync::Ordering;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::Ordering;
 
 /// A page word has 16 bits for a chunk's number + 1.
 const MOST_CHUNKS: u32 = u16::MAX as u32;

@@ -13,9 +13,9 @@ use crate::free_space::classes_above;
 use crate::near::Reach;
 use crate::policy::Policy;
 use crate::space::FreedCode;
+use crate::sync::Ordering;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::Ordering;
 
 /// How many shards a heap has.
 pub(super) const SHARDS: usize = 8;

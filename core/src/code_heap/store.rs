@@ -10,9 +10,9 @@ use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::space::AddressSpace;
 use crate::span::Span;
+use crate::sync::Ordering;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::Ordering;
 
 /// A live block that stays so, and that nobody else works on: the lock of its shard is held.
 pub(super) struct LockedBlock<'a, P: Platform, L> {

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::span::Span;
+use crate::sync::{AtomicU64, Ordering};
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A long copy gives the shard's lock back after so many bytes.
 const PIECE: usize = 64 * 1024;

@@ -5,7 +5,7 @@
 
 use crate::lock::SPINS;
 use crate::platform::Platform;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering};
 
 /// Whether others may use the region at the same time.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -23,8 +23,8 @@ use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
 use crate::registry::{Forked, Frozen, Record, Region};
 use crate::span::Span;
+use crate::sync::Ordering;
 use core::ops::ControlFlow;
-use core::sync::atomic::Ordering;
 
 impl<P: Platform> Runtime<P> {
     /// Takes all locks, so that no record is in the middle of a change, and copies what can't wait.

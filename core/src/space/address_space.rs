@@ -9,8 +9,8 @@ use crate::policy::Choice;
 use crate::protection::Protection;
 use crate::registry::{Region, Registry};
 use crate::span::{Span, round_up};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The address space of a process, and what this library has in it.
 pub(crate) struct AddressSpace<P: Platform> {

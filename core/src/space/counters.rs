@@ -2,7 +2,7 @@
 
 use crate::registry::{Kind, Region};
 use crate::span::Span;
-use core::sync::atomic::{AtomicI64, Ordering};
+use crate::sync::{AtomicI64, Ordering};
 
 /// A total that is kept as calls come in, so that asking costs nothing.
 pub(crate) struct Counter(AtomicI64);

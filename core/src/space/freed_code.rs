@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::platform::Platform;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Cross-core steps, by number: each makes all cores drop what they had fetched before it started.
 pub(crate) struct FreedCode {

@@ -16,8 +16,8 @@ use crate::platform::{Memory, Platform, Views};
 use crate::protection::Protection;
 use crate::registry::{Access, Claim, Forked, Region, Wanted};
 use crate::span::Span;
+use crate::sync::Ordering;
 use core::ptr;
-use core::sync::atomic::Ordering;
 
 impl<P: Platform> AddressSpace<P> {
     /// Claims a region to write to it, or to make it writable. What it had in common with another process is its

@@ -12,7 +12,7 @@
 use super::errno::{preserved, thread};
 use crate::Runtime;
 use crate::platform::{Platform, Turn};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 /// A platform whose processes fork.
 pub trait Forking: Platform {

@@ -2,12 +2,12 @@
 
 use super::errno::check;
 use crate::platform::{PageRequest, Views};
+use crate::sync::{AtomicUsize, Ordering};
 use crate::{Advice, Error, Protection, Span};
 use core::ffi::{c_int, c_void};
 #[cfg(target_os = "linux")]
 use core::mem::MaybeUninit;
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A number of the system that never changes, asked for once: `sysconf` may cost a system call.
 struct Constant {

@@ -1,9 +1,9 @@
 //! The process around the library: its environment and stderr, and cells of its threads.
 
 use super::errno::retried;
+use crate::sync::{AtomicI32, AtomicI64, Ordering};
 use core::ffi::{CStr, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
 /// As [`Process::environment`](crate::platform::Process::environment).
 pub fn environment(name: &CStr) -> Option<&'static CStr> {

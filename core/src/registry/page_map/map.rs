@@ -5,8 +5,8 @@ use super::page::{Change, Page};
 use super::spare::Spare;
 use crate::error::{Error, Result};
 use crate::span::Span;
+use crate::sync::{AtomicUsize, Ordering};
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The memory of so many nodes goes with one change. A region's last pages leave about four nodes spare.
 const MOST_DROPPED: usize = 16;

@@ -4,8 +4,8 @@ use super::page::PAGE;
 use crate::error::Result;
 use crate::memory::{Pool, UNIT};
 use crate::platform::Platform;
+use crate::sync::{AtomicPtr, Ordering};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
 
 const UNIT_BITS: u32 = UNIT.ilog2();
 const LEVEL_BITS: u32 = 9;

@@ -4,8 +4,8 @@ use super::node::{Entry, Node, Slot};
 use crate::error::Result;
 use crate::memory::UNIT;
 use crate::span::Span;
+use crate::sync::{AtomicUsize, Ordering};
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// So many spare nodes may have their memory whatever is live: 256 KiB.
 pub(super) const KEPT: usize = 64;

@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::memory::Index;
 use crate::protection::Protection;
 use crate::span::Span;
+use crate::sync::Ordering;
 use core::cell::RefCell;
 use core::ops::Range;
-use core::sync::atomic::Ordering;
 use std::boxed::Box;
 use std::vec::Vec;
 

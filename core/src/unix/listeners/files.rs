@@ -6,10 +6,10 @@
 use super::super::errno::{check, retried, translate};
 use crate::Error;
 use crate::span::Span;
+use crate::sync::{AtomicU64, Ordering};
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Which file.
 #[derive(Clone, Copy, PartialEq, Eq)]
