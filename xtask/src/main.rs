@@ -14,6 +14,7 @@ mod header;
 mod listeners;
 mod macos;
 mod miri;
+mod models;
 mod objects;
 mod process;
 mod project;

@@ -14,6 +14,7 @@ use crate::header;
 use crate::listeners;
 use crate::macos;
 use crate::miri;
+use crate::models;
 use crate::objects;
 use crate::process::watch;
 use crate::project::{Project, make_folder, read};
@@ -29,6 +30,7 @@ type Part = fn(&Project, &mut Tally) -> Result<()>;
 
 const PARTS: [(&str, Part); 14] = [
     ("host", host),
+    ("models", models::test),
     ("miri-short", miri::test_short_form),
     ("miri", miri::test),
     ("stress", stress),
