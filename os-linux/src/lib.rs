@@ -10,7 +10,7 @@
 //! | `pages.rs` | mapping pages, also twice, replacing them, and making them huge |
 //! | `files.rs` | mapping files |
 //! | `copy.rs` | copying where a file may have become too short |
-//! | `mappings.rs` | what is mapped in this process |
+//! | `mappings.rs` | what is mapped in this process ; its text: `maps_text.rs` |
 //! | `cores.rs` | what other cores have fetched |
 //! | `process.rs` | how a thread sleeps and is woken |
 //! | `c_library.rs` | what the C libraries have in place of `std` |
@@ -25,6 +25,7 @@ mod cores;
 mod exports;
 mod files;
 mod mappings;
+mod maps_text;
 mod pages;
 mod platform;
 mod process;

@@ -9,6 +9,7 @@ mod cpio;
 mod cpp_clients;
 mod debian;
 mod dist;
+mod fuzz;
 mod guests;
 mod header;
 mod listeners;

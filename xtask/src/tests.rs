@@ -9,6 +9,7 @@ use crate::baremetal;
 use crate::c_clients;
 use crate::cpp_clients;
 use crate::dist::{self, Dist};
+use crate::fuzz;
 use crate::guests::{self, SAMPLE_RESULT};
 use crate::header;
 use crate::listeners;
@@ -28,9 +29,10 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 14] = [
+const PARTS: [(&str, Part); 15] = [
     ("host", host),
     ("models", models::test),
+    ("fuzz", fuzz::test),
     ("miri-short", miri::test_short_form),
     ("miri", miri::test),
     ("stress", stress),

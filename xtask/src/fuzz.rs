@@ -1,0 +1,85 @@
+//! `cargo xtask test fuzz`: inputs that libFuzzer makes, guided by the code that they reach. `tests/fuzz` has the targets.
+
+use std::process::Command;
+use std::sync::Mutex;
+
+use crate::process::shown;
+use crate::project::{Project, make_folder};
+use crate::result::Result;
+use crate::setup;
+use crate::tally::Tally;
+use crate::toolchain::Toolchain;
+
+/// What is fuzzed, the longest input, and a folder of inputs beside its own.
+const TARGETS: [(&str, u32, Option<&str>); 4] = [
+    ("operations", 512, None),
+    ("object", 16384, Some("integrations/object/samples")),
+    ("archive", 1024, None),
+    ("mappings", 512, None),
+];
+
+/// What `cargo fuzz` builds with, but for the sanitizer: so any Rust will do, and no further tool.
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Cpanic=abort --cfg fuzzing";
+
+/// Runs each target for a minute, or `EXECMEM_FUZZ_SECONDS`, as many at a time as there are processors.
+pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
+    setup::c_compilers()?;
+    let host = Toolchain::find()?.host;
+    // With a target of its own, what runs while it builds is not instrumented.
+    let mut build =
+        project.cargo(&["build", "--release", "--manifest-path", "tests/fuzz/Cargo.toml", "--target", &host]);
+    let status = build.env("RUSTFLAGS", FLAGS).status();
+    if !status.is_ok_and(|status| status.success()) {
+        return Err(format!("`{}` failed", shown(&build)));
+    }
+    let seconds = std::env::var("EXECMEM_FUZZ_SECONDS").unwrap_or("60".to_owned());
+    let targets = Mutex::new(TARGETS.into_iter());
+    let outcomes = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                let next = || targets.lock().ok()?.next();
+                while let Some(target) = next() {
+                    let outcome = fuzz(project, &host, target, &seconds);
+                    outcomes.lock().expect("no worker panics").push((target.0, outcome));
+                }
+            });
+        }
+    });
+    for (name, outcome) in outcomes.into_inner().unwrap_or_default() {
+        tally.check(&format!("no input breaks `{name}`"), || outcome);
+    }
+    Ok(())
+}
+
+fn fuzz(
+    project: &Project,
+    host: &str,
+    (name, longest, more): (&str, u32, Option<&str>),
+    seconds: &str,
+) -> Result<()> {
+    let found = project.built(&format!("fuzz/{name}"));
+    make_folder(&found)?;
+    let mut command = Command::new(project.built(&format!("{host}/release/{name}")));
+    command.args([format!("-max_total_time={seconds}"), format!("-max_len={longest}")]);
+    command.args(["-print_final_stats=1", "-verbosity=0", "-timeout=20"]);
+    command.arg(format!("-artifact_prefix={}/", project.built("fuzz").display()));
+    command.arg(found).arg(project.file(&format!("tests/fuzz/corpus/{name}")));
+    command.args(more.map(|folder| project.file(folder)));
+    let output = command.output().map_err(|error| format!("{name} could not be started: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let figure = |figure: &str| {
+        let line = said.lines().find_map(|line| line.strip_prefix(figure))?;
+        line.trim().parse::<u64>().ok()
+    };
+    if !output.status.success() {
+        return Err(format!("`{}` failed ({}):\n{said}", shown(&command), output.status));
+    }
+    let inputs = figure("stat::number_of_executed_units:").ok_or("libFuzzer counted no input")?;
+    let operations = figure("stat::operations:").map(|number| format!(", {number} operations"));
+    println!("{name}: {inputs} inputs{} in {seconds} s", operations.unwrap_or_default());
+    if inputs < 1000 { Err(format!("only {inputs} inputs")) } else { Ok(()) }
+}
