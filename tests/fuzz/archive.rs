@@ -3,6 +3,7 @@
 
 #[path = "../../os-baremetal/src/archive.rs"]
 mod archive;
+#[allow(dead_code, reason = "there are files only")]
 #[path = "../../xtask/src/cpio.rs"]
 mod cpio;
 

@@ -1,7 +1,7 @@
 //! The loader of objects, up to the bytes that it would put into memory, of each architecture and format: the input is
 //! a file. Loading ends with an error or with an image, and never panics.
 #![no_main]
-#![allow(dead_code, reason = "what puts the bytes into memory and calls them is not used")]
+#![allow(dead_code, unused_imports, reason = "what puts the bytes into memory and calls them is not used")]
 
 macro_rules! loader {
     ($($name:ident $path:literal)*) => {

@@ -10,12 +10,12 @@ use crate::setup;
 use crate::tally::Tally;
 use crate::toolchain::Toolchain;
 
-/// What is fuzzed, the longest input, and a folder of inputs beside its own.
-const TARGETS: [(&str, u32, Option<&str>); 4] = [
-    ("operations", 512, None),
-    ("object", 16384, Some("integrations/object/samples")),
-    ("archive", 1024, None),
-    ("mappings", 512, None),
+/// What is fuzzed, the longest input, and the folder of those that it begins with.
+const TARGETS: [(&str, u32, &str); 4] = [
+    ("operations", 512, "tests/fuzz/corpus/operations"),
+    ("object", 16384, "integrations/object/samples"),
+    ("archive", 1024, "tests/fuzz/corpus/archive"),
+    ("mappings", 512, "tests/fuzz/corpus/mappings"),
 ];
 
 /// What `cargo fuzz` builds with, but for the sanitizer: so any Rust will do, and no further tool.
@@ -58,17 +58,16 @@ pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
 fn fuzz(
     project: &Project,
     host: &str,
-    (name, longest, more): (&str, u32, Option<&str>),
+    (name, longest, corpus): (&str, u32, &str),
     seconds: &str,
 ) -> Result<()> {
     let found = project.built(&format!("fuzz/{name}"));
     make_folder(&found)?;
     let mut command = Command::new(project.built(&format!("{host}/release/{name}")));
     command.args([format!("-max_total_time={seconds}"), format!("-max_len={longest}")]);
-    command.args(["-print_final_stats=1", "-verbosity=0", "-timeout=20"]);
+    command.args(["-print_final_stats=1", "-verbosity=0", "-timeout=20", "-len_control=0"]);
     command.arg(format!("-artifact_prefix={}/", project.built("fuzz").display()));
-    command.arg(found).arg(project.file(&format!("tests/fuzz/corpus/{name}")));
-    command.args(more.map(|folder| project.file(folder)));
+    command.arg(found).arg(project.file(corpus));
     let output = command.output().map_err(|error| format!("{name} could not be started: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let figure = |figure: &str| {

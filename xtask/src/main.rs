@@ -8,6 +8,7 @@ mod c_clients;
 mod cpio;
 mod cpp_clients;
 mod debian;
+mod deny;
 mod dist;
 mod fuzz;
 mod guests;
@@ -16,6 +17,7 @@ mod listeners;
 mod macos;
 mod miri;
 mod models;
+mod mutants;
 mod objects;
 mod process;
 mod project;
@@ -38,9 +40,11 @@ use toolchain::Toolchain;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  test [PART]             run the tests of one part (host, miri-short, musl, aarch64, cranelift, baremetal, macos,
-                          wasmtime, objects-short, objects, miri, guests-short, guests, stress), or of all but the
-                          last seven
+  test [PART]             run the tests of one part (deny, host, models, fuzz, miri-short, musl, aarch64, cranelift,
+                          baremetal, macos, guests-short, wasmtime, objects-short, objects, miri, guests, stress), or
+                          of all but the last six
+  test mutants --shard K/N
+                          change the core in small ways, and tell which of them no test notices
   dist [--target TARGET] [--prefix PREFIX] [--local NAME...] [--simple]
                           lay out the C header and libraries in target/dist/TARGET; with PREFIX in front of
                           each name, without these names, with those of integrations/simple, in a folder of its own
@@ -55,6 +59,9 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
         ["test"] => tests::run(None),
+        ["test", "mutants", "--shard", shard] => {
+            done(Project::find().and_then(|project| mutants::run(&project, shard)))
+        }
         ["test", part] => tests::run(Some(part)),
         ["dist", "--target", target, ref rest @ ..] => done(dist(Some(target), rest)),
         ["dist", ref rest @ ..] => done(dist(None, rest)),

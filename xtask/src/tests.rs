@@ -8,6 +8,7 @@ use execmem_tests_counter::Counter;
 use crate::baremetal;
 use crate::c_clients;
 use crate::cpp_clients;
+use crate::deny;
 use crate::dist::{self, Dist};
 use crate::fuzz;
 use crate::guests::{self, SAMPLE_RESULT};
@@ -29,7 +30,8 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 15] = [
+const PARTS: [(&str, Part); 16] = [
+    ("deny", deny::test),
     ("host", host),
     ("models", models::test),
     ("fuzz", fuzz::test),
