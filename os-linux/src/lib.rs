@@ -10,7 +10,7 @@
 //! | `pages.rs` | mapping pages, also twice, replacing them, and making them huge |
 //! | `files.rs` | mapping files |
 //! | `copy.rs` | copying where a file may have become too short |
-//! | `mappings.rs` | what is mapped in this process ; its text: `maps_text.rs` |
+//! | `mappings.rs` | what is mapped in this process; `maps_text.rs` reads the text of that |
 //! | `cores.rs` | what other cores have fetched |
 //! | `process.rs` | how a thread sleeps and is woken |
 //! | `c_library.rs` | what the C libraries have in place of `std` |

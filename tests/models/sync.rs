@@ -5,8 +5,8 @@
 
 extern crate std;
 
-pub use core::sync::atomic::Ordering;
 use core::cell::{RefCell, UnsafeCell};
+pub use core::sync::atomic::Ordering;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::OnceLock;
@@ -122,11 +122,7 @@ impl<T: Word> Atomic<T> {
     }
 
     /// Puts `new` of what is there in its place, by loom's own operation where it explores.
-    fn update(
-        &self,
-        by_loom: impl FnOnce(Object) -> u64,
-        new: impl FnOnce(u64) -> u64,
-    ) -> T {
+    fn update(&self, by_loom: impl FnOnce(Object) -> u64, new: impl FnOnce(u64) -> u64) -> T {
         match self.object() {
             Ok(object) => T::of(by_loom(object)),
             Err(place) => {
@@ -160,13 +156,7 @@ impl<T: Word> Atomic<T> {
         self.update(|object| object.swap(value, ordering), |_| value)
     }
 
-    pub fn compare_exchange(
-        &self,
-        current: T,
-        new: T,
-        success: Ordering,
-        failure: Ordering,
-    ) -> Result<T, T> {
+    pub fn compare_exchange(&self, current: T, new: T, success: Ordering, failure: Ordering) -> Result<T, T> {
         let (current, new) = (current.number(), new.number());
         let by_loom = |object: Object| match object.compare_exchange(current, new, success, failure) {
             Ok(old) | Err(old) => old,
