@@ -1,10 +1,10 @@
-//! A chunk's record: lookups beside blocks that end and begin, and beside the record's next life.
+//! A chunk's record: lookups beside blocks that end and begin, and beside the record's next generation.
 //!
-//! fault "a life begins Relaxed" in code_heap/chunk.rs
-//! - self.life.store(self.life.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release)
-//! + self.life.store(self.life.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed)
+//! fault "a generation begins Relaxed" in code_heap/chunk.rs
+//! - self.generation.store(self.generation.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release)
+//! + self.generation.store(self.generation.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed)
 //!
-//! fault "a life ends without a fence" in code_heap/chunk.rs
+//! fault "a generation ends without a fence" in code_heap/chunk.rs
 //! - fence(Ordering::Release)
 //! + ()
 //!
@@ -12,12 +12,12 @@
 //! - fence(Ordering::Acquire)
 //! + ()
 //!
-//! fault "a lookup reads the life Relaxed" in code_heap/chunk.rs
-//! - self.life.load(Ordering::Acquire)
-//! + self.life.load(Ordering::Relaxed)
+//! fault "a lookup reads the generation Relaxed" in code_heap/chunk.rs
+//! - self.generation.load(Ordering::Acquire)
+//! + self.generation.load(Ordering::Relaxed)
 //!
-//! fault "the life is not looked at again" in code_heap/chunk.rs
-//! - self.life.load(Ordering::Relaxed) == life
+//! fault "the generation is not looked at again" in code_heap/chunk.rs
+//! - self.generation.load(Ordering::Relaxed) == generation
 //! + true
 //!
 //! fault "the start bit is not looked at again" in code_heap/blocks.rs
@@ -63,7 +63,7 @@ impl Memory {
         Self { chunk: Box::into_raw(Box::default()), tables: Box::into_raw(Box::new([0; 512])) }
     }
 
-    /// A chunk in its second life, with a block of ten bytes at its start.
+    /// A chunk of the record's second generation, with a block of ten bytes at its start.
     fn start(self) -> &'static Chunk {
         // SAFETY: the last execution is over.
         unsafe { self.tables.write([0; 512]) };
@@ -88,8 +88,8 @@ impl Memory {
     }
 }
 
-/// The record's next life, with a block of another length.
-fn live_again(chunk: &Chunk) {
+/// The record's next generation, with a block of another length.
+fn begin_again(chunk: &Chunk) {
     chunk.retire();
     chunk.forget();
     chunk.begin(LATER..LATER + LENGTH, GRANULE_BITS, 2, 0);
@@ -100,7 +100,7 @@ fn live_again(chunk: &Chunk) {
 // Who changes the record is a model's first thread, for the reason that `page_map.rs` gives.
 
 #[test]
-fn a_lookup_never_mixes_two_lives_of_a_record() {
+fn a_lookup_never_mixes_two_generations_of_a_record() {
     for address in [FIRST + 5, LATER + 5] {
         let memory = Memory::new();
         explore(2, move || {
@@ -111,7 +111,7 @@ fn a_lookup_never_mixes_two_lives_of_a_record() {
                 let is_it = |block: Block| (block.address, block.size) == expected;
                 assert!(found.is_none_or(is_it), "{found:x?} never was");
             });
-            live_again(chunk);
+            begin_again(chunk);
             reader.join().unwrap();
             assert_eq!(chunk.find(LATER + 5), Some(Block { address: LATER, size: 20 }));
         });
@@ -124,12 +124,12 @@ fn who_holds_the_shards_lock_finds_blocks_of_that_shard_only() {
     explore(2, move || {
         let chunk = memory.start();
         let reader = loom::thread::spawn(move || {
-            // Of the next life it would have to be another shard's.
+            // Of the next generation it would have to be another shard's.
             let found = chunk.find_in(1, FIRST + 5);
-            assert!(found.is_none_or(|block| block.size == 10), "{found:x?} is of another life");
+            assert!(found.is_none_or(|block| block.size == 10), "{found:x?} is of another generation");
             assert_eq!(chunk.find_in(1, LATER + 5), None);
         });
-        live_again(chunk);
+        begin_again(chunk);
         reader.join().unwrap();
     });
 }

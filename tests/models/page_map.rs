@@ -78,7 +78,7 @@ impl Memory {
             nodes.get(next.get() - 1).ok_or(Error::NoMemory)
         };
         let mut insert = |start, region| {
-            map.reserve(at(start), &mut fresh).unwrap();
+            map.prepare(at(start), &mut fresh).unwrap();
             map.change(at(start), Change::Set(page(region)));
         };
         insert(STAYS, 1);
@@ -94,7 +94,7 @@ impl Memory {
 /// another thread's store, but not, of a thread that loads a word and then stores it, that others have loaded it before.
 fn move_the_node(map: &PageMap) {
     map.change(at(GOES), Change::Remove(2));
-    map.reserve(at(COMES), &mut || Err(Error::NoMemory)).unwrap();
+    map.prepare(at(COMES), &mut || Err(Error::NoMemory)).unwrap();
     map.change(at(COMES), Change::Set(page(3)));
 }
 
