@@ -376,11 +376,13 @@ impl World {
         }
         self.check();
         // They are millions in a run.
-        (self.fake.take_flushes(), self.fake.take_requests(), self.fake.take_text());
+        self.fake.take_flushes();
+        self.fake.take_requests();
+        self.fake.take_text();
         // It looks at every page that is not mapped, too.
         let finished = FINISHED.get() + 1;
         FINISHED.set(finished);
-        if finished % LOOK_EVERYWHERE == 0 {
+        if finished.is_multiple_of(LOOK_EVERYWHERE) {
             let violations = self.fake.take_violations();
             assert!(violations.is_empty(), "{violations:#?}");
         }
