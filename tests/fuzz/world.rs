@@ -291,7 +291,7 @@ impl World {
         let Some((index, address, expected)) = self.block(choices) else { return };
         let length = self.blocks[index].bytes.len();
         let size = 1 + choices.below(length + 8);
-        let expected = expected.and(if size <= length { Ok(()) } else { Err(Error::NotOwned) });
+        let expected = expected.and(if size <= length { Ok(()) } else { Err(Error::InvalidArgument) });
         if self.agree(self.heap.shrink(address as i64, size as i64), expected).is_some() {
             self.blocks[index].bytes.truncate(size);
         }
