@@ -9,12 +9,13 @@ use crate::setup;
 use crate::tally::Tally;
 
 /// Workspaces of their own that have their packages where they are.
-const WORKSPACES: [&str; 8] = [
+const WORKSPACES: [&str; 9] = [
     "Cargo.toml",
     "benches/Cargo.toml",
     "examples/baremetal/Cargo.toml",
     "examples/wasmtime-baremetal/Cargo.toml",
     "integrations/cranelift/Cargo.toml",
+    "integrations/wasmtime/Cargo.toml",
     "tests/baremetal/Cargo.toml",
     "tests/fuzz/Cargo.toml",
     "tests/own-names/Cargo.toml",

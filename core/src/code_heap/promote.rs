@@ -13,7 +13,7 @@ use crate::policy::Policy;
 use crate::registry::{Access, Wanted};
 use crate::space::AddressSpace;
 use crate::span::Span;
-use core::sync::atomic::Ordering;
+use crate::sync::Ordering;
 
 /// So many eighths of a stretch have memory at least: it takes a seventh more at most. Blocks that follow each other fill
 /// all of it; what is less full is about to be filled, or was made for code that never came.
