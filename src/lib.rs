@@ -65,6 +65,7 @@ mod guide {
     page!(engines, "engines.md");
     page!(failures, "failures.md");
     page!(forks, "forks.md");
+    page!(huge_pages, "huge-pages.md");
     page!(policy, "policy.md");
     page!(statistics, "statistics.md");
     page!(threads, "threads.md");
