@@ -399,6 +399,10 @@ bool rt_try_call(int64_t fn, const int64_t *args, int64_t count, int64_t *result
 /// As `rt_alloc_exec_memory`, with every byte within `max_distance` bytes of `target`; 0 if there is no room.
 int64_t rt_alloc_exec_memory_near(int64_t size, int64_t target, int64_t max_distance);
 
+/// As `rt_alloc_rw_memory`, so near to a target, for data that code there refers to: it has one view, and becomes
+/// read-only data, not code. 0 if there is no room.
+int64_t rt_alloc_rw_memory_near(int64_t size, int64_t target, int64_t max_distance);
+
 /// The policy in force (`RT_POLICY_*`), or the one wished for while nothing was allocated; -1 if
 /// `EXECMEM_POLICY` names none. The names may be written in any case; an empty value is none.
 int32_t rt_exec_memory_policy(void);

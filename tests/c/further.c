@@ -66,6 +66,10 @@ static void allocating_near(void) {
     EXPECT(rt_alloc_exec_memory_near(size, target, 1) == 0);
     EXPECT(rt_alloc_exec_memory_near(0, target, reach) == 0);
     EXPECT(rt_alloc_exec_memory_near(size, target, -1) == 0);
+    int64_t data = rt_alloc_rw_memory_near(size, target, reach);
+    EXPECT(data > 0 && data >= target - reach && data + size <= target + reach);
+    memset(memory_at(data), 7, (size_t)size);
+    EXPECT(rt_free_exec_memory(data, size));
     EXPECT(rt_free_exec_memory(target, 1));
 }
 

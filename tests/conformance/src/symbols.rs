@@ -81,6 +81,7 @@ unsafe extern "C" {
     fn rt_call_function_6(function: i64, a: i64, b: i64, c: i64, d: i64, e: i64, f: i64) -> i64;
     fn rt_try_call(function: i64, args: *const i64, count: i64, result: *mut i64) -> bool;
     pub safe fn rt_alloc_exec_memory_near(size: i64, target: i64, max_distance: i64) -> i64;
+    pub safe fn rt_alloc_rw_memory_near(size: i64, target: i64, max_distance: i64) -> i64;
     pub safe fn rt_exec_memory_policy() -> i32;
     pub safe fn rt_exec_memory_set_policy(policy: i32) -> bool;
     pub safe fn rt_exec_memory_set_limit(bytes: i64) -> bool;

@@ -4,13 +4,14 @@ use crate::code::returning;
 use crate::memory::*;
 use crate::snapshot::check_harmless;
 use crate::symbols::*;
-use crate::verdict::{Verdict, check, check_eq};
+use crate::verdict::{Verdict, check, check_eq, check_fails};
 use crate::{Rule, World};
 use execmem_core::abi::*;
 
 pub(super) const RULES: &[Rule] = &[
     Rule::new("every byte lies within the distance of the target, on either side", within),
     Rule::new("near memory is as good as any: zeroed, written, called, freed", usable),
+    Rule::new("data near a target is zeroed, read and written, made read-only, and freed", near_data),
     Rule::new("where there is no room within the distance nothing is allocated", impossible),
     Rule::new("a neighbourhood that was filled up serves again when something in it is freed", filled_up),
     Rule::new("a bad size, target or distance allocates nothing", bad_arguments),
@@ -78,6 +79,28 @@ fn impossible(world: &World) -> Verdict {
         check_harmless!(&watched, rt_alloc_exec_memory_near(size, target, distance), 0, RT_ERROR_NO_MEMORY);
     }
     free(anchor, 4 * page())
+}
+
+fn near_data(world: &World) -> Verdict {
+    let (size, target) = (page() + 100, world.unmapped);
+    for distance in [128 * MIB, i64::MAX] {
+        let data = given(rt_alloc_rw_memory_near(size, target, distance))?;
+        check!(data % page() == 0 && is_within(data, size, target, distance));
+        check_eq!(rt_get_protection(data + size - 1), RW);
+        let mut bytes = [1; 8];
+        check_eq!(read_into(data, size - 8, &mut bytes), 8);
+        check_eq!(bytes, [0; 8]);
+        check_eq!(write_bytes(data, &[7; 8], size - 8), 8);
+        check!(rt_set_protection(data, size, RT_PROT_READ));
+        check_eq!(read_into(data, size - 8, &mut bytes), 8);
+        check_eq!(bytes, [7; 8]);
+        check_fails!(write_bytes(data, &[8], 0), -1, RT_ERROR_WRONG_PROTECTION);
+        free(data, size)?;
+    }
+    check_fails!(rt_alloc_rw_memory_near(size, target, 1), 0, RT_ERROR_NO_MEMORY);
+    check_fails!(rt_alloc_rw_memory_near(0, target, MIB), 0, RT_ERROR_INVALID_ARGUMENT);
+    check_fails!(rt_alloc_rw_memory_near(1, 0, MIB), 0, RT_ERROR_INVALID_ARGUMENT);
+    Ok(())
 }
 
 fn filled_up(world: &World) -> Verdict {

@@ -218,6 +218,7 @@ fn questions(world: &World) -> Checked {
         &"the program's own can't be named",
     )?;
     holds(!did!(rt_seal(anchor(), 1)), &"the program's own can't be sealed")?;
+    holds(did!(rt_alloc_rw_memory_near(1, 0, 1)) == 0, &"nothing is near 0")?;
     // SAFETY: refused, since the code is not the library's.
     let is_taken = did!(rt_code_set_unwind: unsafe { set_unwind(anchor(), 1, &[0]) });
     holds(!is_taken, &"the program's own gets no records")?;
