@@ -12,10 +12,10 @@ fn mask(first: usize, last: usize) -> u64 {
     u64::MAX >> (63 - last.min(63)) & u64::MAX << first.min(63)
 }
 
-/// The words that a range which is not empty lies in, each with the mask of its part.
+/// The words that a range lies in, each with the mask of its part.
 fn words(range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
-    let last = range.end.wrapping_sub(1);
-    (range.start / 64..last / 64 + 1).map(move |index| {
+    let last = range.end.saturating_sub(1);
+    (range.start / 64..range.end.div_ceil(64)).map(move |index| {
         let start = index * 64;
         (index, mask(range.start.saturating_sub(start), last - start))
     })

@@ -189,21 +189,22 @@ impl Choice {
         }
     }
 
-    /// The policy of a code heap, which stays open: nothing in its contract needs pages that are writable and executable,
-    /// so where the choice is left to us two views are preferred, whatever the other allocations get.
-    pub(crate) fn for_heap(&self, platform: impl Platform) -> Result<Policy> {
+    /// The wish, and the policy that it becomes for a code heap, which stays open: nothing in its contract needs pages that
+    /// are writable and executable, so where the choice is left to us two views are preferred, whatever the other
+    /// allocations get.
+    pub(crate) fn for_heap(&self, platform: impl Platform) -> Result<(Policy, Policy)> {
         if self.wish(platform)? == Policy::Auto && is_granted(self.try_out(Policy::Dual, platform))? {
-            return Ok(Policy::Dual);
+            return Ok((Policy::Auto, Policy::Dual));
         }
-        self.tried_out(platform).map(|(_, policy)| policy)
+        self.tried_out(platform)
     }
 
     /// A heap has memory of this policy: it is in force, unless the choice was ours.
-    pub(crate) fn keep_for_heap(&self, policy: Policy, platform: impl Platform) {
-        match self.wish(platform).unwrap_or(policy) {
-            Policy::Auto if policy == Policy::Dual => self.keep(Policy::Auto),
+    pub(crate) fn keep_for_heap(&self, wish: Policy, policy: Policy) {
+        match (wish, policy) {
+            (Policy::Auto, Policy::Dual) => self.keep(wish),
             // Other memory of the process may have come by another wish meanwhile: that one stays in force for it.
-            wish => _ = self.put_in_force(wish, policy),
+            _ => _ = self.put_in_force(wish, policy),
         }
     }
 

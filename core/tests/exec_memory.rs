@@ -156,8 +156,7 @@ fn sealed_code_runs_and_nothing_of_it_changes_any_more() {
         }
         // A view by which it could be written is gone.
         assert_eq!(system.mapped().len(), 1);
-        let refused = if system.code() == Protection::RWX { Error::WrongProtection } else { Error::Refused };
-        assert_eq!(system.write(address as usize, &OTHER), Err(refused));
+        assert_eq!(system.write(address as usize, &OTHER), Err(Error::Refused));
         assert_eq!(system.runtime.free_exec(address, size), Err(Error::Refused));
         for other in [Protection::RW, Protection::NONE] {
             assert_eq!(system.runtime.set_protection(address, size, other), Err(Error::Refused));
@@ -167,4 +166,22 @@ fn sealed_code_runs_and_nothing_of_it_changes_any_more() {
         assert_eq!(system.fake.executed(address as usize, CODE.len()), CODE);
         assert_eq!(system.runtime.region_count(), 1);
     });
+}
+
+#[test]
+fn what_is_sealed_stays_so_through_a_view_that_could_not_go_and_through_forks() {
+    let system = System::new(Policy::Dual, 4096);
+    let (address, size) = (system.runtime.alloc_exec(100).unwrap(), 100);
+    system.publish(address, &CODE);
+    let seal = || system.runtime.seal(address as i64, size);
+    system.fake.fail(Call::Unmap, 0, Error::NoMemory);
+    assert_eq!(seal(), Err(Error::NoMemory));
+    assert_eq!(system.write(address, &OTHER), Err(Error::Refused));
+    support::fork_as_child(&system);
+    assert_eq!(system.write(address, &OTHER), Err(Error::Refused));
+    assert_eq!(seal(), Ok(()));
+    assert_eq!(system.mapped().len(), 1);
+    support::fork_as_child(&system);
+    assert_eq!(system.runtime.protection_at(address as i64), Ok(Some(Protection::RX)));
+    assert_eq!(system.fake.executed(address, CODE.len()), CODE);
 }

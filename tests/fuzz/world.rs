@@ -66,7 +66,7 @@ fn system(policy: Policy) -> System {
     fake.add_file(FILE, &[7; 50_000]);
     let runtime: &'static Runtime<_> = Box::leak(Box::new(Runtime::new(fake.platform())));
     runtime.set_policy(policy).unwrap();
-    let heap = runtime.new_code_heap(Limits { bytes: usize::MAX, chunk_bytes: 16 * PAGE }).unwrap();
+    let heap = runtime.new_code_heap(Limits { chunk_bytes: 16 * PAGE, ..Limits::DEFAULT }).unwrap();
     (fake, runtime, Box::leak(Box::new(heap)))
 }
 

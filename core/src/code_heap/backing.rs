@@ -87,8 +87,8 @@ impl Backing {
         self.populated.runs().map(move |parts| self.span_of(parts, length))
     }
 
-    /// What [`note_huge`](Self::note_huge) asks for, before pages are made huge.
-    pub(super) fn memory(&self) -> u32 {
+    /// Another number whenever other memory comes: [`note_huge`](Self::note_huge) compares it.
+    pub(super) fn version(&self) -> u32 {
         self.changes.load(Ordering::Acquire)
     }
 
@@ -113,8 +113,8 @@ impl Backing {
     }
 
     /// The bytes at these offsets are on huge pages, if the memory is the same as it was before. Whether it is.
-    pub(super) fn note_huge(&self, bytes: Range<usize>, memory: u32) -> bool {
-        let is_same = self.memory() == memory;
+    pub(super) fn note_huge(&self, bytes: Range<usize>, version: u32) -> bool {
+        let is_same = self.version() == version;
         if is_same {
             self.huge.set_all(self.parts_of(bytes));
         }

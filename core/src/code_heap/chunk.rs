@@ -255,9 +255,9 @@ impl Chunk {
     }
 
     /// A stretch was made huge, if the memory is the same as it was before. Whether it is.
-    pub(super) fn note_huge(&self, stretch: Span, memory: u32) -> bool {
+    pub(super) fn note_huge(&self, stretch: Span, version: u32) -> bool {
         let start = stretch.start() - self.base();
-        self.backing.note_huge(start..start + stretch.length(), memory)
+        self.backing.note_huge(start..start + stretch.length(), version)
     }
 
     /// Other memory is behind its addresses from now on, or will be as soon as it is written to: of no huge pages.

@@ -214,13 +214,14 @@ impl Heaps {
         for shard in self.all().flat_map(|heap| &heap.shards) {
             shard.lock_for_fork(platform);
         }
-        // The first store to a private page that both have gives one of them another one.
-        self.records().filter(|chunk| !chunk.has_second_view()).for_each(|chunk| chunk.change_memory());
     }
 
     /// # Safety
     /// This thread took the locks with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did.
     pub(crate) unsafe fn unlock_after_fork(&self, platform: impl Platform) {
+        // The first store to a private page that both have gives one of them another one. Nobody
+        // notes huge pages before the locks are free.
+        self.records().filter(|chunk| !chunk.has_second_view()).for_each(|chunk| chunk.change_memory());
         for shard in self.all().flat_map(|heap| &heap.shards) {
             // SAFETY: the caller says that the lock is its own.
             unsafe { shard.unlock_after_fork(platform) };
@@ -276,6 +277,11 @@ impl Heap {
             growth: Lock::new(()),
             in_use: AtomicBool::new(false),
         }
+    }
+
+    /// Bytes of code pages.
+    pub(super) fn mapped(&self) -> usize {
+        self.mapped.load(Ordering::Relaxed)
     }
 
     /// Its policy, if that is decided.

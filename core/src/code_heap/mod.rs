@@ -101,9 +101,8 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
     #[inline(always)]
     fn alloc_within(&self, size: i64, reach: Reach) -> Result<usize> {
         let size = self.space.allocation_size(size)?;
-        let policy = self.policy()?;
-        let granules = ((size - 1) >> granule_bits(policy, self.space.page_size())) + 1;
-        let request = Request { size, granules, reach, policy, freed_code: &self.space.freed_code };
+        let Ok(policy) = self.heap.policy() else { return self.alloc_first(size, reach) };
+        let request = self.request(size, reach, policy, policy);
         if request.is_single() {
             return self.alloc_elsewhere(preferred_shard(), request);
         }
@@ -115,11 +114,26 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         self.alloc_elsewhere(index, request)
     }
 
-    /// A block where the shard has no room. What has filled up before may become huge.
+    /// A block while the heap has no memory, and no policy: nothing is decided before there is some.
+    #[cold]
+    fn alloc_first(&self, size: usize, reach: Reach) -> Result<usize> {
+        let (wish, policy) = self.space.policy.for_heap(self.space.platform)?;
+        self.alloc_elsewhere(preferred_shard(), self.request(size, reach, wish, policy))
+    }
+
+    #[inline(always)]
+    fn request(&self, size: usize, reach: Reach, wish: Policy, policy: Policy) -> Request<'_> {
+        let granules = ((size - 1) >> granule_bits(policy, self.space.page_size())) + 1;
+        Request { size, granules, reach, wish, policy, freed_code: &self.space.freed_code }
+    }
+
+    /// A block where the shard has no room. When the heap has grown, what has filled up before may become huge.
     #[cold]
     fn alloc_elsewhere(&self, index: usize, request: Request<'_>) -> Result<usize> {
+        let before = self.heap.mapped();
         let address = self.alloc_growing(index, request)?;
-        if self.heap.promotes.load(Ordering::Relaxed) && !request.is_single() {
+        let promotes = self.heap.promotes.load(Ordering::Relaxed) && !request.is_single();
+        if promotes && self.heap.mapped() > before {
             // The block is there; what can't be huge now may be later.
             let _ = self.heaps.promote(LONGEST_CHUNK, Some(self.heap), self.space);
         }
@@ -165,7 +179,7 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         let chunk = self.heaps.grow(self.heap, index, request, self.space)?;
         if self.heap.policy().is_err() {
             // A shortage chooses nothing: only now is there memory. Nobody else decides, since this thread has `growth`.
-            self.space.policy.keep_for_heap(request.policy, self.space.platform);
+            self.space.policy.keep_for_heap(request.wish, request.policy);
             self.heap.policy.store(request.policy as i32, Ordering::Relaxed);
         }
         let mut shard = self.shard(index).lock(self.space.platform);
@@ -260,7 +274,7 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
     /// The policy of the heap's pages, or what it would be now while the heap has none.
     #[inline]
     pub fn policy(&self) -> Result<Policy> {
-        self.heap.policy().or_else(|_| self.space.policy.for_heap(self.space.platform))
+        self.heap.policy().or_else(|_| Ok(self.space.policy.for_heap(self.space.platform)?.1))
     }
 
     fn shard(&self, index: usize) -> &Lock<Shard> {

@@ -20,8 +20,8 @@ use crate::sync::Ordering;
 const LEAST_EIGHTHS: usize = 7;
 
 impl Heaps {
-    /// Makes up to `budget` bytes of code huge: of one heap's chunks, or of all. An attempt that fails counts as one that
-    /// doesn't. It is an error if nothing was made huge, and an attempt failed.
+    /// Makes up to `budget` bytes of code huge: of one heap's chunks, or of all. A failed attempt uses
+    /// up budget, too. It is an error if nothing was made huge, and an attempt failed.
     pub(crate) fn promote<P: Platform>(
         &self,
         mut budget: usize,
@@ -71,11 +71,13 @@ impl Heaps {
             return Ok(false);
         }
         let heap = self.heap_of(chunk);
-        if heap.policy()? == Policy::Toggle {
+        // The heap of a chunk that is about to go may have been dropped.
+        let Ok(policy) = heap.policy() else { return Ok(false) };
+        if policy == Policy::Toggle {
             // Each change of a page's protection would take the stretch apart.
             return Err(Error::Unsupported);
         }
-        let memory = chunk.backing.memory();
+        let version = chunk.backing.version();
         // SAFETY: the claim keeps the pages of the chunk mapped.
         if unsafe { space.platform.resident(stretch) }? < stretch.length() / 8 * LEAST_EIGHTHS {
             return Ok(false);
@@ -84,7 +86,7 @@ impl Heaps {
         unsafe { space.platform.make_huge(stretch) }?;
         let shard = heap.shard_of(chunk).unwrap_or_default() % SHARDS;
         let _shard = heap.shards[shard].lock(space.platform);
-        Ok(chunk.note_huge(stretch, memory))
+        Ok(chunk.note_huge(stretch, version))
     }
 
     /// Bytes of code on huge pages.

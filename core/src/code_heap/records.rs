@@ -89,8 +89,8 @@ impl Shared {
         record(chunks, number).ok_or(Error::NoMemory)
     }
 
-    /// Takes back the record of a chunk that is gone. Of free ones, each kind's first has its tables' memory, so that who
-    /// maps and unmaps one chunk costs the system no more.
+    /// Takes back the record of a chunk that is gone. Of the free ones of a length, the one that came last keeps the
+    /// memory of its tables, so that who maps and unmaps one chunk costs the system no more.
     pub(super) fn give_record<P: Platform>(&mut self, chunk: &'static Chunk, platform: P) {
         if let Some(cluster) = self.clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
             cluster.chunks -= 1;

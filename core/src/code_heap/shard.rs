@@ -30,6 +30,8 @@ pub(super) struct Request<'a> {
     pub(super) size: usize,
     pub(super) granules: usize,
     pub(super) reach: Reach,
+    /// What the policy came of: of use while the heap has none.
+    pub(super) wish: Policy,
     pub(super) policy: Policy,
     /// Tells whether other cores may have something left of what was freed where the block goes.
     pub(super) freed_code: &'a FreedCode,

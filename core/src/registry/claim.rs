@@ -178,6 +178,11 @@ impl<P: Platform> Claim<'_, P> {
         self.update(|region| region.forked.remove(Forked::IN_COMMON));
     }
 
+    /// Records whether nothing changes the pages any more.
+    pub(crate) fn record_sealed(&mut self, is_sealed: bool) {
+        self.update(|region| region.is_sealed = is_sealed);
+    }
+
     /// Records a further read-execute view of the whole region.
     pub(crate) fn record_executable_view(&mut self, view: Span) -> Result {
         let mut records = self.registry.lock();

@@ -49,6 +49,8 @@ pub(crate) struct Region {
     /// The number + 1 of the code heap's chunk that it is; 0: none.
     pub(crate) chunk: u16,
     pub(crate) forked: Forked,
+    /// Whether nothing changes its pages any more.
+    pub(crate) is_sealed: bool,
 }
 
 bitflags! {
@@ -109,6 +111,7 @@ impl Region {
             published: Published::NOTHING,
             chunk: 0,
             forked: Forked::empty(),
+            is_sealed: false,
         }
     }
 

@@ -83,8 +83,7 @@ impl<P: Platform> Runtime<P> {
             return Err(Error::WrongProtection);
         }
         match self.policy()? {
-            // Its view went when it was sealed.
-            Policy::Dual if claim.region().writable_view == 0 => Err(Error::Refused),
+            Policy::Dual if claim.region().writable_view == 0 => Err(Error::WrongProtection),
             policy @ (Policy::Dual | Policy::Toggle | Policy::Jit) => Ok(Some(policy)),
             Policy::Auto | Policy::Rwx => Err(Error::WrongProtection),
         }

@@ -86,16 +86,23 @@ impl<P: Platform> Runtime<P> {
     /// what [`free_exec`](Self::free_exec) does; no page may be writable. A view by which it could be written goes.
     pub fn seal(&self, address: i64, size: i64) -> Result {
         let wanted = Wanted::ExecMemory(Span::new(address, size)?);
-        let mut claim = self.space.claim_to_write(wanted, Access::Exclusive)?;
-        if self.has_write_switch(claim.region()) {
-            return Err(Error::Unsupported);
-        }
+        let mut claim = self.space.registry.claim(wanted, Access::Exclusive)?;
         let pages = claim.region().pages(self.page_size());
-        if !claim.all_pages(pages, &|page| !page.contains(Protection::WRITE)) {
-            return Err(Error::WrongProtection);
+        if !claim.region().is_sealed {
+            drop(claim);
+            claim = self.space.claim_to_write(wanted, Access::Exclusive)?;
+            if self.has_write_switch(claim.region()) {
+                return Err(Error::Unsupported);
+            }
+            if !claim.all_pages(pages, &|page| !page.contains(Protection::WRITE)) {
+                return Err(Error::WrongProtection);
+            }
+            // Recorded before: a fork in between leaves the region alone.
+            claim.record_sealed(true);
+            // SAFETY: the pages are the region's, whose claim is exclusive; the caller wants no change any more.
+            unsafe { self.space.platform.seal(pages) }.inspect_err(|_| claim.record_sealed(false))?;
         }
-        // SAFETY: the pages are the region's, whose claim is exclusive; the caller wants no change any more.
-        unsafe { self.space.platform.seal(pages) }?;
+        // If one can't be unmapped, another call tries it again.
         while let Some((view, _)) = claim.region().other_views(self.page_size()).next() {
             // SAFETY: the claim is exclusive, and what this view was for is refused from now on.
             unsafe { claim.release_view(view) }?;
@@ -107,6 +114,9 @@ impl<P: Platform> Runtime<P> {
     /// Unmaps a region.
     pub(super) fn release(&self, wanted: Wanted) -> Result {
         let claim = self.space.registry.claim(wanted, Access::Exclusive)?;
+        if claim.region().is_sealed {
+            return Err(Error::Refused);
+        }
         if !self.space.platform.has_announced() {
             return self.release_claimed(claim);
         }

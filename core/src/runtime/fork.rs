@@ -51,7 +51,7 @@ impl<P: Platform> Runtime<P> {
         while let Some((index, record)) = frozen.next_from(next) {
             next = index + 1;
             let region = record.region;
-            if !region.has_several_views() {
+            if !region.has_several_views() || region.is_sealed {
                 continue;
             }
             if !self.may_be_stored_to(&frozen, index, &record) {
@@ -98,7 +98,9 @@ impl<P: Platform> Runtime<P> {
         let mut next = 0;
         while let Some((index, Record { region, usage })) = frozen.next_from(next) {
             next = index + 1;
-            if frozen.is_being_unmapped(index, &region) {
+            if region.is_sealed {
+                // The child's pages are sealed as well, and what the records say of them is so.
+            } else if frozen.is_being_unmapped(index, &region) {
                 frozen.forget(index);
             } else if self.has_write_switch(&region) {
                 self.revise_code_behind_switch(&mut frozen, index, &region);

@@ -67,7 +67,7 @@ impl<P: Platform> Runtime<P> {
         let (pages, access) = (Wanted::Pages(span), Access::Exclusive);
         if !wanted.contains(Protection::WRITE) {
             let claim = self.space.registry.claim(pages, access)?;
-            return self.space.check_not_withdrawn(claim.region()).map(|()| claim);
+            return self.space.check_changeable(claim.region()).map(|()| claim);
         }
         let claim = self.space.claim_to_write(pages, access)?;
         if claim.region().has_several_views() {

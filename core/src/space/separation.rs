@@ -25,7 +25,7 @@ impl<P: Platform> AddressSpace<P> {
     #[inline]
     pub(crate) fn claim_to_write(&self, wanted: Wanted, access: Access) -> Result<Claim<'_, P>> {
         let claim = self.registry.claim(wanted, access)?;
-        self.check_not_withdrawn(claim.region())?;
+        self.check_changeable(claim.region())?;
         match P::CAN_FORK && claim.region().forked.contains(Forked::IN_COMMON) {
             false => Ok(claim),
             true => self.claim_own(claim, wanted, access),
@@ -86,12 +86,14 @@ impl<P: Platform> AddressSpace<P> {
         Ok(())
     }
 
-    /// Refuses access to memory that this process has in common with another one and could not copy at the fork.
+    /// Refuses to change what was sealed, and memory that this process has in common with another one and could not copy at
+    /// the fork.
     #[inline]
-    pub(crate) fn check_not_withdrawn(&self, region: &Region) -> Result {
-        match P::CAN_FORK && region.forked.contains(Forked::WITHDRAWN) {
-            true => Err(Error::WrongProtection),
-            false => Ok(()),
+    pub(crate) fn check_changeable(&self, region: &Region) -> Result {
+        match (P::CAN_FORK && region.forked.contains(Forked::WITHDRAWN), region.is_sealed) {
+            (true, _) => Err(Error::WrongProtection),
+            (_, true) => Err(Error::Refused),
+            _ => Ok(()),
         }
     }
 
