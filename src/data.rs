@@ -6,12 +6,13 @@ use execmem_core::Protection;
 
 /// Data beside code: cells of a GOT, constants, jump tables. Read-write, zeroed, and freed when dropped.
 ///
-/// It takes whole pages, so that many cells share one owner. What shall not change any more is [sealed](Self::seal).
+/// It takes whole pages, so that many cells share one owner. What shall not change any more
+/// becomes [`Constants`](Self::into_constants).
 ///
 /// ```
 /// # use execmem::{DataMemory, Function};
 /// let place = Function::<unsafe extern "C" fn() -> i64>::reserve(64)?;
-/// let cells = DataMemory::near(4096, place.address(), 1 << 30)?;   // for code that adds a displacement of 32 bits
+/// let mut cells = DataMemory::near(4096, place.address(), 1 << 30)?;   // for code that adds a displacement of 32 bits
 /// cells.write(8, &42_u64.to_ne_bytes())?;
 /// assert!(cells.address().abs_diff(place.address()) < 1 << 30);
 /// // SAFETY: the cell is inside, and nobody else has it.
@@ -61,7 +62,7 @@ impl DataMemory {
     }
 
     /// Copies `bytes` to `offset` bytes behind the start: all of them, or nothing with an error.
-    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         let written = signed(offset).and_then(|offset| {
             // SAFETY: the slice is readable.
             unsafe { runtime().write(self.address, bytes.as_ptr(), bytes.len() as i64, offset) }
@@ -77,13 +78,13 @@ impl DataMemory {
     /// Makes it read-only, and gives what can't be written any more. If it fails, the memory is freed.
     ///
     /// ```compile_fail,E0382
-    /// let cells = execmem::DataMemory::new(8)?;
-    /// let constants = cells.seal()?;
+    /// let mut cells = execmem::DataMemory::new(8)?;
+    /// let constants = cells.into_constants()?;
     /// cells.write(0, &[1])?;
     /// # Ok::<(), execmem::Error>(())
     /// ```
-    pub fn seal(self) -> Result<Constants, Error> {
-        let call = Call { name: "DataMemory::seal", address: self.address(), size: self.len() };
+    pub fn into_constants(self) -> Result<Constants, Error> {
+        let call = Call { name: "DataMemory::into_constants", address: self.address(), size: self.len() };
         runtime()
             .set_protection(self.address, self.size, Protection::READ)
             .map_err(|kind| call.failed(kind))?;
@@ -98,17 +99,19 @@ impl Drop for DataMemory {
     }
 }
 
-/// [`DataMemory`] that was sealed: read-only, and freed when dropped.
+/// [`DataMemory`] that was made read-only, and freed when dropped.
 ///
 /// ```
-/// let table = execmem::DataMemory::new(16)?;
+/// let mut table = execmem::DataMemory::new(16)?;
 /// table.write(0, b"sixteen letters.")?;
-/// assert_eq!(table.seal()?.bytes(), b"sixteen letters.");
+/// let mut letters = [0; 7];
+/// table.into_constants()?.read(8, &mut letters)?;
+/// assert_eq!(&letters, b"letters");
 /// # Ok::<(), execmem::Error>(())
 /// ```
 ///
 /// ```compile_fail,E0599
-/// let constants = execmem::DataMemory::new(8)?.seal()?;
+/// let constants = execmem::DataMemory::new(8)?.into_constants()?;
 /// constants.write(0, &[1])?;
 /// # Ok::<(), execmem::Error>(())
 /// ```
@@ -123,10 +126,14 @@ impl Constants {
         self.memory.address()
     }
 
-    /// What they are.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the memory has so many bytes while its owner lives, readable and zeroed or written, and no page of it
-        // can be written.
-        unsafe { core::slice::from_raw_parts(self.memory.as_ptr(), self.memory.len()) }
+    /// Copies bytes from `offset` on into `target`, all of it.
+    pub fn read(&self, offset: usize, target: &mut [u8]) -> Result<(), Error> {
+        let size = target.len();
+        let read = signed(offset).and_then(|offset| {
+            // SAFETY: the slice is writable.
+            unsafe { runtime().read_into(self.memory.address, offset, target.as_mut_ptr(), size as i64) }
+        });
+        let call = Call { name: "Constants::read", address: self.address().wrapping_add(offset), size };
+        read.map(drop).map_err(|kind| call.failed(kind))
     }
 }

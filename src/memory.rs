@@ -88,11 +88,11 @@ impl CodeMemory {
         runtime().flush_icache(self.address, self.size).map_err(|kind| call.failed(kind))
     }
 
-    /// Seals the memory, which was made executable: nothing in the process can change it any more, and it stays for as
-    /// long as the process lives. [`ErrorKind::Unsupported`] where the system can't.
-    pub fn seal(self) -> Result<Self, Error> {
+    /// Seals the memory, which was made executable: the system refuses to change or unmap it from then on, and it stays for
+    /// as long as the process lives, also when this is dropped. [`ErrorKind::Unsupported`] where the system can't.
+    pub fn seal(&self) -> Result<(), Error> {
         let call = self.call_at("CodeMemory::seal", 0, self.size as usize);
-        runtime().seal(self.address, self.size).map(|()| self).map_err(|kind| call.failed(kind))
+        runtime().seal(self.address, self.size).map_err(|kind| call.failed(kind))
     }
 
     /// Calls the function at `offset` with up to six integers, in the C convention.

@@ -88,7 +88,7 @@ fn loads(place: usize, cell: usize) -> Vec<u8> {
 fn code_reaches_the_cell_that_was_made_near_it() {
     let _alone = alone();
     let place = Function::<unsafe extern "C" fn() -> i64>::reserve(64).unwrap();
-    let cells = DataMemory::near(4096, place.address(), 1 << 30).unwrap();
+    let mut cells = DataMemory::near(4096, place.address(), 1 << 30).unwrap();
     let cell = cells.address() + 24;
     let code = loads(place.address(), cell);
     let function = place.finish_shrunk(&code).unwrap();
@@ -97,10 +97,12 @@ fn code_reaches_the_cell_that_was_made_near_it() {
         // SAFETY: it is such a function, and the cell is live.
         assert_eq!(unsafe { function.call() }, number);
     }
-    let constants = cells.seal().unwrap();
+    let constants = cells.into_constants().unwrap();
     // SAFETY: as before.
     assert_eq!(unsafe { function.call() }, -1);
-    assert_eq!(constants.bytes()[23..33], [0, 255, 255, 255, 255, 255, 255, 255, 255, 0]);
+    let mut bytes = [7; 10];
+    constants.read(23, &mut bytes).unwrap();
+    assert_eq!(bytes, [0, 255, 255, 255, 255, 255, 255, 255, 255, 0]);
     // SAFETY: the slice is readable.
     let written = unsafe { runtime().write(constants.address() as i64, [1].as_ptr(), 1, 0) };
     assert_eq!(written, Err(ErrorKind::WrongProtection));
@@ -117,7 +119,7 @@ fn data_that_finds_no_room_says_near_what() {
         (error.kind(), error.call(), error.address()),
         (ErrorKind::NoMemory, "DataMemory::near", 1 << 40)
     );
-    let data = DataMemory::new(10).unwrap();
+    let mut data = DataMemory::new(10).unwrap();
     let error = data.write(8, &[0; 3]).unwrap_err();
     assert_eq!((error.kind(), error.address() - data.address(), error.size()), (ErrorKind::NotOwned, 8, 3));
 }

@@ -59,8 +59,8 @@ macro_rules! for_each_symbol {
         /// pages. If the system can't unmap it, it stays as it was.
         fn rt_free_exec_memory(address: i64, size: i64) -> bool, else false
             => runtime.free_exec(address, size);
-        /// Seals memory, as `rt_free_exec_memory` would free it, none of whose pages is writable: nobody in the process can
-        /// change, write or free it any more. UNSUPPORTED where the system can't.
+        /// Seals memory, as `rt_free_exec_memory` would free it, none of whose pages is writable: the system refuses to
+        /// change, replace or unmap it for as long as the process lives. UNSUPPORTED where it can't.
         fn rt_seal(address: i64, size: i64) -> bool, else false
             => runtime.seal(address, size);
         /// Copies the bytes of the byte-array value `code` to `address + offset`, `address` being anywhere in a

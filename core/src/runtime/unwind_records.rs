@@ -11,7 +11,7 @@ use core::ptr;
 const WORD: usize = 4;
 
 /// Whether memory holds what an unwinder can be given for `code`: a common record first, at least one of a function, each
-/// of which refers to a common one in front of it and is about bytes of the code, and a length of zero behind the last,
+/// of which refers to what reads as a common one in front of it, and is about bytes of the code, and a length of zero behind the last,
 /// which also ends the memory. Lengths of 64 bits are for files of gigabytes, and are not read.
 ///
 /// # Safety
@@ -59,6 +59,8 @@ fn all_are_of(bytes: &[u8], start: usize, code: Span) -> Option<()> {
 /// How a number is written, and what it is counted from (`DW_EH_PE_pcrel`: from where it stands).
 const FORMAT: u8 = 0x0f;
 const FROM_HERE: u8 = 0x10;
+/// `DW_EH_PE_aligned`: behind padding.
+const ALIGNED: u8 = 0x50;
 
 /// How functions' addresses are written, by a common record and what follows it.
 fn format_of_addresses(common: &[u8]) -> Option<u8> {
@@ -77,20 +79,21 @@ fn format_of_addresses(common: &[u8]) -> Option<u8> {
         return letters.is_empty().then_some(0);
     };
     reader.skip_leb128()?;
-    let mut format = 0;
-    for letter in letters {
+    // libgcc ends at the first `R`, and at the first letter that it has no use for: then addresses are absolute.
+    for (index, letter) in letters.iter().enumerate() {
         match letter {
-            b'R' => format = reader.byte()?,
+            b'R' => return reader.byte(),
             b'L' => reader.byte().map(drop)?,
             b'P' => {
                 let personality = reader.byte()?;
-                reader.address(personality & FORMAT, 0)?;
+                let is_aligned = personality & 0x70 == ALIGNED;
+                reader.address(personality & FORMAT, 0).filter(|_| !is_aligned)?;
             }
-            b'S' | b'B' => {}
+            b'S' | b'B' if !letters.get(index..)?.contains(&b'R') => return Some(0),
             _ => return None,
         }
     }
-    Some(format)
+    Some(0)
 }
 
 /// Reads numbers one after the other. Behind the end there are none.
@@ -208,6 +211,8 @@ mod tests {
             (b"\x01eh\0\x01\x78\x10", "of an old compiler"),
             (b"\x01zR\0\x81\x81\x81\x81", "no end"),
             (b"\x01zRRR", "no end of letters"),
+            (b"\x01zSR\0\x01\x78\x10\x01\x00", "unwinders read this one differently"),
+            (b"\x01zPR\0\x01\x78\x10\x0a\x50\0\0\0\0\0\0\0\0\x00", "behind padding"),
         ] {
             assert!(records(bad, &absolute(CODE, 8)).is_none(), "{why}");
         }

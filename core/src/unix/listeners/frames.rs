@@ -26,14 +26,27 @@ fn function(name: &CStr) -> Option<OfRecords> {
     unsafe { mem::transmute::<*mut c_void, Option<OfRecords>>(found) }
 }
 
+/// Where the library that a function is in was loaded.
+fn object_of(function: OfRecords) -> Option<usize> {
+    let mut found = mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: room for the structure, of which zeros are a value; nothing is done at the address (dladdr(3)).
+    unsafe {
+        let is_found = libc::dladdr(function as *const c_void, found.as_mut_ptr()) != 0;
+        is_found.then(|| found.assume_init().dli_fbase.addr())
+    }
+}
+
 impl Frames {
     /// Records, and the process's unwinder, which stays loaded: who looks a function up there depends on it. (glibc notes
     /// that, musl unloads nothing.) *Unsupported*: there is none.
     pub(super) fn new(records: Span) -> Result<Self, Error> {
         let [register, deregister] =
             [c"__register_frame", c"__deregister_frame"].map(|name| function(name).ok_or(Error::Unsupported));
-        let is_of_functions = function(c"__unw_add_dynamic_fde").is_some();
-        Ok(Self { records, register: register?, deregister: deregister?, is_of_functions })
+        let (register, deregister) = (register?, deregister?);
+        // LLVM's may be there beside libgcc's.
+        let of_llvm = function(c"__unw_add_dynamic_fde").and_then(object_of);
+        let is_of_functions = of_llvm.is_some() && of_llvm == object_of(register);
+        Ok(Self { records, register, deregister, is_of_functions })
     }
 
     /// Tells the unwinder of them.

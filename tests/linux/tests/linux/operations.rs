@@ -255,6 +255,9 @@ pub const OPERATIONS: &[Operation] = &[
     operation("rt_alloc_exec_memory_near", NOWHERE, |on| {
         gives(rt_alloc_exec_memory_near(size(), on.code, 1 << 30))
     }),
+    operation("rt_alloc_rw_memory_near", NOWHERE, |on| {
+        gives(rt_alloc_rw_memory_near(size(), on.code, 1 << 30))
+    }),
     operation("rt_mmap_file", NOWHERE, |on| gives(map_file(Some(on.path), RW, RT_MAP_SHARED, 0, 0).address)),
     operation("rt_mmap_path", NOWHERE, |on| gives(map_path(Some(on.path.to_bytes()), RW, RT_MAP_SHARED, 0))),
     operation("rt_mmap_fd", NOWHERE, |on| {
@@ -266,6 +269,9 @@ pub const OPERATIONS: &[Operation] = &[
     }),
     operation("rt_mmap_file, anonymous", NOWHERE, |_| {
         gives(map_file(None, RW, RT_MAP_SHARED | RT_MAP_ANONYMOUS, 0, size()).address)
+    }),
+    operation("rt_seal of what is writable", DATA, |on| {
+        !rt_seal(on.data, size()) && rt_last_error() == RT_ERROR_WRONG_PROTECTION
     }),
     operation("rt_free_exec_memory of code", CODE, |on| rt_free_exec_memory(on.code, size())),
     operation("rt_free_exec_memory of data", DATA, |on| rt_free_exec_memory(on.data, size())),

@@ -114,9 +114,7 @@ impl Limit {
             Self::Addresses(0) => is(&is_allocation),
             Self::Data(0) => is(&["rt_alloc_rw_memory", "rt_value_bytes"]),
             Self::Descriptors if maps::has_query() => is_mapped_file,
-            Self::DescriptorsFromTheStart | Self::Descriptors => {
-                is_mapped_file || name.contains("foreign") || name.starts_with("rt_alloc_exec_memory_near")
-            }
+            Self::DescriptorsFromTheStart | Self::Descriptors => is_mapped_file || name.contains("foreign"),
             Self::LockedMemory => is(&is_allocation),
             _ => false,
         }
@@ -124,10 +122,7 @@ impl Limit {
 
     fn may_fail(self, operation: &Operation) -> bool {
         match self {
-            Self::Descriptors if maps::has_query() => self.must_fail(operation),
-            Self::DescriptorsFromTheStart | Self::Descriptors => {
-                self.must_fail(operation) || operation.name.contains("near")
-            }
+            Self::DescriptorsFromTheStart | Self::Descriptors => self.must_fail(operation),
             Self::WhatIsNotNeeded => false,
             _ => true,
         }
@@ -194,8 +189,11 @@ fn survive(limit: Limit, policy: i32, operation: &Operation) -> Outcome {
     if !runs_on {
         return failed("code that was there runs no more");
     }
+    // What can't be looked at is not called.
+    let expected =
+        if operation.name.starts_with("rt_call") { RT_ERROR_NOT_EXECUTABLE } else { RT_ERROR_NO_MEMORY };
     // A lookup that fails says so by its answer alone.
-    if !operation.is_lookup() && (error != RT_ERROR_NO_MEMORY || count == failed_calls) {
+    if !operation.is_lookup() && (error != expected || count == failed_calls) {
         return failed("another error, or none that was counted");
     }
     if code_memory() != mappings || crate::observed::open_files() != open_files {
