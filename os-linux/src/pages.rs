@@ -225,15 +225,16 @@ pub(crate) fn huge_page() -> Option<usize> {
 /// As [`Pages::resident`](execmem_core::platform::Pages::resident).
 pub(crate) unsafe fn resident(pages: Span) -> Result<usize, Error> {
     let mut present = [0u8; 1024];
-    let mut count = 0;
-    for start in pages.range().step_by(present.len() * page_size()) {
-        let length = (pages.end() - start).min(present.len() * page_size());
+    let (page_bits, mut count, mut start) = (page_size().ilog2(), 0, pages.start());
+    while start < pages.end() {
+        let length = (pages.end() - start).min(present.len() << page_bits);
         let address = ptr::with_exposed_provenance_mut(start);
         // SAFETY: the kernel stores a byte for each page, for which there is room, and looks at nothing else.
         check(|| unsafe { libc::mincore(address, length, present.as_mut_ptr().cast()) })?;
-        count += present.iter().take(length / page_size()).filter(|page| **page & 1 != 0).count();
+        count += present.iter().take(length >> page_bits).filter(|page| **page & 1 != 0).count();
+        start += length;
     }
-    Ok(count * page_size())
+    Ok(count << page_bits)
 }
 
 /// # Safety
