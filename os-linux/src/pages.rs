@@ -176,6 +176,9 @@ pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usiz
     retried(|| call().expose_provenance() as isize).map_err(translate)
 }
 
+/// Of kernel 6.1 on; not every C library's header has it (linux/asm-generic/mman-common.h).
+const MADV_COLLAPSE: c_int = 25;
+
 /// `mseal(2)`, of kernel 6.10 on: the same number on every architecture.
 const SYS_MSEAL: c_long = 462;
 
@@ -210,8 +213,7 @@ pub(crate) fn huge_page() -> Option<usize> {
         UNKNOWN => {
             // Of no bytes, the kernel says only whether it knows the advice.
             // SAFETY: it is about no pages.
-            let known =
-                retried(|| unsafe { libc::madvise(ptr::null_mut(), 0, libc::MADV_COLLAPSE) } as isize);
+            let known = retried(|| unsafe { libc::madvise(ptr::null_mut(), 0, MADV_COLLAPSE) } as isize);
             let size = known.map_or(NONE, |_| page_size() * (page_size() / size_of::<u64>()));
             SIZE.store(size, Ordering::Relaxed);
             size
@@ -241,7 +243,7 @@ pub(crate) unsafe fn resident(pages: Span) -> Result<usize, Error> {
 /// As [`Pages::make_huge`](execmem_core::platform::Pages::make_huge).
 pub(crate) unsafe fn make_huge(pages: Span) -> Result<(), Error> {
     // SAFETY: the caller says that the pages are ours and stay; the advice leaves their contents as they are.
-    let collapse = || unsafe { libc::madvise(pointer(pages), pages.length(), libc::MADV_COLLAPSE) };
+    let collapse = || unsafe { libc::madvise(pointer(pages), pages.length(), MADV_COLLAPSE) };
     match retried(|| collapse() as isize) {
         Ok(_) => Ok(()),
         // The limit of the control group. (EAGAIN: the kernel is doing something else with one of the pages.)

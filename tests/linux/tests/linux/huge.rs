@@ -298,9 +298,12 @@ fn forks_meanwhile() {
     expect_huge(4 * MIB, &blocks);
 }
 
+/// linux/asm-generic/mman-common.h.
+const MADV_COLLAPSE: u32 = 25;
+
 /// `MADV_COLLAPSE` fails, as it does for such a reason.
 const fn collapse(error: i32) -> Refusal {
-    Refusal { call: libc::SYS_madvise, condition: Condition::Is(2, libc::MADV_COLLAPSE as u32), error }
+    Refusal { call: libc::SYS_madvise, condition: Condition::Is(2, MADV_COLLAPSE), error }
 }
 
 fn older_kernel() -> Outcome {
