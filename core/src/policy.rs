@@ -199,13 +199,13 @@ impl Choice {
         self.tried_out(platform)
     }
 
-    /// A heap has memory of this policy: it is in force, unless the choice was ours.
-    pub(crate) fn keep_for_heap(&self, wish: Policy, policy: Policy) {
-        match (wish, policy) {
-            (Policy::Auto, Policy::Dual) => self.keep(wish),
-            // Other memory of the process may have come by another wish meanwhile: that one stays in force for it.
-            _ => _ = self.put_in_force(wish, policy),
+    /// A heap has memory of this policy: it is in force, unless the choice was ours. False: another one is.
+    pub(crate) fn keep_for_heap(&self, wish: Policy, policy: Policy) -> bool {
+        if (wish, policy) == (Policy::Auto, Policy::Dual) {
+            self.keep(wish);
+            return true;
         }
+        self.put_in_force(wish, policy) == Ok(policy)
     }
 
     /// Keeps a wish that was granted: what the environment says later doesn't count. `set` still does while

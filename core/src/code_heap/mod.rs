@@ -156,7 +156,12 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         }
         let shortage = match self.alloc_in_new_chunk(index, request) {
             Err(error @ (Error::NoMemory | Error::OverLimit)) => error,
-            other => return other,
+            Err(error) => return Err(error),
+            Ok(Some(address)) => return Ok(address),
+            Ok(None) => {
+                drop(growth);
+                return self.alloc_first(request.size, request.reach);
+            }
         };
         if let Some(address) = self.alloc_from(0..SHARDS, request) {
             return Ok(address);
@@ -164,7 +169,7 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         if !self.heaps.return_empty_chunks(self.heap, self.space) {
             return Err(shortage);
         }
-        self.alloc_in_new_chunk(index, request)
+        self.alloc_in_new_chunk(index, request)?.ok_or(shortage)
     }
 
     /// A block out of the free space of some shards.
@@ -175,21 +180,26 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         shards.find_map(|index| self.shard(index).lock(self.space.platform).alloc_even_partly(request))
     }
 
-    fn alloc_in_new_chunk(&self, index: usize, request: Request<'_>) -> Result<usize> {
+    /// `None`: another thread's first memory came by another policy meanwhile, and this is gone.
+    fn alloc_in_new_chunk(&self, index: usize, request: Request<'_>) -> Result<Option<usize>> {
         let chunk = self.heaps.grow(self.heap, index, request, self.space)?;
         if self.heap.policy().is_err() {
             // A shortage chooses nothing: only now is there memory. Nobody else decides, since this thread has `growth`.
-            self.space.policy.keep_for_heap(request.wish, request.policy);
+            if !self.space.policy.keep_for_heap(request.wish, request.policy) {
+                chunk.retire();
+                self.heaps.unmap(chunk, self.space);
+                return Ok(None);
+            }
             self.heap.policy.store(request.policy as i32, Ordering::Relaxed);
         }
         let mut shard = self.shard(index).lock(self.space.platform);
         if request.is_single() {
             chunk.blocks.start(0, request.size);
             chunk.put_to_use();
-            return Ok(chunk.base());
+            return Ok(Some(chunk.base()));
         }
         shard.add(chunk);
-        shard.alloc_even_partly(request).ok_or(Error::NoMemory)
+        shard.alloc_even_partly(request).map(Some).ok_or(Error::NoMemory)
     }
 
     /// Frees the live block that starts at an address; any other address is *not owned*. If it was written,

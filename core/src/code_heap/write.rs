@@ -33,15 +33,21 @@ impl<P: Platform> CodeHeap<'_, P> {
         // A flip may fail: then nothing must have been written yet.
         let policy = self.policy()?;
         let most = if policy == Policy::Toggle { span.length() } else { PIECE };
+        // What is moved up inside of the block is read before it is written over.
+        let is_backwards = source.addr() < span.start();
         let mut done = 0;
         while done < span.length() {
             let found = self.lock_block(from_address)?;
-            let piece = Span::from_parts(span.start() + done, most.min(span.length() - done));
-            let source = source.wrapping_add(done);
+            let length = most.min(span.length() - done);
+            let offset = if is_backwards { span.length() - done - length } else { done };
+            let piece = Span::from_parts(span.start() + offset, length);
+            let (source, block) = (source.wrapping_add(offset), found.block.span());
             let mut copied = Ok(());
             found.store(piece, &mut |target| {
-                // SAFETY: `source` by the caller; `store` gives an address where the piece can be written.
-                copied = unsafe { self.space.copy_from(source, target, piece.length()) };
+                // SAFETY: `source` by the caller; `store` gives an address where the piece can be written, and the rest of the
+                // block be read.
+                copied =
+                    unsafe { self.space.copy_into(block, piece.start(), source, target, piece.length()) };
             })?;
             copied?;
             done += piece.length();

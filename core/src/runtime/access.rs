@@ -38,11 +38,11 @@ impl<P: Platform> Runtime<P> {
         let claim = claim.as_ref().map_err(|error| *error)?;
         let region = claim.region();
         let policy = self.policy_of_write(claim, span)?;
-        let mut copied = Ok(());
+        let (pages, mut copied) = (region.pages(self.page_size()), Ok(()));
         let mut copy_to = |target: usize| {
             // SAFETY: the caller lends `source`. The target shows bytes of the region, which the claim keeps mapped,
-            // and is writable when each of the calls below gets here.
-            copied = unsafe { self.space.copy_from(source, target, span.length()) };
+            // and is writable when each of the calls below gets here; so is, or can be read, what lies beside it.
+            copied = unsafe { self.space.copy_into(pages, span.start(), source, target, span.length()) };
         };
         if region.has_several_views() {
             self.space.write_for_child(span.start(), span.length(), &mut copy_to)?;

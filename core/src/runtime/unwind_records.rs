@@ -44,9 +44,12 @@ fn all_are_of(bytes: &[u8], start: usize, code: Span) -> Option<()> {
         if back != 0 {
             // Counted from the word itself.
             let common = at.checked_sub(back).filter(|common| common.is_multiple_of(WORD))?;
-            let format = format_of_addresses(bytes.get(common..at)?)?;
+            let (format, has_data) = format_of_addresses(bytes.get(common..at)?)?;
             let function = record.address(format, start)?;
             let length = record.address(format & FORMAT, start)?;
+            if has_data {
+                record.data()?;
+            }
             if !code.contains(Span::new(function as i64, length as i64).ok()?) {
                 return None;
             }
@@ -62,8 +65,9 @@ const FROM_HERE: u8 = 0x10;
 /// `DW_EH_PE_aligned`: behind padding.
 const ALIGNED: u8 = 0x50;
 
-/// How functions' addresses are written, by a common record and what follows it.
-fn format_of_addresses(common: &[u8]) -> Option<u8> {
+/// How functions' addresses are written, by a common record and what follows it; and whether their records have data of
+/// a length that stands there.
+fn format_of_addresses(common: &[u8]) -> Option<(u8, bool)> {
     let mut reader = Reader { bytes: common, at: 0 };
     let size = reader.word()? as usize;
     reader.bytes = common.get(..WORD + size)?;
@@ -72,28 +76,28 @@ fn format_of_addresses(common: &[u8]) -> Option<u8> {
     while reader.byte()? != 0 {}
     let letters = common.get(letters..reader.at - 1)?;
     // Factors of addresses and of offsets, and the register of the return address.
-    reader.skip_leb128()?;
-    reader.skip_leb128()?;
-    if version == 1 { reader.byte().map(drop) } else { reader.skip_leb128() }?;
+    reader.leb128()?;
+    reader.leb128()?;
+    if version == 1 { reader.byte().map(drop) } else { reader.leb128().map(drop) }?;
     let Some((b'z', letters)) = letters.split_first() else {
-        return letters.is_empty().then_some(0);
+        return letters.is_empty().then_some((0, false));
     };
-    reader.skip_leb128()?;
+    reader = reader.data()?;
     // libgcc ends at the first `R`, and at the first letter that it has no use for: then addresses are absolute.
     for (index, letter) in letters.iter().enumerate() {
         match letter {
-            b'R' => return reader.byte(),
+            b'R' => return Some((reader.byte()?, true)),
             b'L' => reader.byte().map(drop)?,
             b'P' => {
                 let personality = reader.byte()?;
                 let is_aligned = personality & 0x70 == ALIGNED;
                 reader.address(personality & FORMAT, 0).filter(|_| !is_aligned)?;
             }
-            b'S' | b'B' if !letters.get(index..)?.contains(&b'R') => return Some(0),
+            b'S' | b'B' if !letters.get(index..)?.contains(&b'R') => return Some((0, true)),
             _ => return None,
         }
     }
-    Some(0)
+    Some((0, true))
 }
 
 /// Reads numbers one after the other. Behind the end there are none.
@@ -102,7 +106,7 @@ struct Reader<'a> {
     at: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let taken = self.bytes.get(self.at..)?.first_chunk()?;
         self.at += N;
@@ -117,9 +121,24 @@ impl Reader<'_> {
         self.take().map(u32::from_ne_bytes)
     }
 
-    fn skip_leb128(&mut self) -> Option<()> {
-        while self.byte()? & 0x80 != 0 {}
-        Some(())
+    /// A number in groups of seven bits, the lowest first. (Of a signed one, the length is right.)
+    fn leb128(&mut self) -> Option<u64> {
+        let (mut number, mut shift) = (0, 0u32);
+        loop {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or_default();
+            shift = shift.saturating_add(7);
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+    }
+
+    /// Data of a length that stands in front of it.
+    fn data(&mut self) -> Option<Reader<'a>> {
+        let length = usize::try_from(self.leb128()?).ok()?;
+        let end = self.at.checked_add(length)?;
+        Some(Reader { bytes: self.bytes.get(..end)?, at: self.at })
     }
 
     /// An address, in memory that starts at `start`.
@@ -196,11 +215,15 @@ mod tests {
         let personality = *b"\x03zPLR\0\x01\x78\x10\x0b\x00\x01\x02\x03\x04\x05\x06\x07\x08\x1b\x1b";
         // Behind a common record of 28 bytes the function's address stands at 0x1000 + 40.
         let place = 0x1000 + 4 + 4 + personality.len().next_multiple_of(4) + 8;
-        let mut function = [0; 8];
+        // Its address, its length, and how much data follows.
+        let mut function = [0; 9];
         function[..4].copy_from_slice(&((CODE - place) as i32).to_ne_bytes());
-        function[4..].copy_from_slice(&0x20i32.to_ne_bytes());
+        function[4..8].copy_from_slice(&0x20i32.to_ne_bytes());
         assert!(records(&personality, &function).is_some());
-        function[4..].copy_from_slice(&0x101i32.to_ne_bytes());
+        function[8] = 4;
+        assert!(records(&personality, &function).is_none(), "more data than the record has");
+        function[8] = 0;
+        function[4..8].copy_from_slice(&0x101i32.to_ne_bytes());
         assert!(records(&personality, &function).is_none(), "beyond the code");
 
         for (bad, why) in [
@@ -211,6 +234,7 @@ mod tests {
             (b"\x01eh\0\x01\x78\x10", "of an old compiler"),
             (b"\x01zR\0\x81\x81\x81\x81", "no end"),
             (b"\x01zRRR", "no end of letters"),
+            (b"\x01zR\0\x01\x78\x10\x7f\x00", "more data than the record has"),
             (b"\x01zSR\0\x01\x78\x10\x01\x00", "unwinders read this one differently"),
             (b"\x01zPR\0\x01\x78\x10\x0a\x50\0\0\0\0\0\0\0\0\x00", "behind padding"),
         ] {

@@ -4,7 +4,7 @@ use crate::memory::{page, statistics, word};
 use crate::symbols::*;
 use crate::verdict::{Stop, Verdict};
 use core::panic::Location;
-use execmem_core::abi::{RT_PROT_READ, RtExecMemoryStats};
+use execmem_core::abi::{RT_PROT_EXEC, RT_PROT_READ, RtExecMemoryStats};
 
 /// Some memory that is watched: its address, and its size in bytes.
 pub type Watched = (i64, i64);
@@ -70,6 +70,12 @@ impl Snapshot {
             code_clusters: 0,
             ..self.statistics
         };
+        // A page of theirs that holds no live block may be gone.
+        for page in &mut self.pages {
+            if page.protection == -1 || page.protection & RT_PROT_EXEC != 0 && !page.is_executable {
+                *page = Page::default();
+            }
+        }
         self
     }
 

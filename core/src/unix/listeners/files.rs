@@ -112,7 +112,8 @@ pub(super) fn begin(kind: Kind) -> Result<(), Error> {
 
 /// Adds code to a file.
 pub(super) fn append(kind: Kind, code: Span, name: &[u8]) -> Result<(), Error> {
-    let file = Open::new(kind, 0)?;
+    // Whoever tidies up /tmp may have taken a map away; a dump without its beginning is none.
+    let file = Open::new(kind, if kind == Kind::Map { libc::O_CREAT } else { 0 })?;
     match kind {
         Kind::Map => {
             let mut line = Line::new();
@@ -204,7 +205,27 @@ impl Open {
         // SAFETY: the vectors are borrowed; what they lead to is only read, and by the kernel.
         let written = retried(|| unsafe { libc::writev(self.0, vectors.as_ptr(), vectors.len() as c_int) });
         let length = parts.iter().map(|(_, length)| length).sum::<usize>();
-        if written.map_err(translate)? == length { Ok(()) } else { Err(Error::Io) }
+        match written {
+            Ok(written) if written == length => Ok(()),
+            Ok(written) => {
+                self.take_back(written);
+                Err(Error::Io)
+            }
+            Err(libc::EFBIG) => Err(Error::Io),
+            Err(number) => Err(translate(number)),
+        }
+    }
+
+    /// Takes a part of a record off the file's end, unless somebody has written behind it: what comes next would be read as
+    /// the rest of it.
+    fn take_back(&self, written: usize) {
+        // SAFETY: an open file of this library's; no memory is named.
+        unsafe {
+            let end = libc::lseek(self.0, 0, libc::SEEK_CUR);
+            if end >= 0 && libc::lseek(self.0, 0, libc::SEEK_END) == end {
+                libc::ftruncate(self.0, end - written as libc::off_t);
+            }
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("pages that the policy does not let be written are not: wrong protection", wrong_protection),
     Rule::new("a write that meets one page it may not write changes no page", all_or_nothing),
     Rule::new("a large write arrives whole", large),
+    Rule::new("bytes are moved inside of a region or a block, up and down, as memmove does", moves),
     Rule::new(
         "code memory stays writable through the library after each change that the policy allows",
         rewrite,
@@ -280,4 +281,55 @@ fn rewrite(_: &World) -> Verdict {
         write_and_call(5, 8)?;
     }
     free(address, size)
+}
+
+fn moves(_: &World) -> Verdict {
+    const SIZE: i64 = 200_000;
+    let region = alloc_exec(SIZE)?;
+    let block = given(rt_code_alloc(SIZE))?;
+    let small = given(rt_code_alloc(1024))?;
+    for (address, size, write) in [
+        (region, SIZE, write_bytes as fn(i64, &[u8], i64) -> i64),
+        (block, SIZE, write_block),
+        (small, 1024, write_block),
+    ] {
+        for (from, to) in [(0, 256), (256, 0), (0, 1), (9, 8), (0, 70_000), (70_000, 0)] {
+            let length = size - from.max(to);
+            if length <= 0 {
+                continue;
+            }
+            let mut at = 0;
+            while at < size {
+                let piece = pattern(at);
+                let piece = &piece[..piece.len().min((size - at) as usize)];
+                check_eq!(write(address, piece, at), piece.len() as i64);
+                at += piece.len() as i64;
+            }
+            let source = core::ptr::with_exposed_provenance((address + from) as usize);
+            // SAFETY: the memory is readable, and bytes of it are only changed by the call.
+            let source = unsafe { core::slice::from_raw_parts(source, length as usize) };
+            check_eq!(write(address, source, to), length);
+            let mut bytes = [0; 1];
+            for at in (0..length).step_by(61) {
+                let found = read_into(address + to + at, 0, &mut bytes);
+                let found = if found == 1 { bytes[0] } else { byte_at(address + to + at) };
+                check_eq!(found, pattern(from + at)[0]);
+            }
+        }
+    }
+    check!(rt_code_free(block) && rt_code_free(small));
+    free(region, SIZE)
+}
+
+/// What is at an offset, and behind it.
+fn pattern(offset: i64) -> [u8; 64] {
+    core::array::from_fn(|index| {
+        let place = offset + index as i64;
+        (place ^ place >> 7 ^ place >> 15) as u8
+    })
+}
+
+fn byte_at(address: i64) -> u8 {
+    // SAFETY: an address in a live block, which is readable.
+    unsafe { core::ptr::with_exposed_provenance::<u8>(address as usize).read_volatile() }
 }
