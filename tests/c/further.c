@@ -68,7 +68,7 @@ static void allocating_near(void) {
     EXPECT(rt_alloc_exec_memory_near(size, target, -1) == 0);
     int64_t data = rt_alloc_rw_memory_near(size, target, reach);
     EXPECT(data > 0 && data >= target - reach && data + size <= target + reach);
-    memset(memory_at(data), 7, (size_t)size);
+    memset((void *)(uintptr_t)data, 7, (size_t)size);
     EXPECT(rt_free_exec_memory(data, size));
     EXPECT(rt_free_exec_memory(target, 1));
 }
