@@ -140,6 +140,10 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
     /// there: at each moment they find what was there, or zeros. Then the core gives memory of its own records back.
     const DROPS_PAGES: bool = false;
 
+    /// Whether there are systems on which [`seal`](Self::seal) works. Where there are none, nothing of what that takes is
+    /// linked.
+    const CAN_SEAL: bool = false;
+
     /// Bytes in a page of the running system.
     fn page_size(self) -> usize;
 

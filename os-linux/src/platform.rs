@@ -42,6 +42,7 @@ pub struct Linux;
 unsafe impl Pages for Linux {
     /// The kernel replaces each page by one of zeros when it is next touched (madvise(2)).
     const DROPS_PAGES: bool = true;
+    const CAN_SEAL: bool = true;
 
     fn page_size(self) -> usize {
         unix::pages::page_size()

@@ -79,6 +79,7 @@ impl<P: Platform> Registry<P> {
         }
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn lock(&self) -> Guard<'_, Records, P> {
         self.records.lock(self.platform)
     }

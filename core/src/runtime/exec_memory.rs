@@ -114,7 +114,7 @@ impl<P: Platform> Runtime<P> {
     /// Unmaps a region.
     pub(super) fn release(&self, wanted: Wanted) -> Result {
         let claim = self.space.registry.claim(wanted, Access::Exclusive)?;
-        if claim.region().is_sealed {
+        if P::CAN_SEAL && claim.region().is_sealed {
             return Err(Error::Refused);
         }
         if !self.space.platform.has_announced() {

@@ -178,11 +178,16 @@ impl<P: Platform> AddressSpace<P> {
         self.counters.files.get() != 0 && self.registry.page(address).is_some()
     }
 
-    /// Copies bytes of the caller's to memory of `own` that is at `at`, and writable at `target`. Bytes of the same memory are
-    /// read where it is written: nothing else shows that the two overlap.
+    /// Copies bytes of the caller's to memory that is writable. Where they lie in memory of ours it may be a mapped file's,
+    /// which others may truncate.
+    ///
+    /// `own` is the memory that is written, at `at`, which is seen at `target`. Bytes of the same memory are read where it is
+    /// written: nothing else shows that the two overlap.
     ///
     /// # Safety
-    /// As for [`copy_from`](Self::copy_from). At the same distance from `target` all of `own` is readable.
+    /// `source` is readable, by its protection, and `target` writable, for `length` bytes. They may overlap. At the same
+    /// distance from `target` all of `own` is readable.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) unsafe fn copy_into(
         &self,
         own: Span,
@@ -191,25 +196,20 @@ impl<P: Platform> AddressSpace<P> {
         target: usize,
         length: usize,
     ) -> Result {
-        let from = source.addr();
-        let is_own = own.range().contains(&from) && length <= own.end() - from;
-        let seen = ptr::with_exposed_provenance(from.wrapping_add(target.wrapping_sub(at)));
-        // SAFETY: the caller's promise.
-        unsafe { self.copy_from(if is_own { seen } else { source }, target, length) }
-    }
-
-    /// Copies bytes of the caller's to memory that is writable. Where they lie in memory of ours it may be a mapped
-    /// file's, which others may truncate.
-    ///
-    /// # Safety
-    /// `source` is readable, by its protection, and `target` writable, for `length` bytes. They may overlap.
-    unsafe fn copy_from(&self, source: *const u8, target: usize, length: usize) -> Result {
+        let mut from = source.expose_provenance();
+        if own.start() <= from && from < own.end() && length <= own.end() - from {
+            from = from.wrapping_add(target.wrapping_sub(at));
+        }
         // SAFETY: the caller's promise.
         unsafe {
-            if self.may_be_files(source.addr()) {
-                return self.platform.copy_guarded(source.expose_provenance(), target, length);
+            if self.may_be_files(from) {
+                return self.platform.copy_guarded(from, target, length);
             }
-            ptr::copy(source, ptr::with_exposed_provenance_mut(target), length);
+            ptr::copy(
+                ptr::with_exposed_provenance::<u8>(from),
+                ptr::with_exposed_provenance_mut(target),
+                length,
+            );
         }
         Ok(())
     }

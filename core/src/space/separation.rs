@@ -90,7 +90,7 @@ impl<P: Platform> AddressSpace<P> {
     /// the fork.
     #[inline]
     pub(crate) fn check_changeable(&self, region: &Region) -> Result {
-        match (P::CAN_FORK && region.forked.contains(Forked::WITHDRAWN), region.is_sealed) {
+        match (P::CAN_FORK && region.forked.contains(Forked::WITHDRAWN), P::CAN_SEAL && region.is_sealed) {
             (true, _) => Err(Error::WrongProtection),
             (_, true) => Err(Error::Refused),
             _ => Ok(()),

@@ -42,6 +42,7 @@ impl FakePlatform {
 unsafe impl Pages for FakePlatform {
     // Miri can't follow atomic stores of words over atomic numbers of 16 bits: there the units of the page map show it.
     const DROPS_PAGES: bool = !cfg!(miri);
+    const CAN_SEAL: bool = true;
 
     fn page_size(self) -> usize {
         self.state.page_size
