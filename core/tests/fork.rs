@@ -224,3 +224,18 @@ fn nobody_overtakes_whoever_waits_for_a_region() {
     });
     assert_eq!(order.into_inner().unwrap(), ["exclusive", "shared"]);
 }
+
+#[test]
+fn a_copy_whose_protection_can_not_be_set_leaves_pages_as_they_were() {
+    let system = System::new(Policy::Dual, 4096);
+    let code = system.runtime.alloc_exec(4096).unwrap();
+    system.publish(code, &[1; 100]);
+    system.runtime.set_protection(code as i64, 4096, Protection::EXEC).unwrap();
+    support::fork_as_parent(&system);
+    system.fake.fail(Call::Protect, 0, Error::NoMemory);
+    assert_eq!(system.write(code, &[2; 100]), Err(Error::NoMemory));
+    assert_eq!(system.fake.protection(code), Some(Protection::EXEC));
+    assert_eq!(system.write(code, &[2; 100]), Ok(100));
+    assert_eq!(system.fake.protection(code), Some(Protection::EXEC));
+    system.fake.verify();
+}

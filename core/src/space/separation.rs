@@ -168,11 +168,12 @@ impl<P: Platform> AddressSpace<P> {
                 }
                 for (run, page) in self.registry.runs(pages) {
                     let source = Span::from_parts(copy.address + moved, run.length());
+                    // Before it is moved: if this fails, the run is what the registry says.
+                    if page.protection != Protection::RX {
+                        self.platform.protect(source, page.protection)?;
+                    }
                     self.platform.move_onto(source, run.start())?;
                     moved += run.length();
-                    if page.protection != Protection::RX {
-                        self.platform.protect(run, page.protection)?;
-                    }
                 }
             }
             Ok(())
