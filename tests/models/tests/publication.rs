@@ -23,7 +23,9 @@ fn what_is_published_is_what_every_core_executes() {
             let runtime = Arc::new(Runtime::new(platform));
             runtime.set_policy(Policy::Dual).unwrap();
             let heap = move |runtime: &Runtime<_>| {
-                let heap = runtime.new_code_heap(Limits { bytes: 1 << 20, chunk_bytes: 4096, ..Limits::DEFAULT }).unwrap();
+                let heap = runtime
+                    .new_code_heap(Limits { bytes: 1 << 20, chunk_bytes: 4096, ..Limits::DEFAULT })
+                    .unwrap();
                 for round in 0..6 {
                     let byte = 1 + round as u8;
                     let block = heap.alloc(2048).unwrap() as i64;
