@@ -161,17 +161,20 @@ impl<P: Platform> AddressSpace<P> {
                 if region.executable_view != 0 {
                     self.platform.map_again(whole(copy.address), Some(region.executable_view))?;
                 }
+                // Before anything of it is moved: if this fails, all is what the registry says.
+                for (run, page) in
+                    self.registry.runs(pages).filter(|(_, page)| page.protection != Protection::RX)
+                {
+                    let source = copy.address + (run.start() - region.base);
+                    self.platform.protect(Span::from_parts(source, run.length()), page.protection)?;
+                }
                 // Before the base: what can't be written to yet shows the same as before.
                 if region.writable_view != 0 {
                     self.platform.move_onto(whole(copy.writable), region.writable_view)?;
                     writable_is_left = false;
                 }
-                for (run, page) in self.registry.runs(pages) {
+                for (run, _) in self.registry.runs(pages) {
                     let source = Span::from_parts(copy.address + moved, run.length());
-                    // Before it is moved: if this fails, the run is what the registry says.
-                    if page.protection != Protection::RX {
-                        self.platform.protect(source, page.protection)?;
-                    }
                     self.platform.move_onto(source, run.start())?;
                     moved += run.length();
                 }
