@@ -56,13 +56,7 @@ thread_local! {
 
 fn system(policy: Policy) -> System {
     let fake: &'static Fake = Box::leak(Box::new(Fake::with_arena(PAGE, 32 << 20)));
-    fake.switch(|switches| {
-        switches.forbid_writable_code = policy != Policy::Rwx;
-        switches.refuse_writable_code = policy != Policy::Rwx;
-        switches.refuse_exec_gain = policy == Policy::Dual;
-        switches.refuse_dual = policy != Policy::Dual;
-        switches.has_jit = policy == Policy::Jit;
-    });
+    fake.grant_only(policy);
     fake.add_file(FILE, &[7; 50_000]);
     let runtime: &'static Runtime<_> = Box::leak(Box::new(Runtime::new(fake.platform())));
     runtime.set_policy(policy).unwrap();

@@ -219,9 +219,10 @@ impl Heaps {
     /// # Safety
     /// This thread took the locks with [`lock_for_fork`](Self::lock_for_fork), or is the copy of the one that did.
     pub(crate) unsafe fn unlock_after_fork(&self, platform: impl Platform) {
-        // The first store to a private page that both have gives one of them another one. Nobody
-        // notes huge pages before the locks are free.
-        self.records().filter(|chunk| !chunk.has_second_view()).for_each(|chunk| chunk.change_memory());
+        // The first store to a private page that both have gives one of them another one. Nobody notes huge pages before
+        // the locks are free. A free record's tables are left alone: the system may have their memory.
+        let is_private = |chunk: &&Chunk| !chunk.is_free() && !chunk.has_second_view();
+        self.records().filter(is_private).for_each(|chunk| chunk.change_memory());
         for shard in self.all().flat_map(|heap| &heap.shards) {
             // SAFETY: the caller says that the lock is its own.
             unsafe { shard.unlock_after_fork(platform) };

@@ -35,14 +35,7 @@ impl System {
 
     /// The same, on a platform of the caller's.
     pub fn on(fake: Fake, policy: Policy) -> Self {
-        fake.switch(|switches| {
-            switches.forbid_writable_code = policy != Policy::Rwx;
-            switches.refuse_writable_code = policy != Policy::Rwx;
-            // What `dual` is for. `toggle` needs the flip, and so does RW memory under `jit`.
-            switches.refuse_exec_gain = policy == Policy::Dual;
-            switches.refuse_dual = policy != Policy::Dual;
-            switches.has_jit = policy == Policy::Jit;
-        });
+        fake.grant_only(policy);
         let runtime = Runtime::new(fake.platform());
         runtime.set_policy(policy).unwrap();
         Self { page: runtime.page_size(), runtime, fake, policy }

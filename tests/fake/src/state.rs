@@ -5,7 +5,7 @@ use crate::calls::{Call, Event, Flush, Request};
 use crate::faults::Faults;
 use crate::files::{File, Files};
 use crate::memory::{Kind, Live, Space};
-use execmem_core::{Error, Protection};
+use execmem_core::{Error, Policy, Protection};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::ops::{Deref, Range};
@@ -160,6 +160,18 @@ impl FakePlatform {
     /// Changes what kind of system it is.
     pub fn switch(self, change: impl FnOnce(&mut Switches)) {
         change(&mut self.lock().switches);
+    }
+
+    /// Makes it a system on which nothing but a policy works, where it can see to that.
+    pub fn grant_only(self, policy: Policy) {
+        self.switch(|switches| {
+            switches.forbid_writable_code = policy != Policy::Rwx;
+            switches.refuse_writable_code = policy != Policy::Rwx;
+            // What `dual` is for. `toggle` needs the flip, and so does RW memory under `jit`.
+            switches.refuse_exec_gain = policy == Policy::Dual;
+            switches.refuse_dual = policy != Policy::Dual;
+            switches.has_jit = policy == Policy::Jit;
+        });
     }
 
     /// Sets physical memory in bytes.
