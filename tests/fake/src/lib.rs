@@ -27,7 +27,9 @@ mod memory;
 mod operations;
 mod platform;
 mod state;
+mod switches;
 
 pub use calls::{Call, Event, Flush, Request};
 pub use memory::{Live, POISON};
-pub use state::{Fake, FakePlatform, Switches};
+pub use state::{Fake, FakePlatform};
+pub use switches::Switches;

@@ -5,33 +5,13 @@ use crate::calls::{Call, Event, Flush, Request};
 use crate::faults::Faults;
 use crate::files::{File, Files};
 use crate::memory::{Kind, Live, Space};
+use crate::switches::Switches;
 use execmem_core::{Error, Policy, Protection};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
-
-/// What kind of system it is. All false or none: one that grants everything but `MAP_JIT`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Switches {
-    /// Pages that are writable and executable are refused, as SELinux, PaX or macOS do.
-    pub refuse_writable_code: bool,
-    /// Adding EXEC to pages that were mapped without it is refused, as Linux's MDWE does.
-    pub refuse_exec_gain: bool,
-    /// There is no memory with two views.
-    pub refuse_dual: bool,
-    /// There is memory with a write switch for each thread.
-    pub has_jit: bool,
-    /// No other core runs this program.
-    pub is_alone: bool,
-    /// A writable and executable page is recorded as a violation: the core should not even have asked.
-    pub forbid_writable_code: bool,
-    /// Parts of mappings may be unmapped: the allocator of the built-in value store does that.
-    pub allow_partial_unmap: bool,
-    /// Bytes of a huge page, where there are any.
-    pub huge_page: Option<usize>,
-}
 
 type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -164,14 +144,7 @@ impl FakePlatform {
 
     /// Makes it a system on which nothing but a policy works, where it can see to that.
     pub fn grant_only(self, policy: Policy) {
-        self.switch(|switches| {
-            switches.forbid_writable_code = policy != Policy::Rwx;
-            switches.refuse_writable_code = policy != Policy::Rwx;
-            // What `dual` is for. `toggle` needs the flip, and so does RW memory under `jit`.
-            switches.refuse_exec_gain = policy == Policy::Dual;
-            switches.refuse_dual = policy != Policy::Dual;
-            switches.has_jit = policy == Policy::Jit;
-        });
+        self.lock().switches.grant_only(policy);
     }
 
     /// Sets physical memory in bytes.
