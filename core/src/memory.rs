@@ -18,8 +18,8 @@ pub(crate) const UNIT: usize = 4096;
 /// What the pool hands out has multiples of two cache lines: nothing that needs to be alone in its lines needs more.
 const ALIGNMENT: usize = 128;
 
-/// How much the pool takes from the platform at a time, unless more is asked for or a page is more.
-pub(crate) const STEP: usize = 64 * 1024;
+/// What is taken from the platform at a time, for the pool and for slots, unless more is asked for or a page is more.
+pub(crate) const SLAB: usize = 64 * 1024;
 
 /// Zeroed memory, whatever the page size.
 pub(crate) struct Pool {
@@ -44,10 +44,10 @@ impl Pool {
         let length = length.next_multiple_of(ALIGNMENT);
         let mut start = aligned_for(length, self.next);
         if self.end < start + length {
-            let step = length.next_multiple_of(STEP.max(platform.page_size()));
-            start = platform.map(step, Memory::Private(Protection::RW), None)?.address;
-            self.end = start + step;
-            self.mapped += step;
+            let slab = length.next_multiple_of(SLAB.max(platform.page_size()));
+            start = platform.map(slab, Memory::Private(Protection::RW), None)?.address;
+            self.end = start + slab;
+            self.mapped += slab;
         }
         self.next = start + length;
         NonNull::new(ptr::with_exposed_provenance_mut(start)).ok_or(Error::NoMemory)

@@ -275,7 +275,7 @@ fn without(
 ///    ...............m.......T......m...............     m: the misses farthest from the target
 /// ```
 ///
-/// Each miss doubles the detour, so that a long stretch which can't be had is soon behind us. Once there is no room
+/// Each miss doubles the detour, so that a long range which can't be had is soon behind us. Once there is no room
 /// beyond it, the search turns back: from then on each miss halves the detour. The last free places of all may be within
 /// it, since where the addresses end can't be seen.
 struct Missed {

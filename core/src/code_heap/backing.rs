@@ -98,8 +98,8 @@ impl Backing {
         self.huge.reset();
     }
 
-    /// Bytes that pages are made huge in: a huge page, unless that is less than a part.
-    pub(super) fn stretch(&self, huge_page: usize) -> usize {
+    /// Bytes of a huge range: a huge page, unless that is less than a part.
+    pub(super) fn huge_range(&self, huge_page: usize) -> usize {
         huge_page.max(1 << self.part_bits.load(Ordering::Relaxed))
     }
 

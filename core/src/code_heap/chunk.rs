@@ -245,19 +245,19 @@ impl Chunk {
         self.backing.populated_parts(self.length())
     }
 
-    /// Its parts as long as a huge page that are not on one yet.
-    pub(super) fn stretches(&'static self, huge_page: usize) -> impl Iterator<Item = Span> {
-        let (base, length) = (self.base(), self.backing.stretch(huge_page));
+    /// Its huge ranges that are not on huge pages yet.
+    pub(super) fn huge_ranges(&'static self, huge_page: usize) -> impl Iterator<Item = Span> {
+        let (base, length) = (self.base(), self.backing.huge_range(huge_page));
         let count = if base.is_multiple_of(huge_page) { self.length() / length } else { 0 };
         let is_left = move |start: &usize| !self.backing.is_huge(*start..start + length);
         let starts = (0..count).map(move |number| number * length).filter(is_left);
         starts.map(move |start| Span::from_parts(base + start, length))
     }
 
-    /// A stretch was made huge, if the memory is the same as it was before. Whether it is.
-    pub(super) fn note_huge(&self, stretch: Span, version: u32) -> bool {
-        let start = stretch.start() - self.base();
-        self.backing.note_huge(start..start + stretch.length(), version)
+    /// A huge range was made huge, if the memory is the same as it was before. Whether it is.
+    pub(super) fn note_huge(&self, range: Span, version: u32) -> bool {
+        let start = range.start() - self.base();
+        self.backing.note_huge(start..start + range.length(), version)
     }
 
     /// Other memory is behind its addresses from now on, or will be as soon as it is written to: of no huge pages.

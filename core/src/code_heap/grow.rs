@@ -1,6 +1,6 @@
 //! Chunks come from the system and go back to it; where they lie.
 //!
-//! They lie near enough to each other that any block reaches any other by a direct branch: a cluster is a stretch of
+//! They lie near enough to each other that any block reaches any other by a direct branch: a cluster is a range of
 //! addresses, no longer than such a branch reaches, that holds chunks. The next chunk is asked for behind the last one
 //! of a cluster, then anywhere within reach of one, then elsewhere, which makes a new one. A chunk that has to be near
 //! something else, far from all clusters, is in none.
@@ -79,7 +79,7 @@ impl Heaps {
             // The shortest chunk need not be within reach beyond its block.
             let is_shortest = length == round_up(request.size, space.page_size());
             let size = if is_shortest { request.size } else { length };
-            return self.near.map(request.reach, platform, size, memory);
+            return self.latest_near.map(request.reach, platform, size, memory);
         }
         let clusters = self.shared.lock(platform).clusters.clone();
         let clusters =

@@ -43,13 +43,13 @@ const RECENT: usize = 64;
 pub(crate) struct Heaps {
     /// The chunks' records by number.
     pub(super) chunks: Table<Chunk>,
-    /// For addresses of each stretch, a chunk that was looked up there before. Only a hint: whoever uses it asks the
-    /// chunk whether it holds the address.
+    /// Chunks that were looked up before, by [`recent_entry`]. Only a hint: whoever uses it asks the chunk whether it
+    /// holds the address.
     recent: [AtomicPtr<Chunk>; RECENT],
     pub(super) shared: Lock<Shared>,
     /// Where a chunk was placed that does not lie behind the others; and one that had to be near something else.
     pub(super) latest: Latest,
-    pub(super) near: Latest,
+    pub(super) latest_near: Latest,
     /// Whether there may be retired chunks that nobody is about to unmap. Only a hint to look for them.
     pub(super) has_left: AtomicBool,
     /// The number of the chunk from which on pages are made huge next. Only a hint.
@@ -79,8 +79,8 @@ pub(crate) struct Heap {
 
 const UNDECIDED: i32 = -1;
 
-/// The stretches are as long as chunks usually are.
-fn stretch(address: usize) -> usize {
+/// Where [`Heaps::recent`] has what was found near an address: chunks are usually 4 MiB long.
+fn recent_entry(address: usize) -> usize {
     address >> 22 & (RECENT - 1)
 }
 
@@ -91,7 +91,7 @@ impl Heaps {
             recent: [const { AtomicPtr::new(ptr::null_mut()) }; RECENT],
             shared: Lock::new(Shared::new()),
             latest: Latest::new(),
-            near: Latest::new(),
+            latest_near: Latest::new(),
             has_left: AtomicBool::new(false),
             next_to_promote: AtomicUsize::new(0),
             default: Heap::new(0),
@@ -149,7 +149,7 @@ impl Heaps {
         registry: &Registry<impl Platform>,
     ) -> Option<&'static Chunk> {
         // Acquire: the record is seen as whoever put it there saw it.
-        let recent = self.recent.get(stretch(address))?.load(Ordering::Acquire);
+        let recent = self.recent.get(recent_entry(address))?.load(Ordering::Acquire);
         // SAFETY: null, or a record, which lives for ever.
         match unsafe { recent.as_ref() }.filter(|chunk| chunk.holds(address)) {
             Some(chunk) => Some(chunk),
@@ -161,7 +161,7 @@ impl Heaps {
     fn look_up_chunk(&self, address: usize, registry: &Registry<impl Platform>) -> Option<&'static Chunk> {
         let page = registry.page(address).filter(|page| !page.is_other_view)?;
         let chunk = record(&self.chunks, u32::from(page.chunk).checked_sub(1)?)?;
-        let recent = self.recent.get(stretch(address))?;
+        let recent = self.recent.get(recent_entry(address))?;
         recent.store(ptr::from_ref(chunk).cast_mut(), Ordering::Release);
         Some(chunk)
     }

@@ -1,6 +1,6 @@
-//! Huge pages behind code that stays: one entry of a core's tables of addresses then stands for all of a stretch.
+//! Huge pages behind code that stays: one entry of a core's tables of addresses then stands for all of it.
 //!
-//! A stretch is a part of a chunk as long as a huge page, and aligned to one. Nearly all of it has to have memory
+//! A huge range is a part of a chunk as long as a huge page, and aligned to one. Nearly all of it has to have memory
 //! already, since it takes memory for all of it then. The system copies it for milliseconds, meanwhile no lock is held:
 //! a claim keeps the chunk mapped, and other memory that took this one's place is noticed afterwards.
 
@@ -15,7 +15,7 @@ use crate::space::AddressSpace;
 use crate::span::Span;
 use crate::sync::Ordering;
 
-/// So many eighths of a stretch have memory at least: it takes a seventh more at most. Blocks that follow each other fill
+/// So many eighths of a huge range have memory at least: it takes a seventh more at most. Blocks that follow each other fill
 /// all of it; what is less full is about to be filled, or was made for code that never came.
 const LEAST_EIGHTHS: usize = 7;
 
@@ -34,30 +34,31 @@ impl Heaps {
         let chunks = self.records().skip(next).chain(self.records().take(next));
         let chunks = chunks.filter(|chunk| heap.is_none_or(|heap| heap.shard_of(chunk).is_some()));
         let (mut made, mut failed) = (false, Ok(()));
-        for (chunk, stretch) in chunks.flat_map(|chunk| chunk.stretches(huge).map(move |part| (chunk, part)))
+        for (chunk, range) in
+            chunks.flat_map(|chunk| chunk.huge_ranges(huge).map(move |range| (chunk, range)))
         {
             if budget < huge {
                 break;
             }
-            if stretch.length() > budget {
+            if range.length() > budget {
                 continue;
             }
-            match self.promote_stretch(chunk, stretch, huge, space) {
+            match self.promote_range(chunk, range, huge, space) {
                 Ok(false) => continue,
                 Ok(true) => made = true,
                 Err(error) => failed = Err(error),
             }
-            budget -= stretch.length();
+            budget -= range.length();
             self.next_to_promote.store(usize::from(chunk.link), Ordering::Relaxed);
         }
         if made { Ok(()) } else { failed }
     }
 
-    /// Makes a stretch huge, if it is full enough. Whether it is huge now.
-    fn promote_stretch<P: Platform>(
+    /// Puts a huge range on a huge page, if it is full enough. Whether it is huge now.
+    fn promote_range<P: Platform>(
         &self,
         chunk: &'static Chunk,
-        stretch: Span,
+        range: Span,
         huge: usize,
         space: &AddressSpace<P>,
     ) -> Result<bool> {
@@ -66,7 +67,7 @@ impl Heaps {
             return Ok(false);
         };
         let is_its =
-            claim.region().chunk == chunk.link && chunk.stretches(huge).any(|other| other == stretch);
+            claim.region().chunk == chunk.link && chunk.huge_ranges(huge).any(|other| other == range);
         if !is_its || !chunk.is_in_use() || chunk.backing.is_withdrawn.load(Ordering::Relaxed) {
             return Ok(false);
         }
@@ -74,19 +75,19 @@ impl Heaps {
         // The heap of a chunk that is about to go may have been dropped.
         let Ok(policy) = heap.policy() else { return Ok(false) };
         if policy == Policy::Toggle {
-            // Each change of a page's protection would take the stretch apart.
+            // Each change of a page's protection would take the range apart.
             return Err(Error::Unsupported);
         }
         let version = chunk.backing.version();
         // SAFETY: the claim keeps the pages of the chunk mapped.
-        if unsafe { space.platform.resident(stretch) }? < stretch.length() / 8 * LEAST_EIGHTHS {
+        if unsafe { space.platform.resident(range) }? < range.length() / 8 * LEAST_EIGHTHS {
             return Ok(false);
         }
         // SAFETY: the claim keeps the pages of the chunk mapped, and they hold afterwards what they held.
-        unsafe { space.platform.make_huge(stretch) }?;
+        unsafe { space.platform.make_huge(range) }?;
         let shard = heap.shard_of(chunk).unwrap_or_default() % SHARDS;
         let _shard = heap.shards[shard].lock(space.platform);
-        Ok(chunk.note_huge(stretch, version))
+        Ok(chunk.note_huge(range, version))
     }
 
     /// Bytes of code on huge pages.

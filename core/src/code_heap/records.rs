@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) clusters: [Cluster; MOST_CLUSTERS],
 }
 
-/// A stretch of addresses around chunks. It grows with each that joins, and ends with the last one that goes.
+/// A range of addresses around chunks. It grows with each that joins, and ends with the last one that goes.
 #[derive(Clone)]
 pub(super) struct Cluster {
     pub(super) addresses: Range<usize>,

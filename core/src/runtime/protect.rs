@@ -37,14 +37,14 @@ impl<P: Platform> Runtime<P> {
         self.space.registry.prepare(pages)?;
         let new_view = self.keep_executable_view(&mut claim, wanted)?;
         // Cache maintenance reads the pages, so they are readable while it runs.
-        let step = if wanted.contains(Protection::EXEC) { wanted | Protection::READ } else { wanted };
+        let first = if wanted.contains(Protection::EXEC) { wanted | Protection::READ } else { wanted };
         let region = *claim.region();
         let apply = |pages, protection| self.apply(&region, pages, protection);
-        let (at, mut changed) = self.space.change_runs(pages, step, &apply);
+        let (at, mut changed) = self.space.change_runs(pages, first, &apply);
         if changed.is_ok() && wanted.contains(Protection::EXEC) {
             changed = self.publish(&mut claim, pages);
         }
-        if changed.is_ok() && wanted != step {
+        if changed.is_ok() && wanted != first {
             changed = apply(pages, wanted);
         }
         if changed.is_ok() {
@@ -52,7 +52,7 @@ impl<P: Platform> Runtime<P> {
             return Ok(());
         }
         // What came of it, the registry says.
-        let _ = self.space.restore_runs(pages, step, at, &apply);
+        let _ = self.space.restore_runs(pages, first, at, &apply);
         if let Some(view) = new_view {
             // If the system can't unmap it, it stays, and is unmapped with the region.
             // SAFETY: the view was made above, for pages to regain EXEC from, and none does.

@@ -20,7 +20,7 @@ pub(crate) struct AddressSpace<P: Platform> {
     pub(crate) freed_code: FreedCode,
     pub(crate) counters: Counters,
     /// Of regions.
-    pub(crate) near: Latest,
+    pub(crate) latest_near: Latest,
     /// The most bytes that a single allocation may have; 0 stands for physical memory.
     limit: AtomicUsize,
     /// Whether a thread is between the handlers that it runs before and after a fork.
@@ -35,7 +35,7 @@ impl<P: Platform> AddressSpace<P> {
             policy: Choice::new(),
             freed_code: FreedCode::new(),
             counters: Counters::new(),
-            near: Latest::new(),
+            latest_near: Latest::new(),
             limit: AtomicUsize::new(0),
             fork_is_under_way: AtomicBool::new(false),
         }

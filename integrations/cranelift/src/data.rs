@@ -1,4 +1,4 @@
-//! Memory that is read-write until it is sealed, in slabs near the code: of data objects, and of what `Provider` gives.
+//! Memory that is read-write until it is finished, in slabs near the code: of data objects, and of what `Provider` gives.
 
 use execmem::{ErrorKind, Protection, runtime};
 use std::io;
@@ -14,7 +14,7 @@ struct Slab {
     size: usize,
     used: usize,
     /// Up to here the pages have their final protection.
-    sealed: usize,
+    finished: usize,
 }
 
 /// Memory of one kind: constants, variables, or code.
@@ -43,25 +43,25 @@ impl Pool {
         let wanted = wanted.checked_next_multiple_of(runtime().page_size()).ok_or(ErrorKind::OverLimit)?;
         let base = self.pages(wanted, near)?;
         let start = base.next_multiple_of(align);
-        self.slabs.push(Slab { base, size: wanted, used: start + size - base, sealed: 0 });
+        self.slabs.push(Slab { base, size: wanted, used: start + size - base, finished: 0 });
         Ok(start)
     }
 
     /// Gives what was allocated its final protection. What shares its last page is not handed out any more. `then` is
     /// told the address and the size of what has it now.
-    pub fn seal(&mut self, then: impl Fn(usize, usize) -> io::Result<()>) -> io::Result<()> {
+    pub fn finish(&mut self, then: impl Fn(usize, usize) -> io::Result<()>) -> io::Result<()> {
         if self.finally == Protection::RW {
             return Ok(());
         }
         for slab in &mut self.slabs {
             let end = slab.used.next_multiple_of(runtime().page_size());
-            if end > slab.sealed {
-                let (start, size) = (slab.base + slab.sealed, end - slab.sealed);
+            if end > slab.finished {
+                let (start, size) = (slab.base + slab.finished, end - slab.finished);
                 runtime()
                     .set_protection(start as i64, size as i64, self.finally)
                     .map_err(io::Error::other)?;
                 then(start, size)?;
-                (slab.used, slab.sealed) = (end, end);
+                (slab.used, slab.finished) = (end, end);
             }
         }
         Ok(())

@@ -140,7 +140,7 @@ impl HeapModule {
         for (address, bytes) in objects {
             write_data(address, &bytes);
         }
-        self.constants.seal(|_, _| Ok(())).map_err(|err| ModuleError::Allocation { err })?;
+        self.constants.finish(|_, _| Ok(())).map_err(|err| ModuleError::Allocation { err })?;
         for id in std::mem::take(&mut self.pending_data) {
             self.data.entry(id).and_modify(|data| data.is_final = true);
         }

@@ -72,8 +72,8 @@ impl JITMemoryProvider for Provider {
             BranchProtection::None => Ok(()),
             BranchProtection::BTI => guard(address, size),
         };
-        let sealed = self.constants.seal(|_, _| Ok(())).and_then(|()| self.code.seal(guarded));
-        sealed.map_err(|err| ModuleError::Allocation { err })
+        let finished = self.constants.finish(|_, _| Ok(())).and_then(|()| self.code.finish(guarded));
+        finished.map_err(|err| ModuleError::Allocation { err })
     }
 }
 

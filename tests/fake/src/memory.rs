@@ -2,7 +2,7 @@
 //!
 //! As in a kernel, a mapping is a list of areas, and changing the protection of a part splits one.
 
-mod seals;
+mod snapshots;
 mod views;
 
 use crate::bytes;
@@ -66,12 +66,12 @@ pub(crate) struct Area {
     pub(crate) protection: Protection,
     pub(crate) kind: Kind,
     /// What the bytes have to be, where no store is allowed.
-    seal: Option<Box<[u8]>>,
+    snapshot: Option<Box<[u8]>>,
 }
 
 impl Area {
     fn new(start: usize, length: usize, protection: Protection, kind: Kind) -> Self {
-        Self { start, end: start + length, protection, kind, seal: None }
+        Self { start, end: start + length, protection, kind, snapshot: None }
     }
 
     pub(crate) fn may_store(&self) -> bool {
@@ -239,12 +239,12 @@ impl Space {
             if area.end <= at {
                 continue;
             }
-            let seal = area.seal.take().map(|seal| {
-                let (low, high) = seal.split_at(at - area.start);
-                area.seal = Some(low.into());
+            let snapshot = area.snapshot.take().map(|snapshot| {
+                let (low, high) = snapshot.split_at(at - area.start);
+                area.snapshot = Some(low.into());
                 high.into()
             });
-            let upper = Area { start: at, kind: area.kind_at(at), seal, ..area.clone() };
+            let upper = Area { start: at, kind: area.kind_at(at), snapshot, ..area.clone() };
             area.end = at;
             self.areas.insert(at, upper);
         }
@@ -254,7 +254,7 @@ impl Space {
     fn put(&mut self, area: Area) {
         let range = area.start..area.end;
         self.areas.insert(area.start, area);
-        self.seal(range);
+        self.take_snapshot(range);
     }
 
     /// Calls `then` with the pages of each area behind a write switch.

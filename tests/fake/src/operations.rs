@@ -254,7 +254,7 @@ impl Inner {
 
     /// Private memory is zero again, a private file mapping shows its file again.
     fn drop_contents(&mut self, start: usize, length: usize) {
-        self.space.check_seals(start..start + length);
+        self.space.check_snapshots(start..start + length);
         let (mut zeroed, mut fresh) = (Vec::new(), Vec::new());
         for (part, area) in self.space.areas_in(start..start + length) {
             match area.kind_at(part.start) {
@@ -267,7 +267,7 @@ impl Inner {
         }
         zeroed.into_iter().for_each(|part| bytes::zero(part.start, part.len()));
         fresh.into_iter().for_each(|(start, contents)| bytes::write(start, &contents));
-        self.space.seal(start..start + length);
+        self.space.take_snapshot(start..start + length);
     }
 
     pub(crate) fn flush(&mut self, flush: Flush) {
@@ -319,7 +319,7 @@ impl Inner {
         let start = self.space.map(pages, protection, kind, None).ok_or(Error::NoMemory)?;
         if pages < HUGE {
             bytes::write(start, &self.files.files[file].read(offset as usize, pages));
-            self.space.seal(start..start + pages);
+            self.space.take_snapshot(start..start + pages);
         }
         Ok(start)
     }

@@ -201,9 +201,9 @@ unsafe impl Pages for FakePlatform {
         drop(self.begin(Event::new(Call::JitWrites, 0, 0)));
         // One at a time, so that what the other threads store meanwhile isn't taken for this one's.
         let _writer = self.state.jit_writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.lock().space.for_jit(|space, pages| space.check_seals(pages));
+        self.lock().space.for_jit(|space, pages| space.check_snapshots(pages));
         write();
-        self.lock().space.for_jit(|space, pages| space.seal(pages));
+        self.lock().space.for_jit(|space, pages| space.take_snapshot(pages));
     }
 }
 

@@ -18,7 +18,7 @@ impl Space {
     /// Looks for forbidden stores in a range. Stores through writable views of the memory that it shows reach
     /// that memory, and the other writable views.
     pub(crate) fn settle(&mut self, range: Range<usize>) {
-        self.check_seals(range.clone());
+        self.check_snapshots(range.clone());
         for (_, memory, shown) in self.views_in(range) {
             let writable = self.writable_views(memory, &shown);
             let Some(contents) = self.memories.get_mut(&memory) else { continue };
@@ -48,7 +48,7 @@ impl Space {
         for (address, memory, shown) in self.views_in(range.clone()) {
             bytes::write(address, &self.memories[&memory][shown]);
         }
-        self.seal(range);
+        self.take_snapshot(range);
     }
 
     /// What a part of a memory with several views holds.

@@ -6,40 +6,40 @@ use std::ops::Range;
 
 impl Space {
     /// Notes the bytes of pages that nobody may store to; lets the others go.
-    pub(crate) fn seal(&mut self, range: Range<usize>) {
+    pub(crate) fn take_snapshot(&mut self, range: Range<usize>) {
         let range = self.pages(range);
         let first = self.areas.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
         for area in self.areas.range_mut(first..range.end).map(|(_, area)| area) {
             let is_far = (HUGE_START..HUGE_END).contains(&area.start);
             if is_far || area.may_store() {
-                area.seal = None;
+                area.snapshot = None;
                 continue;
             }
             let part = area.start.max(range.start)..area.end.min(range.end);
-            match &mut area.seal {
-                Some(seal) if !part.is_empty() => {
+            match &mut area.snapshot {
+                Some(snapshot) if !part.is_empty() => {
                     let inside = part.start - area.start..part.end - area.start;
-                    seal[inside].copy_from_slice(&bytes::read(part.start, part.len()));
+                    snapshot[inside].copy_from_slice(&bytes::read(part.start, part.len()));
                 }
                 Some(_) => {}
-                seal => *seal = Some(bytes::read(area.start, area.end - area.start).into()),
+                snapshot => *snapshot = Some(bytes::read(area.start, area.end - area.start).into()),
             }
         }
     }
 
     /// Looks for stores that were not allowed.
-    pub(crate) fn check_seals(&mut self, range: Range<usize>) {
+    pub(crate) fn check_snapshots(&mut self, range: Range<usize>) {
         let mut broken = Vec::new();
         for (part, area) in self.areas_in(self.pages(range)) {
-            let Some(seal) = &area.seal else { continue };
+            let Some(snapshot) = &area.snapshot else { continue };
             let offset = part.start - area.start;
-            if !bytes::equal(part.start, &seal[offset..offset + part.len()]) {
+            if !bytes::equal(part.start, &snapshot[offset..offset + part.len()]) {
                 broken.push((part, area.protection));
             }
         }
         for (part, protection) in broken {
             self.violation(format!("a store to {part:#x?}, which is {}", protection.letters()));
-            self.seal(part);
+            self.take_snapshot(part);
         }
     }
 
@@ -66,7 +66,7 @@ impl Space {
 
     /// Checks every page that is or was mapped.
     pub(crate) fn check_all(&mut self) {
-        self.check_seals(0..usize::MAX);
+        self.check_snapshots(0..usize::MAX);
         let mut unmapped = Vec::new();
         let mut gap_start = self.arena.start;
         let end = self.arena.start + self.used.len() * self.page_size;
