@@ -90,6 +90,12 @@
 /// macOS `MAP_JIT` pages with a write switch for each thread.
 #define RT_POLICY_JIT 4
 
+/// A page without access before and behind each region and each chunk of the code heap.
+#define RT_HARDEN_GUARDS 1
+
+/// A processor's key for the write views of memory with two views: only this library's own writes have it.
+#define RT_HARDEN_KEYS 2
+
 /// No call of this thread has failed yet.
 #define RT_ERROR_NONE 0
 
@@ -212,6 +218,8 @@ typedef struct {
     int64_t policy_trials[5];
     /// Bytes of code that this library has put on huge pages: `rt_code_promote`.
     int64_t huge_code_bytes;
+    /// `RT_HARDEN_*` bits: what `rt_set_hardening` has turned on.
+    int64_t hardening;
 } RtExecMemoryStats;
 
 /// A live block of the code heap, from `rt_code_find`.
@@ -409,6 +417,10 @@ int32_t rt_exec_memory_policy(void);
 
 /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Refused once another one is in force.
 bool rt_exec_memory_set_policy(int32_t policy);
+
+/// Hardens all memory of regions and of the code heap with `wishes`, `RT_HARDEN_*` bits: all of them, or
+/// UNSUPPORTED. Called before the first allocation; from then on another wish is refused.
+bool rt_set_hardening(int32_t wishes);
 
 /// Sets the limit for a single allocation in bytes, above 0. Physical memory is the default.
 bool rt_exec_memory_set_limit(int64_t bytes);

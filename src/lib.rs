@@ -27,7 +27,7 @@ mod reserved;
 mod signature;
 
 pub use execmem_core::MapRequest;
-pub use execmem_core::{Advice, MapFlags, Policy, Protection, Runtime, Span, abi};
+pub use execmem_core::{Advice, Hardening, MapFlags, Policy, Protection, Runtime, Span, abi};
 pub use execmem_core::{Block, ChunkPicture, CodeHeap, Limits};
 
 /// The adapter for this target.

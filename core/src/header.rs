@@ -80,6 +80,8 @@ pub struct RtExecMemoryStats {
     pub policy_trials: [i64; 5],
     /// Bytes of code that this library has put on huge pages: `rt_code_promote`.
     pub huge_code_bytes: i64,
+    /// `RT_HARDEN_*` bits: what `rt_set_hardening` has turned on.
+    pub hardening: i64,
 }
 
 /// A live block of the code heap, from `rt_code_find`.
@@ -132,6 +134,11 @@ pub const RT_POLICY_DUAL: i32 = 2;
 pub const RT_POLICY_TOGGLE: i32 = 3;
 /// macOS `MAP_JIT` pages with a write switch for each thread.
 pub const RT_POLICY_JIT: i32 = 4;
+
+/// A page without access before and behind each region and each chunk of the code heap.
+pub const RT_HARDEN_GUARDS: i32 = 1;
+/// A processor's key for the write views of memory with two views: only this library's own writes have it.
+pub const RT_HARDEN_KEYS: i32 = 2;
 
 /// No call of this thread has failed yet.
 pub const RT_ERROR_NONE: i32 = 0;

@@ -1,6 +1,7 @@
 //! Placing memory within reach of an address, as direct branches need it.
 
 use crate::error::{Error, Result};
+use crate::hardening::Mapper;
 use crate::platform::{Memory, Platform, Views};
 use crate::span::round_up;
 use crate::sync::{AtomicUsize, Ordering};
@@ -29,8 +30,13 @@ const PROBES: usize = 512;
 
 /// Maps pages at a place, or where the system puts them instead: the caller looks. Whatever a system says of a
 /// place, it may mean that place alone. Only when it may choose itself an error is one.
-pub(crate) fn map_at(platform: impl Platform, length: usize, memory: Memory, place: usize) -> Result<Views> {
-    platform.map(length, memory, Some(place)).or_else(|_| platform.map(length, memory, None))
+pub(crate) fn map_at(
+    mapper: Mapper<impl Platform>,
+    length: usize,
+    memory: Memory,
+    place: usize,
+) -> Result<Views> {
+    mapper.map(length, memory, Some(place)).or_else(|_| mapper.map(length, memory, None))
 }
 
 /// Multiples of so many bytes are better places than others: pages there can be huge.
@@ -81,53 +87,53 @@ impl Reach {
     /// Maps pages for `size` bytes at a place, if the system puts them within reach.
     pub(crate) fn map_at(
         self,
-        platform: impl Platform,
+        mapper: Mapper<impl Platform>,
         size: usize,
         memory: Memory,
         place: usize,
     ) -> Result<Option<Views>> {
-        let length = round_up(size, platform.page_size());
-        let views = map_at(platform, length, memory, place)?;
+        let length = round_up(size, mapper.platform.page_size());
+        let views = map_at(mapper, length, memory, place)?;
         if self.holds(views.address, size) {
             return Ok(Some(views));
         }
         // SAFETY: mapped just now, and nobody has seen it.
-        unsafe { views.unmap(length, platform) };
+        unsafe { mapper.unmap(views, length) };
         Ok(None)
     }
 
     /// Maps pages for `size` bytes within reach, as close to the target as there is room.
-    pub(crate) fn map(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views> {
-        let length = round_up(size, platform.page_size());
+    pub(crate) fn map(self, mapper: Mapper<impl Platform>, size: usize, memory: Memory) -> Result<Views> {
+        let length = round_up(size, mapper.platform.page_size());
         let mut missed = Missed::nothing();
         for _ in 0..ATTEMPTS {
             let place = loop {
-                match self.find_room(platform, size, length, missed.passed_over()) {
+                match self.find_room(mapper, size, length, missed.passed_over()) {
                     Ok(Some(place)) => break place,
                     Ok(None) if missed.detour == 0 => return Err(Error::NoMemory),
                     Ok(None) => missed.turn_back(),
-                    Err(_) => return self.map_unseen(platform, size, memory),
+                    Err(_) => return self.map_unseen(mapper, size, memory),
                 }
             };
-            if let Some(views) = self.map_at(platform, size, memory, place)? {
+            if let Some(views) = self.map_at(mapper, size, memory, place)? {
                 return Ok(views);
             }
-            missed.record(place, self.target, platform.placement_granularity());
+            missed.record(place, self.target, mapper.platform.placement_granularity());
         }
         Err(Error::NoMemory)
     }
 
     /// As [`map`](Self::map) where the system doesn't tell what is mapped: by trying places all over the reach. They are
     /// all that there are if that is small; else room between them is not found.
-    fn map_unseen(self, platform: impl Platform, size: usize, memory: Memory) -> Result<Views> {
-        let granularity = platform.placement_granularity();
+    fn map_unseen(self, mapper: Mapper<impl Platform>, size: usize, memory: Memory) -> Result<Views> {
+        let granularity = mapper.platform.placement_granularity();
         let longest = (self.target - self.low).max(self.high.min(HIGHEST).saturating_sub(self.target));
         let step = round_up(longest.div_ceil(PROBES), granularity);
         let middle = self.target & !(granularity - 1);
         for distance in (0..=PROBES).map(|number| number * step) {
             for place in [middle.checked_sub(distance), middle.checked_add(distance)].into_iter().flatten() {
                 let is_possible = (LOWEST..HIGHEST).contains(&place) && self.holds(place, size);
-                if is_possible && let Some(views) = self.map_at(platform, size, memory, place)? {
+                if is_possible && let Some(views) = self.map_at(mapper, size, memory, place)? {
                     return Ok(views);
                 }
             }
@@ -138,16 +144,17 @@ impl Reach {
     /// The free place nearest to the target, going by what is mapped now and what was missed.
     fn find_room(
         self,
-        platform: impl Platform,
+        mapper: Mapper<impl Platform>,
         size: usize,
         length: usize,
         passed_over: Option<RangeInclusive<usize>>,
     ) -> Result<Option<usize>> {
         let mut best: Option<usize> = None;
         let mut consider = |gap: Range<usize>| {
-            let least = platform.placement_granularity();
+            let least = mapper.platform.placement_granularity();
             // What looks free there is not: then the nearest place is as good as any.
-            let preferred = if passed_over.is_none() { preferred_alignment(platform, length) } else { least };
+            let preferred =
+                if passed_over.is_none() { preferred_alignment(mapper.platform, length) } else { least };
             let found = [preferred, least].into_iter().find_map(|granularity| {
                 Some((self.starts_in(gap.clone(), size, length, granularity)?, granularity))
             });
@@ -161,7 +168,7 @@ impl Reach {
                 parts.into_iter().flatten().map(|starts| target.max(*starts.start()).min(*starts.end()));
             best = best.into_iter().chain(places).min_by_key(|place| place.abs_diff(self.target));
         };
-        self.gaps(platform, self.low, &mut |gap| {
+        self.gaps(mapper, self.low, &mut |gap| {
             consider(gap);
             ControlFlow::Continue(())
         })?;
@@ -172,13 +179,15 @@ impl Reach {
     /// which it breaks off.
     fn gaps(
         self,
-        platform: impl Platform,
+        mapper: Mapper<impl Platform>,
         from: usize,
         each: &mut dyn FnMut(Range<usize>) -> ControlFlow<()>,
     ) -> Result {
-        let mut free_from = from.max(LOWEST);
+        let guard = mapper.guard();
+        let mut free_from = from.saturating_sub(guard).max(LOWEST);
         let mut flow = ControlFlow::Continue(());
-        platform.mappings(free_from, &mut |mapping| {
+        let mut each = |gap: Range<usize>| each(gap.start + guard..gap.end.saturating_sub(guard));
+        mapper.platform.mappings(free_from, &mut |mapping| {
             if mapping.start > free_from {
                 flow = each(free_from..mapping.start.min(HIGHEST));
             }
@@ -223,27 +232,28 @@ impl Latest {
     pub(crate) fn map(
         &self,
         reach: Reach,
-        platform: impl Platform,
+        mapper: Mapper<impl Platform>,
         size: usize,
         memory: Memory,
     ) -> Result<Views> {
-        let place = self.find_room(reach, platform, size);
-        let above = place.map(|place| reach.map_at(platform, size, memory, place)).transpose()?.flatten();
-        let views = above.map_or_else(|| reach.map(platform, size, memory), Ok)?;
+        let place = self.find_room(reach, mapper, size);
+        let above = place.map(|place| reach.map_at(mapper, size, memory, place)).transpose()?.flatten();
+        let views = above.map_or_else(|| reach.map(mapper, size, memory), Ok)?;
         // Only a hint: threads may mix theirs.
         self.0.store(views.address + size, Ordering::Relaxed);
         Ok(views)
     }
 
-    fn find_room(&self, reach: Reach, platform: impl Platform, size: usize) -> Option<usize> {
-        let length = round_up(size, platform.page_size());
-        let alignments = [preferred_alignment(platform, length), platform.placement_granularity()];
+    fn find_room(&self, reach: Reach, mapper: Mapper<impl Platform>, size: usize) -> Option<usize> {
+        let length = round_up(size, mapper.platform.page_size());
+        let alignments =
+            [preferred_alignment(mapper.platform, length), mapper.platform.placement_granularity()];
         let latest = self.0.load(Ordering::Relaxed);
         if latest < LOWEST || !reach.holds(latest, size) {
             return None;
         }
         let mut found = None;
-        let walked = reach.gaps(platform, latest, &mut |gap| {
+        let walked = reach.gaps(mapper, latest, &mut |gap| {
             let mut starts = alignments
                 .into_iter()
                 .filter_map(|alignment| reach.starts_in(gap.clone(), size, length, alignment));
@@ -251,7 +261,7 @@ impl Latest {
             if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         // Where the system doesn't tell what is mapped, the place behind the latest is as good as any.
-        walked.map_or(Some(round_up(latest, alignments[0])), |()| found)
+        walked.map_or(Some(round_up(latest + 2 * mapper.guard(), alignments[0])), |()| found)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::error::Error;
 use crate::icache;
-use crate::protection::{Advice, Protection};
+use crate::protection::{Advice, Hardening, Protection};
 use crate::span::Span;
 use crate::sync::AtomicUsize;
 use core::ffi::CStr;
@@ -37,6 +37,12 @@ pub struct Views {
 }
 
 impl Views {
+    /// Where each view starts with so many bytes before it.
+    pub(crate) fn widened(self, bytes: usize) -> Self {
+        let writable = if self.writable == 0 { 0 } else { self.writable - bytes };
+        Self { address: self.address - bytes, writable }
+    }
+
     /// Unmaps what was just mapped. What can't be unmapped is lost, and nothing else is.
     ///
     /// # Safety
@@ -144,6 +150,9 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
     /// linked.
     const CAN_SEAL: bool = false;
 
+    /// What [`try_hardening`](Self::try_hardening) may grant somewhere. Nothing of what the rest takes is linked.
+    const HARDENING: Hardening = Hardening::empty();
+
     /// Bytes in a page of the running system.
     fn page_size(self) -> usize;
 
@@ -160,6 +169,24 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
     /// from `at`: the caller looks. The core keeps records of addresses below 2^48; pages elsewhere it unmaps again,
     /// and the allocation is *unsupported*.
     fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error>;
+
+    /// Whether the system can do all of this: tried out, so that [`map_hardened`](Self::map_hardened) can be asked for it.
+    fn try_hardening(self, wish: Hardening) -> Result<(), Error> {
+        if wish.is_empty() { Ok(()) } else { Err(Error::Unsupported) }
+    }
+
+    /// As [`map`](Self::map), with what was granted. With [`Hardening::GUARDS`] a page lies before and behind each view on
+    /// which nothing can be loaded, stored or executed; such views are unmapped together with these.
+    fn map_hardened(
+        self,
+        length: usize,
+        memory: Memory,
+        at: Option<usize>,
+        hardening: Hardening,
+    ) -> Result<Views, Error> {
+        let _ = hardening;
+        self.map(length, memory, at)
+    }
 
     /// Unmaps pages.
     ///

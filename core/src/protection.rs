@@ -30,6 +30,17 @@ bitflags! {
     }
 }
 
+bitflags! {
+    /// What makes breaches fault that would go unnoticed otherwise: the contract's `HARDEN_*`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Hardening: i32 {
+        /// Pages without access around regions and chunks.
+        const GUARDS = RT_HARDEN_GUARDS;
+        /// Write views that only this library's own writes can store to.
+        const KEYS = RT_HARDEN_KEYS;
+    }
+}
+
 impl Protection {
     /// No access at all.
     pub const NONE: Self = Self::empty();
@@ -60,6 +71,13 @@ impl MapFlags {
     /// From the contract's number; unknown bits are an invalid argument.
     pub fn from_number(number: i32) -> Result<Self> {
         u32::try_from(number).ok().and_then(Self::from_bits).ok_or(Error::InvalidArgument)
+    }
+}
+
+impl Hardening {
+    /// From the contract's number; unknown bits are an invalid argument.
+    pub fn from_number(number: i32) -> Result<Self> {
+        Self::from_bits(number).ok_or(Error::InvalidArgument)
     }
 }
 

@@ -65,6 +65,11 @@ impl Span {
         self.start + self.length
     }
 
+    /// With so many bytes more before and behind it.
+    pub(crate) const fn widened(self, bytes: usize) -> Self {
+        Self { start: self.start - bytes, length: self.length + 2 * bytes }
+    }
+
     /// As a standard range.
     pub const fn range(self) -> Range<usize> {
         self.start..self.end()

@@ -3,7 +3,7 @@
 mod support;
 
 use core::ffi::CStr;
-use execmem_core::{Error, Policy, Runtime};
+use execmem_core::{Error, Hardening, Policy, Runtime};
 use execmem_fake::{Call, Fake, FakePlatform, Switches};
 
 fn runtime(fake: &Fake, switches: Switches) -> Runtime<FakePlatform> {
@@ -31,6 +31,7 @@ const HARDENED: Switches = Switches {
     has_jit: false,
     forbid_writable_code: false,
     allow_partial_unmap: false,
+    hardening: Hardening::empty(),
     huge_page: None,
 };
 

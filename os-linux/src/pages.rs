@@ -9,9 +9,6 @@ use execmem_core::unix::pages::{native, page_size, pointer, protect, span, unmap
 use execmem_core::{Error, Protection, Span};
 
 pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
-    if at.is_some_and(|start| is_kept_for_stack(start, length)) {
-        return Err(Error::NoMemory);
-    }
     let anonymous = |protection, flags| {
         let address = mmap(length, protection, flags | libc::MAP_ANONYMOUS, -1, at)?;
         Ok(Views { address, writable: 0 })
@@ -22,6 +19,45 @@ pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Vi
         Memory::Dual => map_dual(length, at),
         Memory::Jit => Err(Error::Unsupported),
     }
+}
+
+/// As [`map`], with a page without access before and behind each view.
+pub(crate) fn map_guarded(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
+    let views = map(length, memory, None)?;
+    let (first, second) = (span(views.address, length)?, span(views.writable, length).ok());
+    // SAFETY: the views were mapped above, and nobody else knows of them.
+    unsafe {
+        let address =
+            guard(first, at).inspect_err(|_| second.into_iter().for_each(|view| _ = unmap(view)))?;
+        let writable = second.map_or(Ok(0), |view| guard(view, None));
+        let writable = writable.inspect_err(|_| _ = whole(address, length).and_then(|first| unmap(first)))?;
+        Ok(Views { address, writable })
+    }
+}
+
+/// Moves pages into the middle of addresses that nobody else has. Of a mapping of its own, since a guard that is a part of
+/// shared memory would keep all of that alive when other memory comes between the guards; and the middle keeps its place in
+/// that memory, without which it could not be huge. If it fails, the pages are unmapped. What can't be is lost.
+///
+/// # Safety
+/// The pages were mapped just now, and nobody else knows of them.
+unsafe fn guard(pages: Span, at: Option<usize>) -> Result<usize, Error> {
+    let (guard, flags) = (page_size(), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    let length = pages.length() + 2 * guard;
+    let reserved = mmap(length, Protection::NONE, flags, -1, at.map(|at| at - guard));
+    let moved = reserved.and_then(|start| {
+        // SAFETY: the caller gives the pages up; those that they replace were mapped above.
+        let moved = unsafe { move_onto(pages, start + guard) }.map(|()| start + guard);
+        // SAFETY: mapped above, and nobody else knows of them.
+        moved.inspect_err(|_| _ = span(start, length).and_then(|whole| unsafe { unmap(whole) }))
+    });
+    // SAFETY: the caller gives the pages up.
+    moved.inspect_err(|_| _ = unsafe { unmap(pages) })
+}
+
+/// A view with its guards.
+fn whole(view: usize, length: usize) -> Result<Span, Error> {
+    span(view - page_size(), length + 2 * page_size())
 }
 
 /// Where the main thread's stack ends, at most, and how many bytes below it may grow to; 0: not known.
@@ -63,6 +99,9 @@ fn mmap(
     file: c_int,
     at: Option<usize>,
 ) -> Result<usize, Error> {
+    if at.is_some_and(|start| is_kept_for_stack(start, length)) {
+        return Err(Error::NoMemory);
+    }
     let (hint, fixed) = match at {
         // Kernels before 4.17 ignore the flag and take the address as a hint; the caller looks.
         Some(address) => (address, libc::MAP_FIXED_NOREPLACE),

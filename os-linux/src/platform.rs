@@ -8,7 +8,7 @@ use core::sync::atomic::AtomicUsize;
 use execmem_core::platform::{About, FilePart, Mapping, Memory, PageRequest, Pages, Process, Turn, Views};
 use execmem_core::unix::fork::{Forking, Forks};
 use execmem_core::unix::listeners::Listeners;
-use execmem_core::{Error, Protection, Runtime, Span, unix};
+use execmem_core::{Error, Hardening, Protection, Runtime, Span, unix};
 
 pub(crate) static RUNTIME: Runtime<Linux> = Runtime::new(Linux);
 static FORKS: Forks<Linux> = Forks::new(&RUNTIME);
@@ -43,6 +43,7 @@ unsafe impl Pages for Linux {
     /// The kernel replaces each page by one of zeros when it is next touched (madvise(2)).
     const DROPS_PAGES: bool = true;
     const CAN_SEAL: bool = true;
+    const HARDENING: Hardening = Hardening::GUARDS;
 
     fn page_size(self) -> usize {
         unix::pages::page_size()
@@ -55,6 +56,22 @@ unsafe impl Pages for Linux {
     fn map(self, length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
         watch_forks();
         uncancelled(|| pages::map(length, memory, at))
+    }
+
+    fn try_hardening(self, wish: Hardening) -> Result<(), Error> {
+        if Self::HARDENING.contains(wish) { Ok(()) } else { Err(Error::Unsupported) }
+    }
+
+    fn map_hardened(
+        self,
+        length: usize,
+        memory: Memory,
+        at: Option<usize>,
+        hardening: Hardening,
+    ) -> Result<Views, Error> {
+        watch_forks();
+        let map = if hardening.contains(Hardening::GUARDS) { pages::map_guarded } else { pages::map };
+        uncancelled(|| map(length, memory, at))
     }
 
     unsafe fn unmap(self, pages: Span) -> Result<(), Error> {

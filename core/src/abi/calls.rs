@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::header::*;
 use crate::platform::Platform;
 use crate::policy::Policy;
-use crate::protection::{Advice, MapFlags, Protection};
+use crate::protection::{Advice, Hardening, MapFlags, Protection};
 use crate::runtime::Runtime;
 use crate::runtime::call::MAX_ARGUMENTS;
 use crate::runtime::files::{Choose, MapRequest};

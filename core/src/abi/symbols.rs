@@ -173,6 +173,10 @@ macro_rules! for_each_symbol {
         /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Refused once another one is in force.
         fn rt_exec_memory_set_policy(policy: i32) -> bool, else false
             => runtime.set_policy(Policy::from_number(policy)?);
+        /// Hardens all memory of regions and of the code heap with `wishes`, `RT_HARDEN_*` bits: all of them, or
+        /// UNSUPPORTED. Called before the first allocation; from then on another wish is refused.
+        fn rt_set_hardening(wishes: i32) -> bool, else false
+            => runtime.set_hardening(Hardening::from_number(wishes)?);
         /// Sets the limit for a single allocation in bytes, above 0. Physical memory is the default.
         fn rt_exec_memory_set_limit(bytes: i64) -> bool, else false
             => positive(bytes).map(|bytes| runtime.set_limit(bytes));

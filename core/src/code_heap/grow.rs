@@ -74,30 +74,30 @@ impl Heaps {
         space: &AddressSpace<impl Platform>,
     ) -> Result<Views> {
         let memory = request.policy.code_memory();
-        let platform = space.platform;
+        let (platform, mapper) = (space.platform, space.mapper());
         if request.reach != Reach::ANYWHERE {
             // The shortest chunk need not be within reach beyond its block.
             let is_shortest = length == round_up(request.size, space.page_size());
             let size = if is_shortest { request.size } else { length };
-            return self.latest_near.map(request.reach, platform, size, memory);
+            return self.latest_near.map(request.reach, mapper, size, memory);
         }
         let clusters = self.shared.lock(platform).clusters.clone();
         let clusters =
             || clusters.iter().map(|cluster| &cluster.addresses).filter(|cluster| !cluster.is_empty());
         // Behind the chunks of the shortest, which has the most room: that costs no look at what is mapped.
         if let Some(cluster) = clusters().min_by_key(|cluster| cluster.len())
-            && let Some(place) =
-                cluster.end.checked_next_multiple_of(length.next_power_of_two().min(ALIGNMENT))
+            && let Some(place) = (cluster.end + 2 * mapper.guard())
+                .checked_next_multiple_of(length.next_power_of_two().min(ALIGNMENT))
             && within_reach_of(cluster).holds(place, length)
-            && let Some(views) = within_reach_of(cluster).map_at(platform, length, memory, place)?
+            && let Some(views) = within_reach_of(cluster).map_at(mapper, length, memory, place)?
         {
             if views.address.is_multiple_of(near::preferred_alignment(platform, length)) {
                 return Ok(views);
             }
             // SAFETY: mapped just now, and nobody has seen it.
-            unsafe { views.unmap(length, platform) };
+            unsafe { mapper.unmap(views, length) };
         }
-        let map_near = |cluster| self.latest.map(within_reach_of(cluster), platform, length, memory).ok();
+        let map_near = |cluster| self.latest.map(within_reach_of(cluster), mapper, length, memory).ok();
         if let Some(views) = clusters().find_map(map_near) {
             return Ok(views);
         }
@@ -106,8 +106,8 @@ impl Heaps {
         // SAFETY: mapped just now, and nobody has seen it.
         unsafe { views.unmap(length, platform) };
         match views.address.saturating_sub(HEADROOM) & !(ALIGNMENT - 1) {
-            0 => platform.map(length, memory, None),
-            place => near::map_at(platform, length, memory, place),
+            0 => mapper.map(length, memory, None),
+            place => near::map_at(mapper, length, memory, place),
         }
     }
 
@@ -129,7 +129,7 @@ impl Heaps {
         let chunk =
             shared.free_record(&self.chunks, granules.next_power_of_two(), platform).inspect_err(|_| {
                 // SAFETY: mapped just now, and nobody has seen it.
-                unsafe { views.unmap(length, platform) };
+                unsafe { space.mapper().unmap(views, length) };
             })?;
         let pages = views.address..views.address + length;
         let cluster = join(&mut shared.clusters, &pages, request.reach == Reach::ANYWHERE);

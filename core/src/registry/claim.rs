@@ -244,7 +244,7 @@ impl<P: Platform> Claim<'_, P> {
     unsafe fn unmap_hidden(&self, pages: Span) -> Result {
         self.registry.change(pages, Change::Hide);
         // SAFETY: the caller says that nothing uses the pages, and they came from the platform as all of a region's.
-        let result = unsafe { self.registry.platform.unmap(pages) };
+        let result = unsafe { self.registry.platform.unmap(self.registry.whole(&self.region, pages)) };
         let change = if result.is_ok() { Change::Remove(self.index) } else { Change::Show };
         self.registry.change(pages, change);
         result

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::lock::{Guard, Lock};
 use crate::memory::{Index, Pool, UNIT};
 use crate::platform::{PageRequest, Platform};
-use crate::protection::{Advice, Protection};
+use crate::protection::{Advice, Hardening, Protection};
 use crate::slots::Slots;
 use crate::span::Span;
 
@@ -131,6 +131,12 @@ impl<P: Platform> Registry<P> {
         let page = Page { protection, region: index, is_other_view: false, chunk: region.chunk };
         self.pages.change(region.pages(page_size).range(), Change::Set(page));
         Ok(())
+    }
+
+    /// What is unmapped with a view of a region: its pages, and those without access around them.
+    pub(crate) fn whole(&self, region: &Region, view: Span) -> Span {
+        let is_guarded = P::HARDENING.contains(Hardening::GUARDS) && region.is_guarded;
+        view.widened(if is_guarded { self.page_size() } else { 0 })
     }
 
     /// Makes a later [`record`](Self::record) of live regions' pages unable to fail.

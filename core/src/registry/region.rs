@@ -51,6 +51,8 @@ pub(crate) struct Region {
     pub(crate) forked: Forked,
     /// Whether nothing changes its pages any more.
     pub(crate) is_sealed: bool,
+    /// Whether a page without access lies before and behind each view, which is unmapped with it.
+    pub(crate) is_guarded: bool,
 }
 
 bitflags! {
@@ -112,6 +114,7 @@ impl Region {
             chunk: 0,
             forked: Forked::empty(),
             is_sealed: false,
+            is_guarded: false,
         }
     }
 

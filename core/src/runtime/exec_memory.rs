@@ -19,7 +19,7 @@ impl<P: Platform> Runtime<P> {
     /// As [`alloc_exec`](Self::alloc_exec), wholly within `max_distance` bytes of `target`.
     pub fn alloc_exec_near(&self, size: i64, target: i64, max_distance: i64) -> Result<usize> {
         let reach = Reach::new(target, max_distance)?;
-        let map = |size, memory| self.space.latest_near.map(reach, self.space.platform, size, memory);
+        let map = |size, memory| self.space.latest_near.map(reach, self.space.mapper(), size, memory);
         self.alloc_code(size, map)
     }
 
@@ -58,7 +58,7 @@ impl<P: Platform> Runtime<P> {
         let size = self.space.allocation_size(size)?;
         self.alloc_by_policy(size, |_| {
             let memory = Memory::Private(Protection::RW);
-            let views = self.space.latest_near.map(reach, self.space.platform, size, memory)?;
+            let views = self.space.latest_near.map(reach, self.space.mapper(), size, memory)?;
             self.space.register(Region::new(Kind::Data, views.address, size), Protection::RW)
         })
     }
@@ -100,7 +100,8 @@ impl<P: Platform> Runtime<P> {
             // Recorded before: a fork in between leaves the region alone.
             claim.record_sealed(true);
             // SAFETY: the pages are the region's, whose claim is exclusive; the caller wants no change any more.
-            unsafe { self.space.platform.seal(pages) }.inspect_err(|_| claim.record_sealed(false))?;
+            unsafe { self.space.platform.seal(self.space.registry.whole(claim.region(), pages)) }
+                .inspect_err(|_| claim.record_sealed(false))?;
         }
         // If one can't be unmapped, another call tries it again.
         while let Some((view, _)) = claim.region().other_views(self.page_size()).next() {

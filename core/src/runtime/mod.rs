@@ -17,6 +17,7 @@ use crate::code_heap::{Block, CodeHeap, Heaps, Limits};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::policy::Policy;
+use crate::protection::Hardening;
 use crate::registry::{Kind, Region};
 use crate::space::AddressSpace;
 use crate::span::Span;
@@ -52,6 +53,17 @@ impl<P: Platform> Runtime<P> {
     /// Wishes for a policy, instead of what `EXECMEM_POLICY` says. Once one is in force any other is *refused*.
     pub fn set_policy(&self, policy: Policy) -> Result {
         self.space.policy.set(policy)
+    }
+
+    /// What regions and chunks are hardened with, or will be.
+    pub fn hardening(&self) -> Hardening {
+        self.space.hardening.get()
+    }
+
+    /// Hardens all regions and chunks, from the first one on: with all that is wished for, or it is *unsupported*. Once one
+    /// was about to be mapped, any other wish is *refused*.
+    pub fn set_hardening(&self, wish: Hardening) -> Result {
+        self.space.hardening.set(wish, self.space.platform)
     }
 
     /// Sets the limit for a single allocation in bytes.

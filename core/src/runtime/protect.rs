@@ -2,7 +2,7 @@
 
 use super::Runtime;
 use crate::error::{Error, Result};
-use crate::platform::Platform;
+use crate::platform::{Memory, Platform};
 use crate::policy::Policy;
 use crate::protection::Protection;
 use crate::registry::{Access, Claim, Kind, Region, Wanted};
@@ -96,8 +96,19 @@ impl<P: Platform> Runtime<P> {
             return Ok(None);
         }
         let all = region.pages(self.page_size());
-        // SAFETY: the region has two views, so its memory is of the kind that can be mapped again.
-        let view = unsafe { self.space.platform.map_again(all, None) }?;
+        let place = match region.is_guarded {
+            true => Some(self.space.map(all.length(), Memory::Private(Protection::NONE))?.address),
+            false => None,
+        };
+        let unmap = |view| {
+            // SAFETY: it was mapped here, and nobody has seen it.
+            let _ = unsafe { self.space.platform.unmap(self.space.registry.whole(&region, view)) };
+        };
+        // SAFETY: the region has two views, so its memory is of the kind that can be mapped again; what is at the place was
+        // mapped for that.
+        let view = unsafe { self.space.platform.map_again(all, place) }.inspect_err(|_| {
+            place.into_iter().for_each(|place| unmap(Span::from_parts(place, all.length())))
+        })?;
         let view = Span::from_parts(view, all.length());
         // The view has the first page's protection, which may be EXEC alone.
         let readable = match claim.all_pages(all, &|page| page == Protection::RX) {
@@ -106,8 +117,7 @@ impl<P: Platform> Runtime<P> {
             false => unsafe { self.space.platform.protect(view, Protection::RX) },
         };
         if let Err(error) = readable.and_then(|()| claim.record_executable_view(view)) {
-            // SAFETY: the view was mapped above, and nobody has seen it.
-            let _ = unsafe { self.space.platform.unmap(view) };
+            unmap(view);
             return Err(error);
         }
         self.space.counters.mapped(all.length());

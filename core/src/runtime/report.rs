@@ -101,6 +101,7 @@ impl<P: Platform> Runtime<P> {
             policy: self.policy().map_or(-1, |policy| policy as i64),
             record_bytes: self.space.registry.record_bytes() as i64 + heaps.record_bytes,
             policy_trials: self.space.policy.trials().map(i64::from),
+            hardening: self.hardening().bits().into(),
             ..heaps
         };
         let mut previous = None;

@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::freed_code::FreedCode;
 use crate::error::{Error, Result};
+use crate::hardening::{Chosen, Mapper};
 use crate::near::Latest;
 use crate::platform::{Memory, PageRequest, Platform, Views};
 use crate::policy::Choice;
@@ -17,6 +18,7 @@ pub(crate) struct AddressSpace<P: Platform> {
     pub(crate) platform: P,
     pub(crate) registry: Registry<P>,
     pub(crate) policy: Choice,
+    pub(crate) hardening: Chosen,
     pub(crate) freed_code: FreedCode,
     pub(crate) counters: Counters,
     /// Of regions.
@@ -33,6 +35,7 @@ impl<P: Platform> AddressSpace<P> {
             platform,
             registry: Registry::new(platform),
             policy: Choice::new(),
+            hardening: Chosen::new(),
             freed_code: FreedCode::new(),
             counters: Counters::new(),
             latest_near: Latest::new(),
@@ -61,16 +64,22 @@ impl<P: Platform> AddressSpace<P> {
         if size > limit { Err(Error::OverLimit) } else { Ok(size) }
     }
 
-    /// Maps pages for `size` bytes, anywhere.
+    /// What regions are mapped by. Whoever asks is about to map one.
+    pub(crate) fn mapper(&self) -> Mapper<P> {
+        self.hardening.mapper(self.platform)
+    }
+
+    /// Maps pages for `size` bytes of a region, anywhere.
     pub(crate) fn map(&self, size: usize, memory: Memory) -> Result<Views> {
-        self.platform.map(round_up(size, self.page_size()), memory, None)
+        self.mapper().map(round_up(size, self.page_size()), memory, None)
     }
 
     /// Enters a freshly mapped region. If there is no memory for that, its pages are unmapped again.
-    pub(crate) fn register(&self, region: Region, protection: Protection) -> Result<usize> {
+    pub(crate) fn register(&self, mut region: Region, protection: Protection) -> Result<usize> {
         let page_size = self.page_size();
+        region.is_guarded = !region.kind.is_mapping() && self.mapper().guard() != 0;
         if let Err(error) = self.registry.insert(region, protection) {
-            for view in region.all_views(page_size) {
+            for view in region.all_views(page_size).map(|view| self.registry.whole(&region, view)) {
                 // SAFETY: nobody has seen these pages. If even this fails they are lost, and nothing else is.
                 let _ = unsafe { self.platform.unmap(view) };
             }

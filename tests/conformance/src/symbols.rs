@@ -84,6 +84,7 @@ unsafe extern "C" {
     pub safe fn rt_alloc_rw_memory_near(size: i64, target: i64, max_distance: i64) -> i64;
     pub safe fn rt_exec_memory_policy() -> i32;
     pub safe fn rt_exec_memory_set_policy(policy: i32) -> bool;
+    pub safe fn rt_set_hardening(wishes: i32) -> bool;
     pub safe fn rt_exec_memory_set_limit(bytes: i64) -> bool;
     fn rt_exec_memory_stats(out: *mut RtExecMemoryStats) -> bool;
     pub safe fn rt_last_error() -> i32;

@@ -2,7 +2,7 @@
 
 use crate::bytes;
 use crate::calls::{Call, Flush, Request};
-use crate::memory::{HUGE, Kind};
+use crate::memory::{Area, HUGE, Kind};
 use crate::state::Inner;
 use execmem_core::platform::{FilePart, Memory, PageRequest, Views};
 use execmem_core::{Advice, Error, Protection, Span};
@@ -83,6 +83,34 @@ impl Inner {
         Ok(Views { address, writable })
     }
 
+    /// As [`map`](Self::map), each view between two pages without access, which are a piece with it.
+    pub(crate) fn map_guarded(
+        &mut self,
+        length: usize,
+        memory: Memory,
+        at: Option<usize>,
+    ) -> Result<Views, Error> {
+        at.map_or(Ok(()), |at| self.space.refusal(at, length))?;
+        let at = if at.is_some() && self.elsewhere > 0 { None } else { at };
+        let Views { address, writable } = self.map(length, memory, None)?;
+        self.elsewhere = self.elsewhere.saturating_sub(1);
+        let address = self.guard(address, length, at)?;
+        let writable = if writable == 0 { 0 } else { self.guard(writable, length, None)? };
+        Ok(Views { address, writable })
+    }
+
+    fn guard(&mut self, view: usize, length: usize, at: Option<usize>) -> Result<usize, Error> {
+        let guard = self.space.page_size;
+        let place = at.map(|at| at - guard);
+        let whole = self.space.map(length + 2 * guard, Protection::NONE, Kind::Private, place);
+        let guarded = whole.ok_or(Error::NoMemory)? + guard;
+        let area = self.space.areas_in(view..view + length).next();
+        let (protection, kind) = area.map(|(_, area)| (area.protection, area.kind)).ok_or(Error::NoMemory)?;
+        self.space.replace(guarded, length, protection, kind);
+        self.space.unmap(view, length);
+        Ok(guarded)
+    }
+
     pub(crate) fn unmap(&mut self, start: usize, length: usize) -> Result<(), Error> {
         self.check_pages(Call::Unmap, start, length)?;
         self.check_not_sealed(start, length)?;
@@ -141,6 +169,11 @@ impl Inner {
         self.check_pages(Call::MapAgain, target, source.length())?;
         self.check_not_sealed(target, source.length())?;
         let range = target..target + source.length();
+        let is_reserved = |area: &Area| area.kind == Kind::Private && area.protection == Protection::NONE;
+        if self.space.areas_in(range.clone()).all(|(_, area)| is_reserved(area)) {
+            self.space.replace(target, source.length(), protection, kind);
+            return Ok(target);
+        }
         self.space.settle(range.clone());
         let views = self.space.views_in(range);
         let is_whole = views.iter().map(|(.., part)| part.len()).sum::<usize>() == shown.len();

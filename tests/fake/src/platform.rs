@@ -5,7 +5,7 @@ use crate::calls::{Call, Event, Flush};
 use crate::faults::Verdict;
 use crate::state::FakePlatform;
 use execmem_core::platform::{FilePart, Mapping, Memory, PageRequest, Pages, Process, Turn, Views};
-use execmem_core::{Error, Protection, Span};
+use execmem_core::{Error, Hardening, Protection, Span};
 use std::ffi::CStr;
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
@@ -43,6 +43,7 @@ unsafe impl Pages for FakePlatform {
     // Miri can't follow atomic stores of words over atomic numbers of 16 bits: there the units of the page map show it.
     const DROPS_PAGES: bool = !cfg!(miri);
     const CAN_SEAL: bool = true;
+    const HARDENING: Hardening = Hardening::all();
 
     fn page_size(self) -> usize {
         self.state.page_size
@@ -57,6 +58,26 @@ unsafe impl Pages for FakePlatform {
         let (mut inner, verdict) = self.begin(event);
         failed(verdict)?;
         inner.map(length, memory, at)
+    }
+
+    fn try_hardening(self, wish: Hardening) -> Result<(), Error> {
+        if self.lock().switches.hardening.contains(wish) { Ok(()) } else { Err(Error::Unsupported) }
+    }
+
+    fn map_hardened(
+        self,
+        length: usize,
+        memory: Memory,
+        at: Option<usize>,
+        hardening: Hardening,
+    ) -> Result<Views, Error> {
+        let event = Event { memory: Some(memory), ..Event::new(Call::Map, at.unwrap_or(0), length) };
+        let (mut inner, verdict) = self.begin(event);
+        failed(verdict)?;
+        match hardening.contains(Hardening::GUARDS) {
+            true => inner.map_guarded(length, memory, at),
+            false => inner.map(length, memory, at),
+        }
     }
 
     unsafe fn unmap(self, pages: Span) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! What kind of system it is.
 
-use execmem_core::Policy;
+use execmem_core::{Hardening, Policy};
 
 /// All false or none: a system that grants everything but `MAP_JIT`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Switches {
     pub forbid_writable_code: bool,
     /// Parts of mappings may be unmapped: the allocator of the built-in value store does that.
     pub allow_partial_unmap: bool,
+    /// What hardening the system can do.
+    pub hardening: Hardening,
     /// Bytes of a huge page, where there are any.
     pub huge_page: Option<usize>,
 }

@@ -25,7 +25,7 @@ const FREE: [(i32, Host); 4] = [
 ];
 
 /// Every rule of the suite, counted here a second time: a rule that is lost there must be struck out here.
-const RULES: usize = 161;
+const RULES: usize = 163;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();

@@ -8,9 +8,11 @@ use crate::verdict::{Verdict, check, check_eq, check_fails};
 use crate::{Rule, World};
 use execmem_core::abi::*;
 
-/// The one rule that needs a process which has allocated nothing: it comes first.
-pub(super) const FIRST_RULES: &[Rule] =
-    &[Rule::new("until the first allocation the policy is a wish that can change; then it is fixed", first)];
+/// What needs a process that has allocated nothing: it comes first.
+pub(super) const FIRST_RULES: &[Rule] = &[
+    Rule::new("until the first allocation a wish for hardening is granted whole, or not at all", harden),
+    Rule::new("until the first allocation the policy is a wish that can change; then it is fixed", first),
+];
 
 pub(super) const RULES: &[Rule] = &[
     Rule::new("the policy in force is one of the four, and the one that was wished for", in_force),
@@ -21,9 +23,49 @@ pub(super) const RULES: &[Rule] = &[
     ),
     Rule::new("under policy rwx WRITE with EXEC is granted wherever it is asked for", granted),
     Rule::new("under a W^X policy no page of the process is ever writable and executable", never_both),
+    Rule::new("after the first allocation no other hardening is accepted than what is on", hardened),
 ];
 
 const POLICIES: [i32; 4] = [RT_POLICY_RWX, RT_POLICY_DUAL, RT_POLICY_TOGGLE, RT_POLICY_JIT];
+
+const ALL_HARDENING: i32 = RT_HARDEN_GUARDS | RT_HARDEN_KEYS;
+
+fn harden(_: &World) -> Verdict {
+    let on = statistics()?.hardening;
+    let mut last = on;
+    for wish in (0..=ALL_HARDENING).chain([on as i32]) {
+        match rt_set_hardening(wish) {
+            true => last = wish as i64,
+            false => check_eq!((rt_last_error(), wish != 0), (RT_ERROR_UNSUPPORTED, true)),
+        }
+        check_eq!(statistics()?.hardening, last);
+    }
+    check_eq!(last, on);
+    refuses_unknown_hardening()
+}
+
+fn refuses_unknown_hardening() -> Verdict {
+    let on = statistics()?.hardening;
+    for unknown in [ALL_HARDENING + 1, -1, i32::MIN, i32::MAX] {
+        check_fails!(rt_set_hardening(unknown), false, RT_ERROR_INVALID_ARGUMENT);
+        check_eq!(statistics()?.hardening, on);
+    }
+    Ok(())
+}
+
+fn hardened(_: &World) -> Verdict {
+    let address = alloc_exec(1)?;
+    let on = statistics()?.hardening;
+    for wish in 0..=ALL_HARDENING {
+        match wish as i64 == on {
+            true => check!(rt_set_hardening(wish)),
+            false => check_fails!(rt_set_hardening(wish), false, RT_ERROR_REFUSED),
+        }
+        check_eq!(statistics()?.hardening, on);
+    }
+    refuses_unknown_hardening()?;
+    free(address, 1)
+}
 
 fn first(world: &World) -> Verdict {
     check_eq!(rt_exec_memory_count(), 0);
