@@ -56,6 +56,11 @@ pub(crate) struct Mapper<P> {
 }
 
 impl<P: Platform> Mapper<P> {
+    /// Without some of it.
+    pub(crate) fn without(self, hardening: Hardening) -> Self {
+        Self { hardening: self.hardening.difference(hardening), ..self }
+    }
+
     /// Bytes without access before and behind each view of a region.
     pub(crate) fn guard(self) -> usize {
         match P::HARDENING.contains(Hardening::GUARDS) && self.hardening.contains(Hardening::GUARDS) {

@@ -11,6 +11,7 @@
 //! | `files.rs` | mapping files |
 //! | `copy.rs` | copying where a file may have become too short |
 //! | `mappings.rs` | what is mapped in this process; `maps_text.rs` reads the text of that |
+//! | `keys.rs` | what only the library's own writes can store to; `no_keys.rs` is for processors without that |
 //! | `cores.rs` | what other cores have fetched |
 //! | `process.rs` | how a thread sleeps and is woken |
 //! | `c_library.rs` | what the C libraries have in place of `std` |
@@ -24,6 +25,8 @@ mod copy;
 mod cores;
 mod exports;
 mod files;
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_keys.rs")]
+mod keys;
 mod mappings;
 mod maps_text;
 mod pages;

@@ -1,12 +1,13 @@
-//! Mapping pages, also twice, replacing them, and making them huge.
+//! Mapping pages, also twice and hardened, replacing them, and making them huge.
 
+use crate::keys;
 use core::ffi::{c_int, c_long, c_uint, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, Views};
 use execmem_core::unix::errno::{check, number, retried, translate};
 use execmem_core::unix::pages::{native, page_size, pointer, protect, span, unmap, with_second_view};
-use execmem_core::{Error, Protection, Span};
+use execmem_core::{Error, Hardening, Protection, Span};
 
 pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
     let anonymous = |protection, flags| {
@@ -21,16 +22,30 @@ pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Vi
     }
 }
 
-/// As [`map`], with a page without access before and behind each view.
-pub(crate) fn map_guarded(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
-    let views = map(length, memory, None)?;
+/// As [`Pages::map_hardened`](execmem_core::platform::Pages::map_hardened).
+pub(crate) fn map_hardened(
+    length: usize,
+    memory: Memory,
+    at: Option<usize>,
+    hardening: Hardening,
+) -> Result<Views, Error> {
+    let has_guards = hardening.contains(Hardening::GUARDS);
+    let views = map(length, memory, at.filter(|_| !has_guards))?;
     let (first, second) = (span(views.address, length)?, span(views.writable, length).ok());
-    // SAFETY: the views were mapped above, and nobody else knows of them.
+    // SAFETY: mapped above, and nobody else knows of them. What can't be unmapped is lost.
+    let give_up = |view: Option<Span>| view.into_iter().for_each(|view| _ = unsafe { unmap(view) });
+    if let Some(view) = second.filter(|_| hardening.contains(Hardening::KEYS)) {
+        // SAFETY: mapped above; who is given it knows of the key.
+        unsafe { keys::attach(view) }.inspect_err(|_| [Some(first), second].into_iter().for_each(give_up))?;
+    }
+    if !has_guards {
+        return Ok(views);
+    }
+    // SAFETY: mapped above, and nobody else knows of them.
     unsafe {
-        let address =
-            guard(first, at).inspect_err(|_| second.into_iter().for_each(|view| _ = unmap(view)))?;
+        let address = guard(first, at).inspect_err(|_| give_up(second))?;
         let writable = second.map_or(Ok(0), |view| guard(view, None));
-        let writable = writable.inspect_err(|_| _ = whole(address, length).and_then(|first| unmap(first)))?;
+        let writable = writable.inspect_err(|_| give_up(whole(address, length).ok()))?;
         Ok(Views { address, writable })
     }
 }

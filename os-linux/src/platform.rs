@@ -1,7 +1,7 @@
 //! Linux behind the seam, and what happens when the library is loaded.
 
 use crate::process::uncancelled;
-use crate::{copy, cores, files, mappings, pages, process};
+use crate::{copy, cores, files, keys, mappings, pages, process};
 use core::ffi::CStr;
 use core::ops::ControlFlow;
 use core::sync::atomic::AtomicUsize;
@@ -38,12 +38,13 @@ pub struct Linux;
 
 // SAFETY: the kernel's word: what it maps is zeroed, or the file's, and nobody else's (mmap(2)); `mprotect` and
 // `mremap` touch exactly the pages that they are given; a page has the same size, of 4 to 64 KiB, as long as it runs.
-// `copy::guarded` has counted each byte. The method around writes is the trait's own.
+// `copy::guarded` has counted each byte. The methods around writes call theirs once.
 unsafe impl Pages for Linux {
     /// The kernel replaces each page by one of zeros when it is next touched (madvise(2)).
     const DROPS_PAGES: bool = true;
     const CAN_SEAL: bool = true;
-    const HARDENING: Hardening = Hardening::GUARDS;
+    const HARDENING: Hardening =
+        if cfg!(target_arch = "x86_64") { Hardening::all() } else { Hardening::GUARDS };
 
     fn page_size(self) -> usize {
         unix::pages::page_size()
@@ -59,7 +60,10 @@ unsafe impl Pages for Linux {
     }
 
     fn try_hardening(self, wish: Hardening) -> Result<(), Error> {
-        if Self::HARDENING.contains(wish) { Ok(()) } else { Err(Error::Unsupported) }
+        match wish.contains(Hardening::KEYS) {
+            true => uncancelled(keys::acquire),
+            false => Ok(()),
+        }
     }
 
     fn map_hardened(
@@ -70,8 +74,7 @@ unsafe impl Pages for Linux {
         hardening: Hardening,
     ) -> Result<Views, Error> {
         watch_forks();
-        let map = if hardening.contains(Hardening::GUARDS) { pages::map_guarded } else { pages::map };
-        uncancelled(|| map(length, memory, at))
+        uncancelled(|| pages::map_hardened(length, memory, at, hardening))
     }
 
     unsafe fn unmap(self, pages: Span) -> Result<(), Error> {
@@ -121,9 +124,9 @@ unsafe impl Pages for Linux {
 
     unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
-        let ask =
-            || unsafe { unix::pages::request(pages, request, |for_write| copy::populate(pages, for_write)) };
-        uncancelled(ask)
+        let populate = |for_write| keys::with_access(|| unsafe { copy::populate(pages, for_write) });
+        // SAFETY: the caller's promise, passed on.
+        uncancelled(|| unsafe { unix::pages::request(pages, request, populate) })
     }
 
     unsafe fn seal(self, pages: Span) -> Result<(), Error> {
@@ -161,6 +164,11 @@ unsafe impl Pages for Linux {
 
     fn may_run_on_other_cores(self) -> bool {
         !cores::is_single_threaded()
+    }
+
+    #[inline]
+    fn with_view_writes(self, write: &mut dyn FnMut()) {
+        keys::with_access(write);
     }
 }
 

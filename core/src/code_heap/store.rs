@@ -33,7 +33,7 @@ impl<P: Platform, L> LockedBlock<'_, P, L> {
             Policy::Dual => {
                 let view = self.view_to_write(span.start())?;
                 self.space.write_for_child(span.start(), span.length(), write)?;
-                write(view);
+                self.space.platform.with_view_writes(&mut || write(view));
             }
             Policy::Jit => self.space.platform.with_jit_writes(&mut || write(span.start())),
             Policy::Toggle => {

@@ -5,6 +5,7 @@ use super::{CodeHeap, byte_at};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::policy::Policy;
+use crate::protection::Hardening;
 use crate::span::Span;
 use crate::sync::{AtomicU64, Ordering};
 use core::ptr;
@@ -56,9 +57,13 @@ impl<P: Platform> CodeHeap<'_, P> {
     }
 
     /// Where the byte at an address of a live block can be written directly, as the rest of the block
-    /// behind it: a store there costs no call. *Unsupported* unless the heap's policy is `dual`.
+    /// behind it: a store there costs no call. *Unsupported* unless the heap's policy is `dual`, and if only this library
+    /// has the key of such views.
     pub fn write_view(&self, address: i64) -> Result<usize> {
         let found = self.lock_block(byte_at(address)?)?;
+        if P::HARDENING.contains(Hardening::KEYS) && self.space.hardening.get().contains(Hardening::KEYS) {
+            return Err(Error::Unsupported);
+        }
         self.space.check_not_forking()?;
         let view = found.view_to_write(address as usize)?;
         found.mark_dirty();

@@ -54,7 +54,10 @@ impl<P: Platform> Runtime<P> {
                 // SAFETY: the caller lends `source`; the pages are writable, and the claim keeps them mapped.
                 unsafe { self.space.platform.copy_guarded(source, span.start(), span.length()) }?;
             }
-            Some(Policy::Dual) => copy_to(region.writable_view + (span.start() - region.base)),
+            Some(Policy::Dual) => {
+                let view = region.writable_view + (span.start() - region.base);
+                self.space.platform.with_view_writes(&mut || copy_to(view));
+            }
             // SAFETY: the pages are the region's, and under this policy the claim is exclusive.
             Some(Policy::Toggle) => unsafe {
                 self.space.flip(span.pages(self.page_size()), &mut || copy_to(span.start()))?;

@@ -5,9 +5,9 @@ use crate::error::{Error, Result};
 use crate::near::Reach;
 use crate::platform::{Memory, Platform, Views};
 use crate::policy::Policy;
-use crate::protection::Protection;
+use crate::protection::{Hardening, Protection};
 use crate::registry::{Access, Claim, Forked, Kind, Region, Wanted};
-use crate::span::Span;
+use crate::span::{Span, round_up};
 
 impl<P: Platform> Runtime<P> {
     /// Memory of `size` bytes that can be written through this library and executed, as the policy
@@ -40,8 +40,9 @@ impl<P: Platform> Runtime<P> {
         self.alloc_by_policy(size, |policy| {
             let region = if policy == Policy::Dual && !self.space.policy.can_add_exec(self.space.platform)? {
                 self.space.check_not_forking()?;
-                // The caller gets the writable view; the executable one is kept for later.
-                let views = self.space.map(size, Memory::Dual)?;
+                // The caller gets the writable view, so that it has no key; the executable one is kept for later.
+                let mapper = self.space.mapper().without(Hardening::KEYS);
+                let views = mapper.map(round_up(size, self.page_size()), Memory::Dual, None)?;
                 Region { executable_view: views.address, ..Region::new(Kind::Data, views.writable, size) }
             } else {
                 let views = self.space.map(size, Memory::Private(Protection::RW))?;

@@ -13,7 +13,7 @@
 use super::address_space::AddressSpace;
 use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform, Views};
-use crate::protection::Protection;
+use crate::protection::{Hardening, Protection};
 use crate::registry::{Access, Claim, Forked, Region, Wanted};
 use crate::span::Span;
 use crate::sync::Ordering;
@@ -120,7 +120,8 @@ impl<P: Platform> AddressSpace<P> {
         used: impl Iterator<Item = Span>,
         memory: Memory,
     ) -> Result<Views> {
-        let copy = self.platform.map(source.length(), memory, None)?;
+        // It comes between the guards of what it is a copy of.
+        let copy = self.mapper().without(Hardening::GUARDS).map(source.length(), memory, None)?;
         let start = if copy.writable != 0 { copy.writable } else { copy.address };
         for part in used {
             let offset = part.start() - source.start();
@@ -133,7 +134,9 @@ impl<P: Platform> AddressSpace<P> {
                     return Err(error);
                 }
                 let to = ptr::with_exposed_provenance_mut::<u8>(target.start());
-                ptr::copy_nonoverlapping(ptr::with_exposed_provenance(part.start()), to, part.length());
+                self.platform.with_view_writes(&mut || {
+                    ptr::copy_nonoverlapping(ptr::with_exposed_provenance(part.start()), to, part.length());
+                });
                 if copy.writable != 0 {
                     // What cores execute at the old addresses comes from this memory soon. They may have fetched the
                     // same bytes there already: no other core has to be told.

@@ -5,8 +5,8 @@ use crate::children::{self, Outcome};
 use crate::confinement::{self, Condition, NO_NEW_CODE, NO_WRITABLE_CODE, Refusal};
 use crate::limits::leave_no_descriptor;
 use crate::selinux;
-use crate::system::{is_emulated, is_guest};
-use execmem_conformance::World;
+use crate::system::{has_keys, is_emulated, is_guest};
+use execmem_conformance::{World, symbols};
 use execmem_core::abi::*;
 use std::ffi::CStr;
 use std::fs;
@@ -34,6 +34,8 @@ pub struct Host {
 const NO_DESCRIPTOR: &str = "no descriptor is left";
 const NO_MEMORY_FILES: &str = "there are no memory files";
 const NO_LIST: &str = "the kernel's list of the process can't be read";
+/// What guards see to.
+const NEIGHBOURS: &str = "this system leaves room between the regions that it places";
 const NO_EXEC_GAIN: &str = "the kernel gives no mapping EXEC that had none";
 
 /// What it takes to lock a process down.
@@ -47,6 +49,8 @@ pub enum Needs {
     Since(u32, u32),
     /// The right to make namespaces as well, which a guest of our own has.
     Rights(u32, u32),
+    /// A processor with protection keys, and a kernel that gives them.
+    Keys,
     /// A kernel that was told so when it started, as our guests are.
     Guest,
 }
@@ -71,6 +75,7 @@ impl Host {
                     world.two_views = Err(lack);
                 }
                 NO_MEMORY_FILES => world.two_views = Err(lack),
+                NEIGHBOURS => {}
                 NO_LIST => {
                     world.tells_foreign = false;
                     world.has_writable_code = Err(lack);
@@ -95,6 +100,7 @@ impl Host {
             Needs::Nothing | Needs::Kernel => false,
             Needs::Since(major, minor) => release() < (major, minor),
             Needs::Rights(major, minor) => release() < (major, minor) || !is_guest(),
+            Needs::Keys => !has_keys(),
             Needs::Guest => !is_guest(),
         };
         is_excused.then_some(reason)
@@ -119,18 +125,59 @@ const fn dual(name: &'static str, enter: Enter) -> Host {
     Host { lacks: &[NO_EXEC_GAIN], ..host }
 }
 
+/// Where `auto` is what it is anywhere, and the program has hardened itself.
+const fn hardened(name: &'static str, enter: Enter, policy: i32, dump: &'static str) -> Host {
+    Host { enter, lacks: &[NEIGHBOURS], ..Host::free(name, policy, dump) }
+}
+
 /// Where it is `rwx`.
 const fn rwx(name: &'static str, enter: Enter) -> Host {
     host(name, enter, RT_POLICY_RWX, "policy rwx")
 }
 
-/// All of them.
-pub const HOSTS: [Host; 14] = [
+/// Where each wish for a policy is granted.
+pub const FREE: [(i32, Host); 7] = [
+    (RT_POLICY_AUTO, Host::free("auto", RT_POLICY_RWX, "policy rwx")),
+    (RT_POLICY_RWX, Host::free("rwx", RT_POLICY_RWX, "policy rwx")),
+    (RT_POLICY_DUAL, Host::free("dual", RT_POLICY_DUAL, "policy dual")),
+    (RT_POLICY_TOGGLE, Host::free("toggle", RT_POLICY_TOGGLE, "policy toggle")),
+    (RT_POLICY_AUTO, hardened("auto, with guards", |test| harden(GUARDS, test), RT_POLICY_RWX, "policy rwx")),
+    (
+        RT_POLICY_DUAL,
+        hardened("dual, with guards", |test| harden(GUARDS, test), RT_POLICY_DUAL, "policy dual"),
+    ),
+    (
+        RT_POLICY_DUAL,
+        Host {
+            needs: Needs::Keys,
+            ..hardened("dual, with guards and keys", |test| harden(ALL, test), RT_POLICY_DUAL, "policy dual")
+        },
+    ),
+];
+
+const GUARDS: i32 = RT_HARDEN_GUARDS;
+const ALL: i32 = RT_HARDEN_GUARDS | RT_HARDEN_KEYS;
+
+/// All that lock a process down.
+pub const HOSTS: [Host; 16] = [
     Host {
         lacks: &[],
         ..dual("no page W and X", |test| under(confinement::refuse(&NO_WRITABLE_CODE), test))
     },
     dual("mprotect refuses EXEC", |test| under(confinement::refuse(&NO_NEW_CODE), test)),
+    Host {
+        lacks: &[NO_EXEC_GAIN, NEIGHBOURS],
+        ..dual("mprotect refuses EXEC, with guards", |test| {
+            under(confinement::refuse(&NO_NEW_CODE), &|| harden(GUARDS, test))
+        })
+    },
+    Host {
+        needs: Needs::Keys,
+        lacks: &[NO_EXEC_GAIN, NEIGHBOURS],
+        ..dual("mprotect refuses EXEC, with guards and keys", |test| {
+            under(confinement::refuse(&NO_NEW_CODE), &|| harden(ALL, test))
+        })
+    },
     dual("systemd's MemoryDenyWriteExecute=", |test| under(confinement::refuse(&SYSTEMD), test)),
     Host {
         lacks: &[NO_EXEC_GAIN, NO_MEMORY_FILES],
@@ -175,6 +222,13 @@ pub const HOSTS: [Host; 14] = [
         ..dual("SELinux that denies execmem and execmod", |test| under(selinux::deny_execmem(), test))
     },
 ];
+
+fn harden(wishes: i32, test: &dyn Fn() -> Outcome) -> Outcome {
+    match symbols::rt_set_hardening(wishes) {
+        true => test(),
+        false => Outcome::NotApplicable(format!("no hardening: error {}", symbols::rt_last_error())),
+    }
+}
 
 fn under(confined: Result<(), String>, test: &dyn Fn() -> Outcome) -> Outcome {
     match confined {

@@ -36,6 +36,12 @@ pub fn is_guest() -> bool {
     std::env::var_os("EXECMEM_TESTS_GUEST").is_some()
 }
 
+/// Whether the kernel has turned the processor's protection keys on.
+pub fn has_keys() -> bool {
+    let text = std::fs::read_to_string("/proc/cpuinfo").expect("the kernel tells the processor");
+    text.split_whitespace().any(|word| word == "ospke")
+}
+
 /// By how much fewer repetitions do, where the processor is emulated: by qemu's user mode, or in a whole machine, whose
 /// maker says so in the environment.
 pub fn slowness() -> u32 {

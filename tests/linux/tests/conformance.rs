@@ -5,7 +5,7 @@ use execmem_conformance::{RULE_COUNT, Rule, SECTIONS, Stop, World, symbols};
 use execmem_core::abi::*;
 use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::files::Folder;
-use execmem_tests_linux::hosts::{HOSTS, Host};
+use execmem_tests_linux::hosts::{FREE, HOSTS, Host};
 use execmem_tests_linux::report::{Report, dumped_by};
 use execmem_tests_linux::system::{is_emulated, policy_name, world};
 use std::process::ExitCode;
@@ -15,14 +15,6 @@ struct Setting<'a> {
     policy: i32,
     host: &'a Host,
 }
-
-/// Hosts that refuse nothing, where each wish is granted.
-const FREE: [(i32, Host); 4] = [
-    (RT_POLICY_AUTO, Host::free("auto", RT_POLICY_RWX, "policy rwx")),
-    (RT_POLICY_RWX, Host::free("rwx", RT_POLICY_RWX, "policy rwx")),
-    (RT_POLICY_DUAL, Host::free("dual", RT_POLICY_DUAL, "policy dual")),
-    (RT_POLICY_TOGGLE, Host::free("toggle", RT_POLICY_TOGGLE, "policy toggle")),
-];
 
 /// Every rule of the suite, counted here a second time: a rule that is lost there must be struck out here.
 const RULES: usize = 163;

@@ -34,9 +34,10 @@ fn harden(_: &World) -> Verdict {
     let on = statistics()?.hardening;
     let mut last = on;
     for wish in (0..=ALL_HARDENING).chain([on as i32]) {
-        match rt_set_hardening(wish) {
-            true => last = wish as i64,
-            false => check_eq!((rt_last_error(), wish != 0), (RT_ERROR_UNSUPPORTED, true)),
+        if rt_set_hardening(wish) {
+            last = wish as i64;
+        } else {
+            check_eq!((rt_last_error(), wish != 0), (RT_ERROR_UNSUPPORTED, true));
         }
         check_eq!(statistics()?.hardening, last);
     }
@@ -57,9 +58,10 @@ fn hardened(_: &World) -> Verdict {
     let address = alloc_exec(1)?;
     let on = statistics()?.hardening;
     for wish in 0..=ALL_HARDENING {
-        match wish as i64 == on {
-            true => check!(rt_set_hardening(wish)),
-            false => check_fails!(rt_set_hardening(wish), false, RT_ERROR_REFUSED),
+        if wish as i64 == on {
+            check!(rt_set_hardening(wish));
+        } else {
+            check_fails!(rt_set_hardening(wish), false, RT_ERROR_REFUSED);
         }
         check_eq!(statistics()?.hardening, on);
     }

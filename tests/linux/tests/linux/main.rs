@@ -8,6 +8,7 @@ mod faults;
 mod files;
 mod forks;
 mod handlers;
+mod hardening;
 mod huge;
 mod limits;
 mod listeners;
@@ -55,7 +56,7 @@ pub enum Needs {
     Guest,
 }
 
-const TESTS: [&[Test]; 25] = [
+const TESTS: [&[Test]; 26] = [
     policies::TESTS,
     cancelled::TESTS,
     copies::TESTS,
@@ -64,6 +65,7 @@ const TESTS: [&[Test]; 25] = [
     files::TESTS,
     forks::TESTS,
     handlers::TESTS,
+    hardening::TESTS,
     huge::TESTS,
     listeners::TESTS,
     places::TESTS,
@@ -84,7 +86,7 @@ const TESTS: [&[Test]; 25] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 128;
+const TEST_COUNT: usize = 130;
 
 fn main() -> ExitCode {
     if programs::is_asked_for() {

@@ -1,0 +1,153 @@
+//! What is beside code, and who may store to it: what the kernel and the processor then refuse.
+
+use crate::{Needs, Test};
+use execmem_conformance::code::returning;
+use execmem_conformance::memory::{page, statistics, store};
+use execmem_conformance::symbols::*;
+use execmem_core::abi::*;
+use execmem_tests_linux::children::{self, Outcome, Status};
+use execmem_tests_linux::maps;
+use execmem_tests_linux::system::policy_name;
+
+pub const TESTS: &[Test] = &[
+    Test {
+        name: "hardening: with guards no load, store or jump reaches what lies beside a region, a chunk or a view",
+        needs: Needs::Kernel,
+        run: || each_policy(guarded),
+    },
+    Test {
+        name: "hardening: guards go with what they guard, and take a mapping for each view",
+        needs: Needs::Kernel,
+        run: || each_policy(guards_go),
+    },
+];
+
+fn each_policy(test: fn()) -> Outcome {
+    for policy in [RT_POLICY_RWX, RT_POLICY_DUAL, RT_POLICY_TOGGLE] {
+        let run = || {
+            assert!(rt_exec_memory_set_policy(policy));
+            test();
+            Outcome::Passed
+        };
+        if let Outcome::Failed(what) = children::run(run) {
+            return Outcome::Failed(format!("under {}: {what}", policy_name(policy)));
+        }
+    }
+    Outcome::Passed
+}
+
+/// How a child ends that does this.
+fn ends(act: impl FnOnce()) -> Status {
+    // SAFETY: this process has one thread, so that its child may do whatever a program may.
+    match unsafe { libc::fork() } {
+        0 => {
+            act();
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) }
+        }
+        child => children::wait(child),
+    }
+}
+
+fn load(address: i64) {
+    // SAFETY: the child that asks may die of it.
+    unsafe { std::ptr::with_exposed_provenance::<u8>(address as usize).read_volatile() };
+}
+
+fn jump(address: i64) {
+    // SAFETY: the child that asks may die of it.
+    let code: extern "C" fn() = unsafe { std::mem::transmute(address as usize) };
+    code();
+}
+
+/// Regions of both kinds that the kernel puts beside each other, and a chunk.
+fn regions() -> [i64; 7] {
+    let near = rt_alloc_exec_memory(page());
+    let regions = [
+        near,
+        rt_alloc_exec_memory(2 * page()),
+        rt_alloc_rw_memory(page()),
+        rt_alloc_rw_memory(page()),
+        rt_alloc_exec_memory_near(page(), near, 1 << 30),
+        rt_alloc_rw_memory_near(page(), near, 1 << 30),
+        rt_code_alloc(100),
+    ];
+    assert!(!regions.contains(&0), "error {}", rt_last_error());
+    for address in [regions[0], regions[1], regions[2]] {
+        assert_eq!(write_bytes(address, &returning(1), 0), returning(1).len() as i64);
+    }
+    assert!(write_block(regions[6], &returning(1), 0) > 0 && rt_code_publish(regions[6], 100));
+    regions
+}
+
+/// All views of code: what is shared, or can be executed and is no program's, by the kernel's own list; and of data.
+fn views(regions: &[i64]) -> Vec<(i64, i64)> {
+    let is_shared = |name: &[u8]| name.starts_with(b"/dev/zero") || name.starts_with(b"/memfd");
+    let is_view = |line: &maps::Line| {
+        is_shared(&line.name)
+            || (line.name.is_empty() && line.protection & RT_PROT_EXEC != 0)
+            || regions.iter().any(|address| (line.start..line.end).contains(address))
+    };
+    maps::lines().into_iter().filter(is_view).map(|line| (line.start, line.end)).collect()
+}
+
+/// The accesses beside views that don't end the process.
+fn breaches(views: &[(i64, i64)]) -> Vec<String> {
+    let mut breaches = Vec::new();
+    let edges = views.iter().flat_map(|(start, end)| [start - page(), start - 1, *end, end + page() - 1]);
+    for edge in edges {
+        let accesses: [(&str, &dyn Fn()); 3] =
+            [("load", &|| load(edge)), ("store", &|| store(edge, &[0])), ("jump", &|| jump(edge))];
+        for (name, access) in accesses {
+            match ends(access) {
+                Status::Signal(libc::SIGSEGV) => {}
+                other => breaches.push(format!("a {name} at {edge:#x} beside {views:x?}: {other:?}")),
+            }
+        }
+    }
+    breaches
+}
+
+fn guarded() {
+    let control = || {
+        let reached = breaches(&views(&regions()));
+        assert!(!reached.is_empty(), "without guards something lies beside something else");
+        Outcome::Passed
+    };
+    assert_eq!(children::run(control), Outcome::Passed);
+    assert!(rt_set_hardening(RT_HARDEN_GUARDS));
+    let regions = regions();
+    let dual = rt_exec_memory_policy() == RT_POLICY_DUAL;
+    let found = views(&regions);
+    assert!(found.len() >= if dual { 4 + 3 * 2 } else { 7 }, "{found:x?}");
+    assert_eq!(breaches(&found), Vec::<String>::new());
+    // In a child that has copies of its own, each with other memory between the same guards.
+    let child = || {
+        assert!(
+            write_bytes(regions[0], &returning(2), 0) > 0 && write_bytes(regions[1], &returning(2), 0) > 0
+        );
+        assert!(write_block(regions[6], &returning(2), 0) > 0);
+        assert_eq!(breaches(&views(&regions)), Vec::<String>::new());
+        Outcome::Passed
+    };
+    assert_eq!(children::run(child), Outcome::Passed);
+    // Whatever becomes of their protection.
+    assert!(rt_make_writable(regions[1], 2 * page()) && rt_make_executable(regions[2], 1));
+    assert_eq!(breaches(&views(&regions)), Vec::<String>::new());
+}
+
+fn guards_go() {
+    assert!(rt_set_hardening(RT_HARDEN_GUARDS));
+    // What the library's records take is there then.
+    assert!(rt_free_exec_memory(rt_alloc_exec_memory(1), 1));
+    let before = (maps::merged_lines(), statistics().expect("figures").mapped_bytes);
+    let views = if rt_exec_memory_policy() == RT_POLICY_DUAL { 2 } else { 1 };
+    let regions: Vec<i64> = (0..64).map(|_| rt_alloc_exec_memory(page())).collect();
+    let added = maps::lines().len() - before.0.len();
+    // Between two neighbours their guards are one mapping; some have none beside them.
+    assert!(added <= views * 2 * regions.len() + 8, "{added} mappings");
+    let mapped = statistics().expect("figures").mapped_bytes - before.1;
+    assert_eq!(mapped, (views * regions.len()) as i64 * page(), "guards are not counted");
+    assert!(regions.iter().all(|region| rt_free_exec_memory(*region, page())));
+    assert_eq!((maps::merged_lines(), statistics().expect("figures").mapped_bytes), before);
+}
