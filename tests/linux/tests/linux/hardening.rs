@@ -60,35 +60,36 @@ fn jump(address: i64) {
     code();
 }
 
-/// Regions of both kinds that the kernel puts beside each other, and a chunk.
-fn regions() -> [i64; 7] {
+/// Regions of both kinds that the kernel puts beside each other, with their sizes, and a block of the heap.
+fn regions() -> ([(i64, i64); 6], i64) {
     let near = rt_alloc_exec_memory(page());
     let regions = [
-        near,
-        rt_alloc_exec_memory(2 * page()),
-        rt_alloc_rw_memory(page()),
-        rt_alloc_rw_memory(page()),
-        rt_alloc_exec_memory_near(page(), near, 1 << 30),
-        rt_alloc_rw_memory_near(page(), near, 1 << 30),
-        rt_code_alloc(100),
+        (near, page()),
+        (rt_alloc_exec_memory(2 * page()), 2 * page()),
+        (rt_alloc_rw_memory(page()), page()),
+        (rt_alloc_rw_memory(page()), page()),
+        (rt_alloc_exec_memory_near(page(), near, 1 << 30), page()),
+        (rt_alloc_rw_memory_near(page(), near, 1 << 30), page()),
     ];
-    assert!(!regions.contains(&0), "error {}", rt_last_error());
-    for address in [regions[0], regions[1], regions[2]] {
-        assert_eq!(write_bytes(address, &returning(1), 0), returning(1).len() as i64);
+    let (block, code) = (rt_code_alloc(100), returning(1));
+    assert!(regions.iter().all(|(address, _)| *address != 0) && block != 0, "error {}", rt_last_error());
+    for (address, _) in &regions[..3] {
+        assert_eq!(write_bytes(*address, &code, 0), code.len() as i64);
     }
-    assert!(write_block(regions[6], &returning(1), 0) > 0 && rt_code_publish(regions[6], 100));
-    regions
+    assert!(write_block(block, &code, 0) > 0 && rt_code_publish(block, 100));
+    (regions, block)
 }
 
-/// All views of code: what is shared, or can be executed and is no program's, by the kernel's own list; and of data.
-fn views(regions: &[i64]) -> Vec<(i64, i64)> {
-    let is_shared = |name: &[u8]| name.starts_with(b"/dev/zero") || name.starts_with(b"/memfd");
-    let is_view = |line: &maps::Line| {
-        is_shared(&line.name)
-            || (line.name.is_empty() && line.protection & RT_PROT_EXEC != 0)
-            || regions.iter().any(|address| (line.start..line.end).contains(address))
-    };
-    maps::lines().into_iter().filter(is_view).map(|line| (line.start, line.end)).collect()
+/// Start and end of regions, of the block's chunk, and of write views, which the kernel's own list tells.
+fn views((regions, block): &([(i64, i64); 6], i64)) -> Vec<(i64, i64)> {
+    let is_chunk = |line: &maps::Line| (line.start..line.end).contains(block);
+    let is_shared =
+        |line: &maps::Line| line.name.starts_with(b"/dev/zero") || line.name.starts_with(b"/memfd");
+    let is_known =
+        |line: &maps::Line| regions.iter().any(|(address, _)| (line.start..line.end).contains(address));
+    let is_other_view = |line: &maps::Line| is_shared(line) && !is_known(line) || is_chunk(line);
+    let others = maps::merged_lines().into_iter().filter(is_other_view).map(|line| (line.start, line.end));
+    regions.iter().map(|(address, size)| (*address, address + size)).chain(others).collect()
 }
 
 /// The accesses beside views that don't end the process.
@@ -116,24 +117,23 @@ fn guarded() {
     };
     assert_eq!(children::run(control), Outcome::Passed);
     assert!(rt_set_hardening(RT_HARDEN_GUARDS));
-    let regions = regions();
-    let dual = rt_exec_memory_policy() == RT_POLICY_DUAL;
-    let found = views(&regions);
-    assert!(found.len() >= if dual { 4 + 3 * 2 } else { 7 }, "{found:x?}");
+    let known = regions();
+    let ([(first, _), (second, size), (data, _), ..], block) = known;
+    let found = views(&known);
+    let further = if rt_exec_memory_policy() == RT_POLICY_DUAL { 4 } else { 0 };
+    assert_eq!(found.len(), 7 + further, "{found:x?}");
     assert_eq!(breaches(&found), Vec::<String>::new());
     // In a child that has copies of its own, each with other memory between the same guards.
     let child = || {
-        assert!(
-            write_bytes(regions[0], &returning(2), 0) > 0 && write_bytes(regions[1], &returning(2), 0) > 0
-        );
-        assert!(write_block(regions[6], &returning(2), 0) > 0);
-        assert_eq!(breaches(&views(&regions)), Vec::<String>::new());
+        assert!(write_bytes(first, &returning(2), 0) > 0 && write_bytes(second, &returning(2), 0) > 0);
+        assert!(write_block(block, &returning(2), 0) > 0);
+        assert_eq!(breaches(&views(&known)), Vec::<String>::new());
         Outcome::Passed
     };
     assert_eq!(children::run(child), Outcome::Passed);
     // Whatever becomes of their protection.
-    assert!(rt_make_writable(regions[1], 2 * page()) && rt_make_executable(regions[2], 1));
-    assert_eq!(breaches(&views(&regions)), Vec::<String>::new());
+    assert!(rt_make_writable(second, size) && rt_make_executable(data, 1));
+    assert_eq!(breaches(&views(&known)), Vec::<String>::new());
 }
 
 fn guards_go() {
