@@ -26,11 +26,11 @@ pub const TESTS: &[Test] = &[
 fn under_all_policies(lasting: bool) -> Outcome {
     let mut complaints = Vec::new();
     let mut tries = 0;
-    for policy in [RT_POLICY_RWX, RT_POLICY_DUAL, RT_POLICY_TOGGLE] {
+    for setting in SETTINGS {
         for operation in OPERATIONS {
             // First without any failure: how many mappings there are to be in the end.
             let undisturbed = Fault { after: u32::MAX, error: 0, lasting };
-            let mappings = match children::run(|| survive(policy, operation, undisturbed, None)) {
+            let mappings = match children::run(|| survive(setting, operation, undisturbed, None)) {
                 Outcome::NotApplicable(reason) => match reason.strip_prefix(UNDISTURBED) {
                     Some(count) => count.parse().ok(),
                     None => return Outcome::NotApplicable(reason),
@@ -40,12 +40,13 @@ fn under_all_policies(lasting: bool) -> Outcome {
             for error in [libc::ENOMEM, libc::EPERM] {
                 for after in 0..MOST_CALLS {
                     let fault = Fault { after, error, lasting };
-                    match children::run(|| survive(policy, operation, fault, mappings)) {
+                    match children::run(|| survive(setting, operation, fault, mappings)) {
                         Outcome::Passed => tries += 1,
                         Outcome::NotApplicable(_) => break,
                         Outcome::Failed(what) => {
-                            let policy = policy_name(policy);
-                            complaints.push(format!("{policy}: {}, {fault:?}: {what}", operation.name));
+                            let (policy, hardening) = (policy_name(setting.0), setting.1);
+                            let name = operation.name;
+                            complaints.push(format!("{policy}, {hardening}: {name}, {fault:?}: {what}"));
                         }
                     }
                 }
@@ -60,6 +61,15 @@ fn under_all_policies(lasting: bool) -> Outcome {
     }
 }
 
+/// Policies, and how the process is hardened.
+const SETTINGS: [(i32, i32); 4] = [
+    (RT_POLICY_RWX, 0),
+    (RT_POLICY_DUAL, 0),
+    (RT_POLICY_TOGGLE, 0),
+    // Where all views are, all guards are.
+    (RT_POLICY_DUAL, RT_HARDEN_GUARDS),
+];
+
 /// No operation makes so many system calls.
 const MOST_CALLS: u32 = 60;
 
@@ -67,8 +77,13 @@ const MOST_CALLS: u32 = 60;
 /// mappings in the end.
 const UNDISTURBED: &str = "undisturbed, mappings: ";
 
-fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Option<usize>) -> Outcome {
-    assert!(rt_exec_memory_set_policy(policy));
+fn survive(
+    (policy, hardening): (i32, i32),
+    operation: &Operation,
+    fault: Fault,
+    mappings_after: Option<i64>,
+) -> Outcome {
+    assert!(rt_exec_memory_set_policy(policy) && rt_set_hardening(hardening));
     let ground = if operation.is_first { Ground::bare() } else { Ground::lay() };
     let watched = watched(&ground);
     let watched = if operation.is_first { &[][..] } else { &watched };
@@ -88,7 +103,7 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
     if refused == 0 {
         assert!(is_done, "it fails though no system call does, error {}", rt_last_error());
         sweep();
-        return Outcome::NotApplicable(format!("{UNDISTURBED}{}", code_memory().len()));
+        return Outcome::NotApplicable(format!("{UNDISTURBED}{}", amount_of_code_memory()));
     }
     let context = |what: &str| format!("{what} (system call {call} was refused, error {})", rt_last_error());
     if let Some(problem) = untrue_pages(watched) {
@@ -131,7 +146,7 @@ fn survive(policy: i32, operation: &Operation, fault: Fault, mappings_after: Opt
     // When nothing can be unmapped, pages may be lost; when one call fails, they may not. (The first operation
     // tries out what the kernel grants: a refusal changes its ways, and the page that it tried with may be lost.)
     sweep();
-    let count = code_memory().len();
+    let count = amount_of_code_memory();
     let is_exact = !fault.lasting && !operation.is_first;
     match mappings_after {
         Some(expected) if is_exact && count != expected => {

@@ -37,7 +37,7 @@ fn each_policy(test: fn()) -> Outcome {
 }
 
 /// How a child ends that does this.
-fn ends(act: impl FnOnce()) -> Status {
+pub fn ends(act: impl FnOnce()) -> Status {
     // SAFETY: this process has one thread, so that its child may do whatever a program may.
     match unsafe { libc::fork() } {
         0 => {
@@ -49,7 +49,7 @@ fn ends(act: impl FnOnce()) -> Status {
     }
 }
 
-fn load(address: i64) {
+pub fn load(address: i64) {
     // SAFETY: the child that asks may die of it.
     unsafe { std::ptr::with_exposed_provenance::<u8>(address as usize).read_volatile() };
 }

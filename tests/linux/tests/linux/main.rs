@@ -10,6 +10,7 @@ mod forks;
 mod handlers;
 mod hardening;
 mod huge;
+mod keys;
 mod limits;
 mod listeners;
 mod lookups;
@@ -29,7 +30,7 @@ use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::files::Folder;
 use execmem_tests_linux::programs;
 use execmem_tests_linux::report::Report;
-use execmem_tests_linux::system::{is_emulated, is_guest};
+use execmem_tests_linux::system::{has_keys, is_emulated, is_guest};
 use std::process::ExitCode;
 
 /// A test: the sentence that it proves, and what proves it. It panics where the sentence is wrong.
@@ -52,11 +53,13 @@ pub enum Needs {
     Loader,
     /// A kernel of its own, and what the tests know of x86_64 alone: its trap flag, its registers at a system call.
     X86_64,
+    /// A processor with protection keys, and a kernel that gives them.
+    Keys,
     /// A machine of its own, which it may set up as it likes.
     Guest,
 }
 
-const TESTS: [&[Test]; 26] = [
+const TESTS: [&[Test]; 27] = [
     policies::TESTS,
     cancelled::TESTS,
     copies::TESTS,
@@ -67,6 +70,7 @@ const TESTS: [&[Test]; 26] = [
     handlers::TESTS,
     hardening::TESTS,
     huge::TESTS,
+    keys::TESTS,
     listeners::TESTS,
     places::TESTS,
     queries::TESTS,
@@ -86,7 +90,7 @@ const TESTS: [&[Test]; 26] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 130;
+const TEST_COUNT: usize = 135;
 
 fn main() -> ExitCode {
     if programs::is_asked_for() {
@@ -100,10 +104,12 @@ fn main() -> ExitCode {
         let is_elsewhere = test.needs == Needs::Guest && !is_guest();
         let lacks_loader = test.needs == Needs::Loader && cfg!(target_feature = "crt-static");
         let is_new = test.needs == Needs::NewKernel;
-        let may_not_apply = needs_more || is_foreign || is_elsewhere || lacks_loader || is_new;
-        report.run(test.name, may_not_apply, || match (needs_more, is_elsewhere) {
-            (true, _) => Outcome::NotApplicable("qemu's user mode has no kernel of its own".to_owned()),
-            (_, true) => Outcome::NotApplicable("the machine is no guest of our own".to_owned()),
+        let lacks_keys = test.needs == Needs::Keys && !has_keys();
+        let may_not_apply = needs_more || is_foreign || is_elsewhere || lacks_loader || is_new || lacks_keys;
+        report.run(test.name, may_not_apply, || match (needs_more, is_elsewhere, lacks_keys) {
+            (true, ..) => Outcome::NotApplicable("qemu's user mode has no kernel of its own".to_owned()),
+            (_, true, _) => Outcome::NotApplicable("the machine is no guest of our own".to_owned()),
+            (.., true) => Outcome::NotApplicable("the processor has no protection keys".to_owned()),
             _ => (test.run)(),
         });
     }

@@ -5,7 +5,6 @@ use execmem_conformance::snapshot::{Snapshot, Watched};
 use execmem_conformance::symbols::*;
 use execmem_core::abi::*;
 use execmem_tests_linux::maps;
-use std::fmt::Debug;
 
 /// The memory that a ground consists of.
 pub fn watched(on: &Ground) -> [Watched; 5] {
@@ -33,12 +32,19 @@ pub fn untrue_pages(watched: &[Watched]) -> Option<String> {
     None
 }
 
-/// The mappings that can be executed or are shared (which the kernel names as files): code memory, whoever holds
-/// it. Other memory may grow: the library's own records.
-pub fn code_memory() -> Vec<impl Debug + PartialEq> {
+/// The mappings that can be executed or are shared (which the kernel names as files), or allow nothing: code memory and
+/// what guards it, whoever holds it. Other memory may grow: the library's own records.
+pub fn code_memory() -> Vec<maps::Line> {
     let is_shared = |name: &[u8]| name.starts_with(b"/dev/zero") || name.starts_with(b"/memfd");
-    let is_code = |line: &maps::Line| is_shared(&line.name) || line.protection & 4 != 0;
+    let is_code =
+        |line: &maps::Line| is_shared(&line.name) || line.protection & 4 != 0 || line.protection == 0;
     maps::merged_lines().into_iter().filter(is_code).collect()
+}
+
+/// How many mappings that is: of guards the pages, since those of neighbours are one mapping.
+pub fn amount_of_code_memory() -> i64 {
+    let amount = |line: maps::Line| if line.protection == 0 { (line.end - line.start) / page() } else { 1 };
+    code_memory().into_iter().map(amount).sum()
 }
 
 pub fn open_files() -> usize {

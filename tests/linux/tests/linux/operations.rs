@@ -338,6 +338,9 @@ pub const OPERATIONS: &[Operation] = &[
     operation("rt_exec_memory_policy", NOWHERE, |_| rt_exec_memory_policy() > 0),
     operation("rt_exec_memory_set_policy", NOWHERE, |_| rt_exec_memory_set_policy(rt_exec_memory_policy())),
     operation("rt_exec_memory_set_limit", NOWHERE, |_| rt_exec_memory_set_limit(1 << 30)),
+    operation("rt_set_hardening", NOWHERE, |_| {
+        statistics().is_ok_and(|figures| rt_set_hardening(figures.hardening as i32))
+    }),
     operation("rt_abi_version", NOWHERE, |_| rt_abi_version() == 1),
     operation("rt_symbol_lookup", NOWHERE, |_| look_up(Some(c"rt_error_message")) > 0),
     operation("rt_register_symbols", NOWHERE, |_| {

@@ -209,6 +209,7 @@ fn questions(world: &World) -> Checked {
     holds(did!(rt_get_protection(anchor())) & RT_PROT_EXEC != 0, &"the program's protection")?;
     same(did!(rt_exec_memory_policy()).into(), world.policy.into(), &"rt_exec_memory_policy")?;
     holds(did!(rt_exec_memory_set_policy(world.policy)), &"rt_exec_memory_set_policy")?;
+    holds(did!(rt_set_hardening(0)), &"rt_set_hardening")?;
     holds(did!(rt_exec_memory_set_limit(1 << 30)), &"rt_exec_memory_set_limit")?;
     holds(did!(rt_code_set_limit(1 << 40)), &"rt_code_set_limit")?;
     let huge = did!(rt_code_promote(4 << 20));
