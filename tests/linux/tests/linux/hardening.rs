@@ -1,5 +1,6 @@
 //! What is beside code, and who may store to it: what the kernel and the processor then refuse.
 
+use crate::observed::code_memory;
 use crate::{Needs, Test};
 use execmem_conformance::code::returning;
 use execmem_conformance::memory::{page, statistics, store};
@@ -140,14 +141,14 @@ fn guards_go() {
     assert!(rt_set_hardening(RT_HARDEN_GUARDS));
     // What the library's records take is there then.
     assert!(rt_free_exec_memory(rt_alloc_exec_memory(1), 1));
-    let before = (maps::merged_lines(), statistics().expect("figures").mapped_bytes);
+    let before = (code_memory(), statistics().expect("figures").mapped_bytes);
     let views = if rt_exec_memory_policy() == RT_POLICY_DUAL { 2 } else { 1 };
     let regions: Vec<i64> = (0..64).map(|_| rt_alloc_exec_memory(page())).collect();
-    let added = maps::lines().len() - before.0.len();
+    let added = code_memory().len() - before.0.len();
     // Between two neighbours their guards are one mapping; some have none beside them.
     assert!(added <= views * 2 * regions.len() + 8, "{added} mappings");
     let mapped = statistics().expect("figures").mapped_bytes - before.1;
     assert_eq!(mapped, (views * regions.len()) as i64 * page(), "guards are not counted");
     assert!(regions.iter().all(|region| rt_free_exec_memory(*region, page())));
-    assert_eq!((maps::merged_lines(), statistics().expect("figures").mapped_bytes), before);
+    assert_eq!((code_memory(), statistics().expect("figures").mapped_bytes), before);
 }
