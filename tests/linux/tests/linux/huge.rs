@@ -73,9 +73,10 @@ fn lacks() -> Option<Outcome> {
 }
 
 fn under_each_policy(test: fn()) -> Outcome {
-    for policy in [RT_POLICY_DUAL, RT_POLICY_RWX] {
+    // With guards a chunk has to lie, in its memory too, where huge pages can begin.
+    for (policy, hardening) in [(RT_POLICY_DUAL, 0), (RT_POLICY_RWX, 0), (RT_POLICY_DUAL, RT_HARDEN_GUARDS)] {
         let outcome = children::run(|| {
-            assert!(rt_exec_memory_set_policy(policy));
+            assert!(rt_exec_memory_set_policy(policy) && rt_set_hardening(hardening));
             lacks().unwrap_or_else(|| {
                 test();
                 Outcome::Passed
