@@ -25,7 +25,8 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "huge: a sparse chunk stays as small as it is, and one that is nearly full grows by a seventh at most",
         needs: Needs::NewKernel,
-        run: || under_each_policy(sparse_chunks),
+        // Its chunks have to lie side by side.
+        run: || under_each(&SETTINGS[..2], sparse_chunks),
     },
     Test {
         name: "huge: after a fork both processes count what each of them has, whichever writes",
@@ -72,9 +73,17 @@ fn lacks() -> Option<Outcome> {
     None
 }
 
+/// Policies, and how the process is hardened. With guards a chunk has to lie, in its memory too, where huge pages can
+/// begin.
+const SETTINGS: [(i32, i32); 3] =
+    [(RT_POLICY_DUAL, 0), (RT_POLICY_RWX, 0), (RT_POLICY_DUAL, RT_HARDEN_GUARDS)];
+
 fn under_each_policy(test: fn()) -> Outcome {
-    // With guards a chunk has to lie, in its memory too, where huge pages can begin.
-    for (policy, hardening) in [(RT_POLICY_DUAL, 0), (RT_POLICY_RWX, 0), (RT_POLICY_DUAL, RT_HARDEN_GUARDS)] {
+    under_each(&SETTINGS, test)
+}
+
+fn under_each(settings: &[(i32, i32)], test: fn()) -> Outcome {
+    for (policy, hardening) in settings.iter().copied() {
         let outcome = children::run(|| {
             assert!(rt_exec_memory_set_policy(policy) && rt_set_hardening(hardening));
             lacks().unwrap_or_else(|| {
