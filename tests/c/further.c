@@ -92,6 +92,17 @@ static void statistics(void) {
     EXPECT_FAILURE(!rt_exec_memory_stats(&after), RT_ERROR_INVALID_ARGUMENT);
 }
 
+/* The program has allocated before: what is on is all that is accepted. */
+static void hardening(void) {
+    RtExecMemoryStats now = {.size = sizeof now};
+    int64_t code = rt_alloc_exec_memory(100);
+    EXPECT(rt_exec_memory_stats(&now) && now.hardening == 0 && rt_set_hardening(0));
+    EXPECT(!rt_set_hardening(RT_HARDEN_GUARDS));
+    EXPECT(rt_last_error() == RT_ERROR_REFUSED || rt_last_error() == RT_ERROR_UNSUPPORTED);
+    EXPECT_FAILURE(!rt_set_hardening(~(RT_HARDEN_GUARDS | RT_HARDEN_KEYS)), RT_ERROR_INVALID_ARGUMENT);
+    EXPECT(rt_free_exec_memory(code, 100));
+}
+
 static void limits(void) {
     EXPECT(rt_exec_memory_set_limit(8192));
     EXPECT_FAILURE(rt_alloc_exec_memory(8193) == 0, RT_ERROR_OVER_LIMIT);
@@ -197,6 +208,7 @@ const Rule further_rules[] = {
     {"rt_try_call", trying_to_call},
     {"rt_alloc_exec_memory_near", allocating_near},
     {"rt_exec_memory_stats", statistics},
+    {"rt_set_hardening", hardening},
     {"rt_exec_memory_set_limit", limits},
     {"rt_last_error, rt_error_message", errors},
     {"built-in values", built_in_values},
