@@ -5,7 +5,7 @@
 #![cfg(all(target_os = "linux", not(target_env = "musl")))]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// The bundled sample for this machine, and the one for another.
 const SAMPLES: [&str; 2] = if cfg!(target_arch = "x86_64") {
@@ -165,6 +165,24 @@ fn it_links_files_and_libraries_and_shows_results_of_every_type() {
         printed(&["-lm", "--returns", "void", &first, &second, "nothing"]).contains("nothing() returned\n")
     );
     assert!(sentence(&["-l", "of-nobody", &first, "f"]).contains("of-nobody"));
+}
+
+/// The map stays when the program has ended: nobody else writes one for a process of that number.
+#[test]
+fn profilers_are_told_the_names_of_functions_if_they_ask() {
+    for is_asked in [true, false] {
+        let mut command = Command::new(program());
+        command.args([SAMPLE, "fibonacci", "20"]).stdout(Stdio::null()).stderr(Stdio::null());
+        if is_asked {
+            command.env("EXECMEM_NAMES", "perf");
+        }
+        let mut child = command.spawn().unwrap();
+        let map = PathBuf::from(format!("/tmp/perf-{}.map", child.id()));
+        assert!(child.wait().unwrap().success());
+        let names = std::fs::read_to_string(&map).unwrap_or_default();
+        let _ = std::fs::remove_file(map);
+        assert_eq!(names.lines().any(|line| line.ends_with(" fibonacci")), is_asked, "{names}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::startup;
 use crate::unwind::{Registration, check_linked};
 use execmem::{Protection, runtime};
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -133,6 +134,7 @@ impl Image {
         if let Some(handle) = handle {
             exit::open(handle);
         }
+        image.name_functions();
         Ok(image)
     }
 
@@ -160,6 +162,16 @@ impl Image {
             unsafe { runtime().call(*constructor, &startup::arguments()) }?;
         }
         Ok(())
+    }
+
+    /// Names the functions for debuggers and profilers. With nobody who listens nothing is done; and who can't be told has
+    /// lost a name, no more.
+    fn name_functions(&self) {
+        for (name, place) in self.symbols.iter().filter(|(_, place)| place.is_code && place.size > 0) {
+            if let Ok(name) = CString::new(name.as_str()) {
+                let _ = runtime().set_name(place.address as i64, place.size as i64, &name);
+            }
+        }
     }
 
     /// A symbol by its name.
