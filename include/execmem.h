@@ -47,6 +47,9 @@
 /// Instruction fetches.
 #define RT_PROT_EXEC 4
 
+/// Beside EXEC, on aarch64: an indirect branch to these pages must find a landing pad.
+#define RT_PROT_BTI 16
+
 /// Stores reach the file and other processes.
 #define RT_MAP_SHARED 1
 
@@ -95,6 +98,9 @@
 
 /// A processor's key for the write views of memory with two views: only this library's own writes have it.
 #define RT_HARDEN_KEYS 2
+
+/// `RT_PROT_BTI` for regions of code, what `rt_make_executable` makes, and the code heap.
+#define RT_HARDEN_BTI 4
 
 /// No call of this thread has failed yet.
 #define RT_ERROR_NONE 0
@@ -306,7 +312,8 @@ void rt_flush_icache(int64_t address, int64_t size);
 /// The address itself; 0 for one that isn't positive.
 int64_t rt_get_function_pointer(int64_t address);
 
-/// Calls the function at `fn` in the C convention. -1, without any jump, if the address isn't executable.
+/// Calls the function at `fn` in the C convention. -1, without any jump, if the address isn't executable, or is
+/// no landing pad where its page asks for one.
 int64_t rt_call_function_0(int64_t fn);
 
 /// As `rt_call_function_0`, with one argument.
@@ -324,8 +331,9 @@ bool rt_is_executable(int64_t address);
 int32_t rt_get_protection(int64_t address);
 
 /// Sets the protection of exactly the pages that the range touches. EXEC makes caches coherent; WRITE
-/// with EXEC only under policy `rwx`. An empty range at an address of a live region, its end included, does
-/// nothing and succeeds: so it is for every function that names pages, and for `rt_code_publish`.
+/// with EXEC only under policy `rwx`; BTI with EXEC only, on aarch64. An empty range at an address of a live
+/// region, its end included, does nothing and succeeds: so it is for every function that names pages, and for
+/// `rt_code_publish`.
 bool rt_set_protection(int64_t address, int64_t size, int32_t prot);
 
 /// Requested bytes of all live memory of `rt_alloc_exec_memory` and `rt_alloc_rw_memory`. Never fails.

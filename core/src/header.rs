@@ -102,6 +102,8 @@ pub const RT_PROT_READ: i32 = 1;
 pub const RT_PROT_WRITE: i32 = 2;
 /// Instruction fetches.
 pub const RT_PROT_EXEC: i32 = 4;
+/// Beside EXEC, on aarch64: an indirect branch to these pages must find a landing pad.
+pub const RT_PROT_BTI: i32 = 0x10;
 
 /// Stores reach the file and other processes.
 pub const RT_MAP_SHARED: i32 = 1;
@@ -139,6 +141,8 @@ pub const RT_POLICY_JIT: i32 = 4;
 pub const RT_HARDEN_GUARDS: i32 = 1;
 /// A processor's key for the write views of memory with two views: only this library's own writes have it.
 pub const RT_HARDEN_KEYS: i32 = 2;
+/// `RT_PROT_BTI` for regions of code, what `rt_make_executable` makes, and the code heap.
+pub const RT_HARDEN_BTI: i32 = 4;
 
 /// No call of this thread has failed yet.
 pub const RT_ERROR_NONE: i32 = 0;

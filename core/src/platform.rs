@@ -139,6 +139,9 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
     /// What [`try_hardening`](Self::try_hardening) may grant somewhere. Nothing of what the rest takes is linked.
     const HARDENING: Hardening = Hardening::empty();
 
+    /// Whether there are systems that give [`Memory::Jit`].
+    const HAS_WRITE_SWITCH: bool = false;
+
     /// Bytes in a page of the running system.
     fn page_size(self) -> usize;
 
@@ -165,6 +168,7 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
     /// which nothing can be loaded, stored or executed; such views are unmapped together with these. With
     /// [`Hardening::KEYS`] nobody loads or stores by a [`writable`](Views::writable) view, wherever it is
     /// [moved](Self::move_onto), but in [`with_view_writes`](Self::with_view_writes) and by a request of populating.
+    /// [`Hardening::BTI`] is not its matter: pages are asked for [`Protection::BTI`] where that was granted.
     fn map_hardened(
         self,
         length: usize,

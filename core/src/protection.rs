@@ -14,6 +14,8 @@ bitflags! {
         const WRITE = RT_PROT_WRITE as u8;
         /// Instruction fetches.
         const EXEC = RT_PROT_EXEC as u8;
+        /// Beside EXEC: an indirect branch must find a landing pad (Branch Target Identification of aarch64).
+        const BTI = RT_PROT_BTI as u8;
     }
 }
 
@@ -38,6 +40,8 @@ bitflags! {
         const GUARDS = RT_HARDEN_GUARDS;
         /// Write views that only this library's own writes can store to.
         const KEYS = RT_HARDEN_KEYS;
+        /// Code with [`Protection::BTI`].
+        const BTI = RT_HARDEN_BTI;
     }
 }
 

@@ -4,7 +4,7 @@ mod support;
 
 use core::ffi::CStr;
 use execmem_core::MapRequest;
-use execmem_core::{Advice, Error, MapFlags, Policy, Protection};
+use execmem_core::{Advice, Error, Hardening, MapFlags, Policy, Protection};
 use execmem_fake::Call;
 use support::System;
 
@@ -22,6 +22,7 @@ impl Subject {
         system.fake.add_file(c"file", &[7; 5000]);
         let code = system.runtime.alloc_exec(SIZE).unwrap();
         system.publish(code, &[0xc3; 16]);
+        system.fake.switch(|switches| switches.hardening = Hardening::BTI);
         let data = system.runtime.alloc_rw(SIZE).unwrap();
         system.poke(data, &[1, 2, 3]);
         // Pages of different protection, so that a restore has more than one thing to put back.
@@ -59,6 +60,9 @@ const OPERATIONS: &[Operation] = &[
     }),
     ("make data execute-only", |system, subject| {
         system.runtime.set_protection(subject.data as i64, SIZE, Protection::EXEC)
+    }),
+    ("make data ask for landing pads", |system, subject| {
+        system.runtime.set_protection(subject.data as i64, SIZE, Protection::RX | Protection::BTI)
     }),
     ("map_file", |system, _| system.runtime.map_file(request(c"file", Protection::RW)).map(drop)),
     ("map_descriptor", |system, _| {

@@ -1,7 +1,7 @@
 //! Mapping pages, also twice and hardened, replacing them, and making them huge.
 
 use crate::keys;
-use core::ffi::{c_int, c_long, c_uint, c_void};
+use core::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, Views};
@@ -232,6 +232,13 @@ pub(crate) unsafe fn map_again(source: Span, onto: Option<usize>) -> Result<usiz
 
 /// Of kernel 6.1 on; not every C library's header has it (linux/asm-generic/mman-common.h).
 const MADV_COLLAPSE: c_int = 25;
+
+/// A kernel that tells of it has the processor for it and knows PROT_BTI (Documentation/arch/arm64/elf_hwcaps.rst).
+pub(crate) fn has_landing_pads() -> bool {
+    const HWCAP2_BTI: c_ulong = 1 << 17;
+    // SAFETY: has no preconditions (getauxval(3)).
+    cfg!(target_arch = "aarch64") && unsafe { libc::getauxval(libc::AT_HWCAP2) } & HWCAP2_BTI != 0
+}
 
 /// `mseal(2)`, of kernel 6.10 on: the same number on every architecture.
 const SYS_MSEAL: c_long = 462;

@@ -43,8 +43,13 @@ unsafe impl Pages for Linux {
     /// The kernel replaces each page by one of zeros when it is next touched (madvise(2)).
     const DROPS_PAGES: bool = true;
     const CAN_SEAL: bool = true;
-    const HARDENING: Hardening =
-        if cfg!(target_arch = "x86_64") { Hardening::all() } else { Hardening::GUARDS };
+    const HARDENING: Hardening = Hardening::GUARDS.union(if cfg!(target_arch = "x86_64") {
+        Hardening::KEYS
+    } else if cfg!(target_arch = "aarch64") {
+        Hardening::BTI
+    } else {
+        Hardening::empty()
+    });
 
     fn page_size(self) -> usize {
         unix::pages::page_size()
@@ -60,6 +65,9 @@ unsafe impl Pages for Linux {
     }
 
     fn try_hardening(self, wish: Hardening) -> Result<(), Error> {
+        if wish.contains(Hardening::BTI) && !pages::has_landing_pads() {
+            return Err(Error::Unsupported);
+        }
         match wish.contains(Hardening::KEYS) {
             true => uncancelled(keys::acquire),
             false => Ok(()),

@@ -34,6 +34,8 @@ pub struct MacOs;
 // `mach_vm_remap` touch exactly the pages that they are given; a page has the same size, of 4 or 16 KiB, as long as it
 // runs. A copy is done when the kernel says so. `jit::with_writes` calls `write` once, by itself or by libSystem.
 unsafe impl Pages for MacOs {
+    const HAS_WRITE_SWITCH: bool = true;
+
     fn page_size(self) -> usize {
         unix::pages::page_size()
     }

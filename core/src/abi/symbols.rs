@@ -76,7 +76,8 @@ macro_rules! for_each_symbol {
         fn rt_flush_icache(address: i64, size: i64) -> (), else -1i64 => runtime.flush_icache(address, size);
         /// The address itself; 0 for one that isn't positive.
         fn rt_get_function_pointer(address: i64) -> i64, else 0 => positive(address);
-        /// Calls the function at `fn` in the C convention. -1, without any jump, if the address isn't executable.
+        /// Calls the function at `fn` in the C convention. -1, without any jump, if the address isn't executable, or is
+        /// no landing pad where its page asks for one.
         fn rt_call_function_0(r#fn: i64) -> i64, else -1 => runtime.call(r#fn, &[]);
         /// As `rt_call_function_0`, with one argument.
         fn rt_call_function_1(r#fn: i64, a: i64) -> i64, else -1 => runtime.call(r#fn, &[a]);
@@ -90,8 +91,9 @@ macro_rules! for_each_symbol {
         fn rt_get_protection(address: i64) -> i32
             => runtime.protection_at(address).ok().flatten().map_or(-1, |page| page.bits().into());
         /// Sets the protection of exactly the pages that the range touches. EXEC makes caches coherent; WRITE
-        /// with EXEC only under policy `rwx`. An empty range at an address of a live region, its end included, does
-        /// nothing and succeeds: so it is for every function that names pages, and for `rt_code_publish`.
+        /// with EXEC only under policy `rwx`; BTI with EXEC only, on aarch64. An empty range at an address of a live
+        /// region, its end included, does nothing and succeeds: so it is for every function that names pages, and for
+        /// `rt_code_publish`.
         fn rt_set_protection(address: i64, size: i64, prot: i32) -> bool, else false
             => runtime.set_protection(address, size, Protection::from_number(prot)?);
         /// Requested bytes of all live memory of `rt_alloc_exec_memory` and `rt_alloc_rw_memory`. Never fails.

@@ -136,7 +136,7 @@ impl Heaps {
         chunk.backing.reset(views.writable, length, space.page_size(), is_in_common);
         chunk.begin(pages, granule_bits, shard, cluster);
         drop(shared);
-        let registered = space.register(chunk.region(), request.policy.code_protection());
+        let registered = space.register(chunk.region(), space.hardened(request.policy.code_protection()));
         registered.map(|_| chunk).inspect_err(|_| self.shared.lock(platform).give_record(chunk, platform))
     }
 

@@ -93,12 +93,13 @@ impl<P: Platform, L> LockedBlock<'_, P, L> {
         }
         let pages = span.pages(self.space.page_size());
         let is_code = |protection: Protection| protection.contains(Protection::RX);
+        let code = self.space.hardened(Protection::RX);
         if self.space.registry.runs(pages).all(|(_, page)| is_code(page.protection)) {
             return Ok(());
         }
         // SAFETY: under policy `toggle` the pages are this block's alone.
-        unsafe { self.space.platform.protect(pages, Protection::RX) }?;
-        self.space.registry.record(pages, Protection::RX);
+        unsafe { self.space.platform.protect(pages, code) }?;
+        self.space.registry.record(pages, code);
         Ok(())
     }
 

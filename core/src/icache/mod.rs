@@ -14,6 +14,11 @@ pub const INSTRUCTION_ALIGNMENT: usize = arch::INSTRUCTION_ALIGNMENT;
 /// Trap instructions: what freed code is filled with.
 pub const TRAP: [u8; 4] = arch::TRAP;
 
+/// Whether an indirect call of an instruction passes on pages with [`Protection::BTI`](crate::Protection::BTI).
+pub(crate) fn is_landing_pad(instruction: u32) -> bool {
+    arch::is_landing_pad(instruction)
+}
+
 /// Makes this core execute what was stored: `length` bytes, stored at `written` and executed at
 /// `executed`. They differ where the memory has two views, and then each address matters: data is
 /// cleaned by the one, instructions are invalidated by the other.

@@ -10,6 +10,11 @@ pub(super) const INSTRUCTION_ALIGNMENT: usize = 2;
 /// `ebreak`.
 pub(super) const TRAP: [u8; 4] = 0x0010_0073u32.to_le_bytes();
 
+/// No pages ask for any.
+pub(super) fn is_landing_pad(_instruction: u32) -> bool {
+    true
+}
+
 /// See [`super::make_coherent`].
 pub(super) unsafe fn make_coherent(_written: usize, _executed: usize, _length: usize) {
     // SAFETY: both only order this hart's own fetches and stores; other harts see the stores before what follows.

@@ -2,9 +2,9 @@
 
 use super::Runtime;
 use crate::error::{Error, Result};
-use crate::icache::INSTRUCTION_ALIGNMENT;
+use crate::icache::{INSTRUCTION_ALIGNMENT, is_landing_pad};
 use crate::platform::Platform;
-use crate::protection::Protection;
+use crate::protection::{Hardening, Protection};
 use core::mem::transmute;
 use core::ops::ControlFlow;
 
@@ -46,9 +46,24 @@ impl<P: Platform> Runtime<P> {
         Ok(found.is_some_and(|protection| protection.contains(Protection::EXEC)))
     }
 
+    /// Whether a call of what can be executed at an address finds a landing pad, or needs none. Of pages that can't be
+    /// read nobody knows.
+    fn accepts_call(&self, address: usize) -> bool {
+        const LOOKED_AT: Protection = Protection::READ.union(Protection::BTI);
+        if !P::HARDENING.contains(Hardening::BTI)
+            || !self.space.registry.page(address).is_some_and(|page| page.protection.contains(LOOKED_AT))
+        {
+            return true;
+        }
+        let first = core::ptr::with_exposed_provenance::<u32>(address);
+        // SAFETY: an instruction starts there, as the caller has checked, on a page of ours that can be read. That nobody
+        // frees it before the call is over, the one who calls it promises.
+        is_landing_pad(unsafe { first.read_volatile() })
+    }
+
     /// Calls the function at an address in the C convention, with up to six integers.
-    /// An address that isn't executable as far as the system tells, or not a multiple of the instruction alignment,
-    /// fails with *not executable* before anything is jumped to.
+    /// An address that isn't executable as far as the system tells, or not a multiple of the instruction alignment, or
+    /// without the landing pad that its page asks for, fails with *not executable* before anything is jumped to.
     ///
     /// # Safety
     /// If the address is executable there is a function of so many integer arguments, and there it stays until it
@@ -57,6 +72,7 @@ impl<P: Platform> Runtime<P> {
         if !function.is_positive()
             || !(function as usize).is_multiple_of(INSTRUCTION_ALIGNMENT)
             || !self.is_executable(function).unwrap_or(false)
+            || !self.accepts_call(function as usize)
         {
             return Err(Error::NotExecutable);
         }

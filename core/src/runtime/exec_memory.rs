@@ -30,7 +30,7 @@ impl<P: Platform> Runtime<P> {
             let mut region = Region::new(Kind::Code, views.address, size);
             region.writable_view = views.writable;
             region.forked.set(Forked::IN_COMMON, views.writable != 0 && self.space.is_forking());
-            self.space.register(region, policy.code_protection())
+            self.space.register(region, self.space.hardened(policy.code_protection()))
         })
     }
 

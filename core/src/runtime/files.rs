@@ -62,7 +62,7 @@ impl<P: Platform> Runtime<P> {
         {
             return Err(Error::InvalidArgument);
         }
-        self.check_writable_code(protection)?;
+        self.check_protection(protection)?;
         let region = match open {
             Some(open) => {
                 let (mut size, offset) = (0, offset as u64);

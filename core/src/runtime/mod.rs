@@ -99,7 +99,9 @@ impl<P: Platform> Runtime<P> {
     /// Whether the region's pages are behind the write switch of each thread: code memory of policy `jit`. Of
     /// code heaps all those without a second view have the process's policy.
     fn has_write_switch(&self, region: &Region) -> bool {
-        let is_code = matches!(region.kind, Kind::Code | Kind::HeapChunk) && !region.has_several_views();
+        let is_code = P::HAS_WRITE_SWITCH
+            && matches!(region.kind, Kind::Code | Kind::HeapChunk)
+            && !region.has_several_views();
         is_code && self.policy() == Ok(Policy::Jit)
     }
 

@@ -4,14 +4,15 @@ use super::Runtime;
 use crate::error::{Error, Result};
 use crate::platform::{Memory, Platform};
 use crate::policy::Policy;
-use crate::protection::Protection;
+use crate::protection::{Hardening, Protection};
 use crate::registry::{Access, Claim, Kind, Region, Wanted};
 use crate::span::Span;
 
 impl<P: Platform> Runtime<P> {
-    /// Makes the pages that the range touches read-execute, with coherent caches.
+    /// Makes the pages that the range touches read-execute, with coherent caches. Under [`Hardening::BTI`] they ask for
+    /// landing pads.
     pub fn make_executable(&self, address: i64, size: i64) -> Result {
-        self.set_protection(address, size, Protection::RX)
+        self.set_protection(address, size, self.space.hardened(Protection::RX))
     }
 
     /// Makes the pages that the range touches read-write.
@@ -22,7 +23,7 @@ impl<P: Platform> Runtime<P> {
     /// Sets the protection of exactly the pages that the range touches. Adding EXEC makes caches coherent
     /// first; WRITE together with EXEC is *refused* unless the policy is `rwx`.
     pub fn set_protection(&self, address: i64, size: i64, wanted: Protection) -> Result {
-        self.check_writable_code(wanted)?;
+        self.check_protection(wanted)?;
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
         let mut claim = self.claim_to_protect(span, wanted)?;
         let pages = span.pages(self.page_size());
@@ -76,12 +77,19 @@ impl<P: Platform> Runtime<P> {
         Ok(claim)
     }
 
-    /// Refuses WRITE together with EXEC unless the policy allows it.
-    pub(super) fn check_writable_code(&self, wanted: Protection) -> Result {
+    /// Refuses WRITE together with EXEC unless the policy allows it, and landing pads that nobody looks for.
+    pub(super) fn check_protection(&self, wanted: Protection) -> Result {
         if wanted.is_writable_code() && self.space.policy.fix(self.space.platform)? != Policy::Rwx {
             return Err(Error::Refused);
         }
-        Ok(())
+        if !wanted.contains(Protection::BTI) {
+            return Ok(());
+        }
+        if !P::HARDENING.contains(Hardening::BTI) {
+            return Err(Error::Unsupported);
+        }
+        self.space.platform.try_hardening(Hardening::BTI)?;
+        if wanted.contains(Protection::EXEC) { Ok(()) } else { Err(Error::InvalidArgument) }
     }
 
     /// Code memory with two views is about to lose EXEC for the first time: where the system won't let the

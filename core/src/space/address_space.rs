@@ -7,7 +7,7 @@ use crate::hardening::{Chosen, Mapper};
 use crate::near::Latest;
 use crate::platform::{Memory, PageRequest, Platform, Views};
 use crate::policy::Choice;
-use crate::protection::Protection;
+use crate::protection::{Hardening, Protection};
 use crate::registry::{Region, Registry};
 use crate::span::{Span, round_up};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
@@ -69,16 +69,30 @@ impl<P: Platform> AddressSpace<P> {
         self.hardening.mapper(self.platform)
     }
 
+    /// What pages of code allow that allow so much, with the hardening that was wished for.
+    pub(crate) fn hardened(&self, code: Protection) -> Protection {
+        match P::HARDENING.contains(Hardening::BTI) && self.hardening.get().contains(Hardening::BTI) {
+            true => code | Protection::BTI,
+            false => code,
+        }
+    }
+
     /// Maps pages for `size` bytes of a region, anywhere.
     pub(crate) fn map(&self, size: usize, memory: Memory) -> Result<Views> {
         self.mapper().map(round_up(size, self.page_size()), memory, None)
     }
 
-    /// Enters a freshly mapped region. If there is no memory for that, its pages are unmapped again.
+    /// Enters a freshly mapped region. If that can't be, its pages are unmapped again.
     pub(crate) fn register(&self, mut region: Region, protection: Protection) -> Result<usize> {
         let page_size = self.page_size();
         region.is_guarded = !region.kind.is_mapping() && self.mapper().guard() != 0;
-        if let Err(error) = self.registry.insert(region, protection) {
+        let mut entered = Ok(());
+        if P::HARDENING.contains(Hardening::BTI) && protection.contains(Protection::BTI) {
+            // What is mapped allows no more than the policy says.
+            // SAFETY: nobody has seen these pages.
+            entered = unsafe { self.platform.protect(region.pages(page_size), protection) };
+        }
+        if let Err(error) = entered.and_then(|()| self.registry.insert(region, protection)) {
             for view in region.all_views(page_size).map(|view| self.registry.whole(&region, view)) {
                 // SAFETY: nobody has seen these pages. If even this fails they are lost, and nothing else is.
                 let _ = unsafe { self.platform.unmap(view) };

@@ -1,6 +1,7 @@
 //! Unmapping, protecting and advising pages, and what mapping them takes.
 
 use super::errno::check;
+use crate::header::RT_PROT_BTI;
 use crate::platform::{PageRequest, Views};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::{Advice, Error, Protection, Span};
@@ -77,6 +78,8 @@ pub fn native(protection: Protection) -> c_int {
         (Protection::READ, libc::PROT_READ),
         (Protection::WRITE, libc::PROT_WRITE),
         (Protection::EXEC, libc::PROT_EXEC),
+        // Linux's number on aarch64; others are never asked for it.
+        (Protection::BTI, RT_PROT_BTI),
     ]
     .into_iter()
     .filter(|(bit, _)| protection.contains(*bit))

@@ -1,6 +1,7 @@
 //! A little machine code for each architecture: functions in the C convention.
 
 use core::ops::Deref;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Some instructions.
 #[derive(Clone, Copy)]
@@ -18,6 +19,7 @@ impl Deref for Code {
 }
 
 impl Code {
+    #[cfg(target_arch = "x86_64")]
     fn of(instructions: &[u8]) -> Self {
         let mut bytes = [0; 16];
         bytes[..instructions.len()].copy_from_slice(instructions);
@@ -25,9 +27,12 @@ impl Code {
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    fn of_words(words: [u32; 2]) -> Self {
-        let [a, b] = words.map(u32::to_le_bytes);
-        Self::of(&[a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])
+    fn of_words(words: &[u32]) -> Self {
+        let mut code = Self { bytes: [0; 16], length: 4 * words.len() };
+        for (place, word) in code.bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        code
     }
 }
 
@@ -54,32 +59,50 @@ pub fn argument(index: usize) -> Code {
     Code::of(&[a, b, c, 0xc3])
 }
 
+/// Whether functions begin with landing pads.
+static HAS_LANDING_PADS: AtomicBool = AtomicBool::new(false);
+
+/// From now on functions of aarch64 begin with landing pads, for memory that asks for them.
+pub fn begin_with_landing_pads() {
+    HAS_LANDING_PADS.store(true, Ordering::Relaxed);
+}
+
+/// Two instructions, behind a landing pad (`bti c`) if there has to be one.
+#[cfg(target_arch = "aarch64")]
+fn function(instructions: [u32; 2]) -> Code {
+    let [first, second] = instructions;
+    match HAS_LANDING_PADS.load(Ordering::Relaxed) {
+        true => Code::of_words(&[0xd503_245f, first, second]),
+        false => Code::of_words(&instructions),
+    }
+}
+
 /// A function without arguments that returns the value.
 #[cfg(target_arch = "aarch64")]
 pub fn returning(value: u8) -> Code {
     // movz x0, #value; ret
-    Code::of_words([0xd280_0000 | (value as u32) << 5, 0xd65f_03c0])
+    function([0xd280_0000 | (value as u32) << 5, 0xd65f_03c0])
 }
 
 /// A function of at least `index + 1` integers that returns the one at `index`, all 64 bits of it.
 #[cfg(target_arch = "aarch64")]
 pub fn argument(index: usize) -> Code {
     // orr x0, xzr, x<index>; ret
-    Code::of_words([0xaa00_03e0 | (index as u32) << 16, 0xd65f_03c0])
+    function([0xaa00_03e0 | (index as u32) << 16, 0xd65f_03c0])
 }
 
 /// A function without arguments that returns the value.
 #[cfg(target_arch = "riscv64")]
 pub fn returning(value: u8) -> Code {
     // addi a0, zero, value; jalr zero, 0(ra)
-    Code::of_words([0x0000_0513 | (value as u32) << 20, 0x0000_8067])
+    Code::of_words(&[0x0000_0513 | (value as u32) << 20, 0x0000_8067])
 }
 
 /// A function of at least `index + 1` integers that returns the one at `index`, all 64 bits of it.
 #[cfg(target_arch = "riscv64")]
 pub fn argument(index: usize) -> Code {
     // addi a0, a<index>, 0; jalr zero, 0(ra)
-    Code::of_words([0x0000_0513 | (10 + index as u32) << 15, 0x0000_8067])
+    Code::of_words(&[0x0000_0513 | (10 + index as u32) << 15, 0x0000_8067])
 }
 
 /// Records for an unwinder, in the format of `.eh_frame`, of a function that leaves the stack as it is: what all of one

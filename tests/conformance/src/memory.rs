@@ -70,7 +70,7 @@ pub fn protection_can_change() -> Verdict {
             check_fails!(rt_set_protection(code, 1, protection), false, RT_ERROR_UNSUPPORTED);
         }
         check!(rt_make_executable(code, 1));
-        check_eq!(rt_get_protection(code), RX);
+        check_eq!(rt_get_protection(code), made_executable());
         check_eq!(call(code, &[]), 42);
     }
     store(data, &returning(43));
@@ -167,7 +167,20 @@ pub fn expect_protections(address: i64, protections: &[i32]) -> Verdict {
 
 /// What pages of `rt_alloc_exec_memory` allow to their user.
 pub fn code_protection() -> i32 {
-    if writable_code_is_allowed() { RWX } else { RX }
+    if writable_code_is_allowed() { RWX | landing_pads() } else { RX | landing_pads() }
+}
+
+/// What `rt_make_executable` makes of pages.
+pub fn made_executable() -> i32 {
+    RX | landing_pads()
+}
+
+/// Whether code asks for landing pads because it was wished for: the bit, or 0.
+fn landing_pads() -> i32 {
+    match statistics().is_ok_and(|figures| figures.hardening & i64::from(RT_HARDEN_BTI) != 0) {
+        true => RT_PROT_BTI,
+        false => 0,
+    }
 }
 
 /// Whether the policy in force grants WRITE together with EXEC.

@@ -5,7 +5,7 @@ use crate::calls::{Call, Flush, Request};
 use crate::memory::{Area, HUGE, Kind};
 use crate::state::Inner;
 use execmem_core::platform::{FilePart, Memory, PageRequest, Views};
-use execmem_core::{Advice, Error, Protection, Span};
+use execmem_core::{Advice, Error, Hardening, Protection, Span};
 use std::ops::Range;
 
 impl Inner {
@@ -37,6 +37,12 @@ impl Inner {
     }
 
     fn check_protection(&mut self, protection: Protection) -> Result<(), Error> {
+        let has_exec = protection.contains(Protection::EXEC);
+        if protection.contains(Protection::BTI)
+            && !(self.switches.hardening.contains(Hardening::BTI) && has_exec)
+        {
+            self.space.violation(format!("landing pads were asked for with {}", protection.letters()));
+        }
         if !protection.is_writable_code() {
             return Ok(());
         }

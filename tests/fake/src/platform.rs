@@ -44,6 +44,7 @@ unsafe impl Pages for FakePlatform {
     const DROPS_PAGES: bool = !cfg!(miri);
     const CAN_SEAL: bool = true;
     const HARDENING: Hardening = Hardening::all();
+    const HAS_WRITE_SWITCH: bool = true;
 
     fn page_size(self) -> usize {
         self.state.page_size

@@ -5,8 +5,8 @@ use crate::children::{self, Outcome};
 use crate::confinement::{self, Condition, NO_NEW_CODE, NO_WRITABLE_CODE, Refusal};
 use crate::limits::leave_no_descriptor;
 use crate::selinux;
-use crate::system::{has_keys, is_emulated, is_guest};
-use execmem_conformance::{World, symbols};
+use crate::system::{has_keys, is_emulated, is_guest, looks_for_pads};
+use execmem_conformance::{World, code, symbols};
 use execmem_core::abi::*;
 use std::ffi::CStr;
 use std::fs;
@@ -51,6 +51,8 @@ pub enum Needs {
     Rights(u32, u32),
     /// A processor with protection keys, and a kernel that gives them.
     Keys,
+    /// A processor that looks for landing pads, emulated too.
+    LandingPads,
     /// A kernel that was told so when it started, as our guests are.
     Guest,
 }
@@ -90,7 +92,7 @@ impl Host {
         if self.needs == Needs::Nothing {
             return None;
         }
-        if is_emulated() {
+        if is_emulated() && self.needs != Needs::LandingPads {
             return Some("qemu's user mode has no kernel of its own".to_owned());
         }
         let Outcome::NotApplicable(reason) = children::run(|| (self.enter)(&|| Outcome::Passed)) else {
@@ -101,6 +103,7 @@ impl Host {
             Needs::Since(major, minor) => release() < (major, minor),
             Needs::Rights(major, minor) => release() < (major, minor) || !is_guest(),
             Needs::Keys => !has_keys(),
+            Needs::LandingPads => !looks_for_pads(),
             Needs::Guest => !is_guest(),
         };
         is_excused.then_some(reason)
@@ -130,13 +133,19 @@ const fn hardened(name: &'static str, enter: Enter, policy: i32, dump: &'static 
     Host { enter, lacks: &[NEIGHBOURS], ..Host::free(name, policy, dump) }
 }
 
+/// Where all code must begin with landing pads.
+const fn guarded(name: &'static str, policy: i32, dump: &'static str) -> Host {
+    let enter = |test: &dyn Fn() -> Outcome| harden(RT_HARDEN_BTI, test);
+    Host { enter, needs: Needs::LandingPads, ..Host::free(name, policy, dump) }
+}
+
 /// Where it is `rwx`.
 const fn rwx(name: &'static str, enter: Enter) -> Host {
     host(name, enter, RT_POLICY_RWX, "policy rwx")
 }
 
 /// Where each wish for a policy is granted.
-pub const FREE: [(i32, Host); 7] = [
+pub const FREE: [(i32, Host); 10] = [
     (RT_POLICY_AUTO, Host::free("auto", RT_POLICY_RWX, "policy rwx")),
     (RT_POLICY_RWX, Host::free("rwx", RT_POLICY_RWX, "policy rwx")),
     (RT_POLICY_DUAL, Host::free("dual", RT_POLICY_DUAL, "policy dual")),
@@ -153,6 +162,9 @@ pub const FREE: [(i32, Host); 7] = [
             ..hardened("dual, with guards and keys", |test| harden(ALL, test), RT_POLICY_DUAL, "policy dual")
         },
     ),
+    (RT_POLICY_AUTO, guarded("auto, with landing pads", RT_POLICY_RWX, "policy rwx")),
+    (RT_POLICY_DUAL, guarded("dual, with landing pads", RT_POLICY_DUAL, "policy dual")),
+    (RT_POLICY_TOGGLE, guarded("toggle, with landing pads", RT_POLICY_TOGGLE, "policy toggle")),
 ];
 
 const GUARDS: i32 = RT_HARDEN_GUARDS;
@@ -224,6 +236,9 @@ pub const HOSTS: [Host; 16] = [
 ];
 
 fn harden(wishes: i32, test: &dyn Fn() -> Outcome) -> Outcome {
+    if wishes & RT_HARDEN_BTI != 0 {
+        code::begin_with_landing_pads();
+    }
     match symbols::rt_set_hardening(wishes) {
         true => test(),
         false => Outcome::NotApplicable(format!("no hardening: error {}", symbols::rt_last_error())),

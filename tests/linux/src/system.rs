@@ -42,6 +42,14 @@ pub fn has_keys() -> bool {
     text.split_whitespace().any(|word| word == "ospke")
 }
 
+/// Whether the processor looks for landing pads, and the kernel says so.
+pub fn looks_for_pads() -> bool {
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("bti");
+    #[cfg(not(target_arch = "aarch64"))]
+    false
+}
+
 /// By how much fewer repetitions do, where the processor is emulated: by qemu's user mode, or in a whole machine, whose
 /// maker says so in the environment.
 pub fn slowness() -> u32 {

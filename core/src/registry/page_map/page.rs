@@ -18,15 +18,16 @@ pub(crate) struct Page {
 
 // A page's word, from its highest bit to its lowest. Zero is no page.
 //
-//   63    32 31   16      5        4       3  1     0
-//   region   chunk     HIDDEN OTHER_VIEW  protection PAGE
+//   63    32 31   16      6     5       4        3  1   0
+//   region   chunk     HIDDEN  BTI  OTHER_VIEW  r w x  PAGE
 
 /// In every page's word, and in no address of a node.
 pub(super) const PAGE: usize = 1;
-const PROTECTION: usize = 0b1110;
+const PROTECTION: usize = (Protection::all().bits() as usize) << 1;
 const OTHER_VIEW: usize = 1 << 4;
 /// The page is being unmapped. Lookups don't see it; its word can be put back as it was.
-const HIDDEN: usize = 1 << 5;
+const HIDDEN: usize = 1 << 6;
+const _: () = assert!(PROTECTION & (PAGE | OTHER_VIEW | HIDDEN) == 0);
 
 impl Page {
     fn encode(self) -> usize {

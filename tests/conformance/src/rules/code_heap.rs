@@ -120,7 +120,9 @@ fn pages(world: &World) -> Verdict {
     let address = function(7)?;
     check!(rt_is_executable(address));
     let protection = rt_get_protection(address);
-    check!(protection == RX || (protection == RWX && writable_code_is_allowed()));
+    check!(
+        protection == made_executable() || (protection == code_protection() && writable_code_is_allowed())
+    );
     let view = rt_code_write_view(address);
     check!(view == 0 || rt_get_protection(view) == RW);
     if let (Ok(any), false) = (world.has_writable_code, writable_code_is_allowed()) {

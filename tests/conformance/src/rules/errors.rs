@@ -46,11 +46,12 @@ fn successes(world: &World) -> Verdict {
         Ok(())
     };
     let code = crate::code::returning(1);
-    let (address, data) = (alloc_exec(8)?, alloc_rw(8)?);
-    check_eq!(write_bytes(address, &code, 0), code.len() as i64);
+    let size = code.len() as i64;
+    let (address, data) = (alloc_exec(size)?, alloc_rw(8)?);
+    check_eq!(write_bytes(address, &code, 0), size);
     still()?;
     check!(rt_make_writable(data, 8) && rt_make_executable(data, 8) && rt_set_protection(data, 8, RW));
-    rt_flush_icache(address, 8);
+    rt_flush_icache(address, size);
     check_eq!(call(address, &[]), 1);
     still()?;
     let mapping = map_anonymous(8, RW)?;
@@ -66,7 +67,7 @@ fn successes(world: &World) -> Verdict {
     let near = rt_alloc_exec_memory_near(8, address, 1 << 30);
     check!(near > 0 && rt_free_exec_memory(near, 8));
     unmap(mapping, 8)?;
-    free(address, 8)?;
+    free(address, size)?;
     free(data, 8)?;
     still()
 }

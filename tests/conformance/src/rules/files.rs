@@ -176,7 +176,7 @@ fn bad_flags(world: &World) -> Verdict {
         ] {
             refuse(path, READ, flags | extra, 0, length, RT_ERROR_INVALID_ARGUMENT)?;
         }
-        for protection in [8, 0x10, READ | 8, 0x100_0000 | READ, -1, i32::MIN, i32::MAX] {
+        for protection in [8, 0x20, READ | 8, 0x100_0000 | READ, -1, i32::MIN, i32::MAX] {
             refuse(path, protection, PRIVATE | extra, 0, length, RT_ERROR_INVALID_ARGUMENT)?;
         }
     }

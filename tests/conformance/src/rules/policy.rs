@@ -28,7 +28,7 @@ pub(super) const RULES: &[Rule] = &[
 
 const POLICIES: [i32; 4] = [RT_POLICY_RWX, RT_POLICY_DUAL, RT_POLICY_TOGGLE, RT_POLICY_JIT];
 
-const ALL_HARDENING: i32 = RT_HARDEN_GUARDS | RT_HARDEN_KEYS;
+const ALL_HARDENING: i32 = RT_HARDEN_GUARDS | RT_HARDEN_KEYS | RT_HARDEN_BTI;
 
 fn harden(_: &World) -> Verdict {
     let on = statistics()?.hardening;

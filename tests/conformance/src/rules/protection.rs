@@ -12,6 +12,10 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("every protection that the policy allows can be set, asked for, and keeps the bytes", settable),
     Rule::new("a change applies to exactly the pages that the range touches", exact_pages),
     Rule::new("unknown protection bits are an invalid argument and change nothing", unknown_bits),
+    Rule::new(
+        "landing pads are asked for of pages with EXEC, or are unsupported and change nothing",
+        landing_pads,
+    ),
     Rule::new("rt_make_executable makes code of read-write memory without any flush by the caller", no_flush),
     Rule::new("rt_make_executable is true for what is executable already", again),
     Rule::new("rt_make_writable brings read-write back, and code can be made of it anew", writable_again),
@@ -104,7 +108,7 @@ fn unknown_bits(_: &World) -> Verdict {
     let size = page();
     let address = alloc_rw(size)?;
     let watched = [(address, size)];
-    for protection in [8, 16, 0x10_0000, -1, i32::MIN, i32::MAX, 7 | 8] {
+    for protection in [8, 0x20, 0x10_0000, -1, i32::MIN, i32::MAX, 7 | 8] {
         check_harmless!(
             &watched,
             rt_set_protection(address, size, protection),
@@ -115,6 +119,41 @@ fn unknown_bits(_: &World) -> Verdict {
     free(address, size)
 }
 
+fn landing_pads(world: &World) -> Verdict {
+    const GUARDED: i32 = RX | RT_PROT_BTI;
+    let (code, size) = (executable(&returning(42))?, returning(42).len() as i64);
+    let (own, watched) = (rt_get_protection(code), [(code, size)]);
+    let changed = rt_set_protection(code, size, GUARDED);
+    let error = if changed { RT_ERROR_NONE } else { rt_last_error() };
+    let anonymous =
+        |protection| map_file(None, protection, RT_MAP_PRIVATE | RT_MAP_ANONYMOUS, 0, size).address;
+    if error == RT_ERROR_UNSUPPORTED {
+        for wanted in [GUARDED, RT_PROT_BTI] {
+            check_harmless!(&watched, rt_set_protection(code, size, wanted), false, RT_ERROR_UNSUPPORTED);
+            check_harmless!(&watched, anonymous(wanted), 0, RT_ERROR_UNSUPPORTED);
+        }
+        check_eq!(rt_get_protection(code), own);
+        return free(code, size);
+    }
+    for wanted in [RT_PROT_BTI, RW | RT_PROT_BTI] {
+        check_harmless!(&watched, rt_set_protection(code, size, wanted), false, RT_ERROR_INVALID_ARGUMENT);
+        check_harmless!(&watched, anonymous(wanted), 0, RT_ERROR_INVALID_ARGUMENT);
+    }
+    if changed {
+        check_eq!(rt_get_protection(code), GUARDED);
+        check!(rt_is_executable(code));
+        check!(rt_make_executable(code, size));
+        check_eq!(rt_get_protection(code), made_executable());
+    } else {
+        // A system that lets nobody ask for EXEC again.
+        check_eq!(error, RT_ERROR_REFUSED);
+        check!(world.mappings_gain_exec.is_err());
+        check_eq!(rt_get_protection(code), own);
+    }
+    check_eq!(call(code, &[]), 42);
+    free(code, size)
+}
+
 fn no_flush(_: &World) -> Verdict {
     protection_can_change()?;
     let size = page();
@@ -122,7 +161,7 @@ fn no_flush(_: &World) -> Verdict {
     for value in 0..20 {
         store(address, &returning(value));
         check!(rt_make_executable(address, 1));
-        check_eq!(rt_get_protection(address), RX);
+        check_eq!(rt_get_protection(address), made_executable());
         check_eq!(call(address, &[]), value as i64);
         check!(rt_make_writable(address, 1));
     }
@@ -134,9 +173,9 @@ fn again(_: &World) -> Verdict {
     let size = code.len() as i64;
     let address = executable(&code)?;
     check!(rt_make_executable(address, size));
-    check_eq!(rt_get_protection(address), RX);
+    check_eq!(rt_get_protection(address), made_executable());
     check!(rt_make_executable(address, size));
-    check_eq!(rt_get_protection(address), RX);
+    check_eq!(rt_get_protection(address), made_executable());
     check_eq!(call(address, &[]), 42);
     free(address, size)
 }
@@ -160,6 +199,7 @@ fn writable_again(_: &World) -> Verdict {
 
 fn page_by_page(_: &World) -> Verdict {
     protection_can_change()?;
+    let rx = made_executable();
     let size = 4 * page();
     for address in [alloc_exec(size)?, alloc_rw(size)?] {
         check!(rt_make_writable(address, size));
@@ -167,7 +207,7 @@ fn page_by_page(_: &World) -> Verdict {
             store(address + index * page(), &returning(index as u8));
         }
         for (index, expected) in
-            [(2, [RW, RW, RX, RW]), (0, [RX, RW, RX, RW]), (3, [RX, RW, RX, RX]), (1, [RX; 4])]
+            [(2, [RW, RW, rx, RW]), (0, [rx, RW, rx, RW]), (3, [rx, RW, rx, rx]), (1, [rx; 4])]
         {
             check!(rt_make_executable(address + index * page(), page()));
             expect_protections(address, &expected)?;
@@ -175,11 +215,11 @@ fn page_by_page(_: &World) -> Verdict {
         }
         check!(rt_make_writable(address + page(), page()));
         store(address + page(), &returning(9));
-        expect_protections(address, &[RX, RW, RX, RX])?;
+        expect_protections(address, &[rx, RW, rx, rx])?;
         check_eq!(call(address + 2 * page(), &[]), 2);
         // A range of mixed pages.
         check!(rt_make_executable(address, size));
-        expect_protections(address, &[RX; 4])?;
+        expect_protections(address, &[rx; 4])?;
         check_eq!(call(address + page(), &[]), 9);
         free(address, size)?;
     }

@@ -268,14 +268,14 @@ fn rewrite(_: &World) -> Verdict {
     expect_protections(address, &[RW, code_protection()])?;
     check_eq!(write_bytes(address, &code(2), page() - 4), code(2).len() as i64);
     check!(rt_make_executable(address, size));
-    expect_protections(address, &[RX, RX])?;
+    expect_protections(address, &[made_executable(); 2])?;
     check_eq!(call(address, &[]), 1);
     check_eq!(call(address + page() - 4, &[]), 2);
     if !writable_code_is_allowed() {
         // Read-execute is what the policy promises writes for.
         write_and_call(3, 0)?;
         write_and_call(4, page() - 4)?;
-        expect_protections(address, &[RX, RX])?;
+        expect_protections(address, &[made_executable(); 2])?;
     } else {
         check!(rt_set_protection(address, size, RWX));
         write_and_call(5, 8)?;

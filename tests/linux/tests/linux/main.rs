@@ -11,6 +11,7 @@ mod handlers;
 mod hardening;
 mod huge;
 mod keys;
+mod landing_pads;
 mod limits;
 mod listeners;
 mod lookups;
@@ -30,7 +31,7 @@ use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::files::Folder;
 use execmem_tests_linux::programs;
 use execmem_tests_linux::report::Report;
-use execmem_tests_linux::system::{has_keys, is_emulated, is_guest};
+use execmem_tests_linux::system::{has_keys, is_emulated, is_guest, looks_for_pads};
 use std::process::ExitCode;
 
 /// A test: the sentence that it proves, and what proves it. It panics where the sentence is wrong.
@@ -57,9 +58,11 @@ pub enum Needs {
     Keys,
     /// A machine of its own, which it may set up as it likes.
     Guest,
+    /// A processor that looks for landing pads, emulated too.
+    LandingPads,
 }
 
-const TESTS: [&[Test]; 27] = [
+const TESTS: [&[Test]; 28] = [
     policies::TESTS,
     cancelled::TESTS,
     copies::TESTS,
@@ -71,6 +74,7 @@ const TESTS: [&[Test]; 27] = [
     hardening::TESTS,
     huge::TESTS,
     keys::TESTS,
+    landing_pads::TESTS,
     listeners::TESTS,
     places::TESTS,
     queries::TESTS,
@@ -90,7 +94,7 @@ const TESTS: [&[Test]; 27] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 135;
+const TEST_COUNT: usize = 139;
 
 fn main() -> ExitCode {
     if programs::is_asked_for() {
@@ -99,14 +103,17 @@ fn main() -> ExitCode {
     let _folder = Folder::make();
     let mut report = Report::from_arguments();
     for test in TESTS.into_iter().flatten() {
-        let needs_more = test.needs != Needs::Nothing && is_emulated();
+        let needs_more = !matches!(test.needs, Needs::Nothing | Needs::LandingPads) && is_emulated();
+        let lacks_pads = test.needs == Needs::LandingPads && !looks_for_pads();
         let is_foreign = test.needs == Needs::X86_64 && cfg!(not(target_arch = "x86_64"));
         let is_elsewhere = test.needs == Needs::Guest && !is_guest();
         let lacks_loader = test.needs == Needs::Loader && cfg!(target_feature = "crt-static");
         let is_new = test.needs == Needs::NewKernel;
         let lacks_keys = test.needs == Needs::Keys && !has_keys();
-        let may_not_apply = needs_more || is_foreign || is_elsewhere || lacks_loader || is_new || lacks_keys;
+        let may_not_apply =
+            needs_more || is_foreign || is_elsewhere || lacks_loader || is_new || lacks_keys || lacks_pads;
         report.run(test.name, may_not_apply, || match (needs_more, is_elsewhere, lacks_keys) {
+            _ if lacks_pads => Outcome::NotApplicable("the processor looks for no landing pads".to_owned()),
             (true, ..) => Outcome::NotApplicable("qemu's user mode has no kernel of its own".to_owned()),
             (_, true, _) => Outcome::NotApplicable("the machine is no guest of our own".to_owned()),
             (.., true) => Outcome::NotApplicable("the processor has no protection keys".to_owned()),
