@@ -13,7 +13,7 @@ use cranelift_module::{
     DataDescription, DataId, FuncId, Init, Linkage, Module, ModuleDeclarations, ModuleError, ModuleReloc,
     ModuleRelocTarget, ModuleResult, default_libcall_names,
 };
-use execmem::{Entry, Function, Protection, Reserved};
+use execmem::{Entry, Function, Hardening, Protection, Reserved, runtime};
 use std::collections::HashMap;
 use std::io;
 
@@ -43,6 +43,11 @@ pub struct HeapModule {
 enum Defined {
     Pending { place: Reserved<Code>, bytes: Vec<u8>, relocs: Vec<ModuleReloc> },
     Published(Function<Code>),
+}
+
+/// Whether indirect branches into the code heap must find landing pads.
+fn asks_for_landing_pads() -> bool {
+    runtime().hardening().contains(Hardening::BTI)
 }
 
 impl Defined {
@@ -85,7 +90,10 @@ impl HeapModule {
         // Library functions may be anywhere.
         flags.set("use_colocated_libcalls", "false")?;
         flags.set("is_pic", "false")?;
-        let isa = cranelift_native::builder().map_err(|reason| backend(reason.to_owned()))?;
+        let mut isa = cranelift_native::builder().map_err(|reason| backend(reason.to_owned()))?;
+        if asks_for_landing_pads() {
+            isa.enable("use_bti")?;
+        }
         Self::new(isa.finish(Flags::new(flags)).map_err(ModuleError::Compilation)?)
     }
 
@@ -94,6 +102,9 @@ impl HeapModule {
     pub fn new(isa: OwnedTargetIsa) -> ModuleResult<Self> {
         if isa.flags().is_pic() {
             return Err(backend("is_pic must be false".to_owned()));
+        }
+        if asks_for_landing_pads() && !isa.is_branch_protection_enabled() {
+            return Err(backend("use_bti must be true: the process is hardened so".to_owned()));
         }
         Ok(Self {
             isa,

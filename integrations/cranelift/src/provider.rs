@@ -3,7 +3,7 @@
 use crate::data::Pool;
 use cranelift_jit::{BranchProtection, JITMemoryKind, JITMemoryProvider};
 use cranelift_module::{ModuleError, ModuleResult};
-use execmem::Protection;
+use execmem::{ErrorKind, Protection, runtime};
 use std::io;
 
 /// Memory for [`cranelift_jit::JITModule`], for who can't leave it for [`HeapModule`](crate::HeapModule): its pages are
@@ -86,22 +86,9 @@ impl Drop for Provider {
 }
 
 /// Lets indirect branches into pages of code end at landing pads only, where the processor can.
-#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 fn guard(address: usize, size: usize) -> io::Result<()> {
-    const PROT_BTI: libc::c_int = 0x10;
-    if !std::arch::is_aarch64_feature_detected!("bti") {
-        return Ok(());
+    match runtime().set_protection(address as i64, size as i64, Protection::RX | Protection::BTI) {
+        Ok(()) | Err(ErrorKind::Unsupported) => Ok(()),
+        Err(error) => Err(io::Error::other(error)),
     }
-    let protection = libc::PROT_READ | libc::PROT_EXEC | PROT_BTI;
-    // SAFETY: the pages are the pool's, and keep the protection that execmem gave them.
-    match unsafe { libc::mprotect(std::ptr::with_exposed_provenance_mut(address), size, protection) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Other processors have no such pages.
-#[cfg(not(all(target_arch = "aarch64", target_os = "linux")))]
-fn guard(_: usize, _: usize) -> io::Result<()> {
-    Ok(())
 }

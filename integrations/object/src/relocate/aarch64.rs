@@ -79,11 +79,11 @@ pub const fn form(kind: RelocationType) -> Option<Form> {
     })
 }
 
-/// `adrp x16, entry; ldr x16, [x16, :lo12:entry]; br x16; nop`: the procedure call standard leaves x16 to such code
-/// between a call and its function.
+/// `bti c; adrp x16, entry; ldr x16, [x16, :lo12:entry]; br x16`: the procedure call standard leaves x16 to such code
+/// between a call and its function. The first is a landing pad, since a stub may stand for its function's address.
 pub fn stub(place: u64, entry: u64) -> Result<[u8; STUB as usize], Misfit> {
     let words =
-        [adrp(0x9000_0010, entry, place)?, low12::<3>(0xf940_0210, entry, 0)?, 0xd61f_0200, 0xd503_201f];
+        [0xd503_245f, adrp(0x9000_0010, entry, place + 4)?, low12::<3>(0xf940_0210, entry, 0)?, 0xd61f_0200];
     let mut code = [0; STUB as usize];
     for (bytes, word) in code.chunks_exact_mut(4).zip(words) {
         bytes.copy_from_slice(&word.to_le_bytes());

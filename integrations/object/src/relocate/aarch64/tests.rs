@@ -106,7 +106,7 @@ fn got_entries_are_found_from_the_page_of_the_table() {
 
 #[test]
 fn a_stub_jumps_through_its_got_entry() {
-    let words = [0xb000_0010_u32, 0xf940_0610, 0xd61f_0200, 0xd503_201f];
+    let words = [0xd503_245f_u32, 0xb000_0010, 0xf940_0610, 0xd61f_0200];
     let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     assert_eq!(stub(0x40_1010, 0x40_2008).unwrap().as_slice(), code);
 }
