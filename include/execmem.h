@@ -78,6 +78,9 @@
 /// (Linux) or keep what was stored; all other memory keeps its contents.
 #define RT_ADVICE_DONTNEED 4
 
+/// A forked child does not get the memory.
+#define RT_ADVICE_DONTFORK 10
+
 /// The first of `rwx`, `jit`, `dual`, `toggle` that the system grants.
 #define RT_POLICY_AUTO 0
 

@@ -125,6 +125,8 @@ pub const RT_ADVICE_WILLNEED: i32 = 3;
 /// Not needed soon: private anonymous memory reads as zero again. Private pages of a file may read as the file again
 /// (Linux) or keep what was stored; all other memory keeps its contents.
 pub const RT_ADVICE_DONTNEED: i32 = 4;
+/// A forked child does not get the memory.
+pub const RT_ADVICE_DONTFORK: i32 = 10;
 
 /// The first of `rwx`, `jit`, `dual`, `toggle` that the system grants.
 pub const RT_POLICY_AUTO: i32 = 0;

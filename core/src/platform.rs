@@ -94,8 +94,11 @@ pub enum PageRequest {
     Lock,
     /// No longer keep them.
     Unlock,
-    /// A hint.
+    /// A hint. With [`Advice::DontFork`] no child that is forked from now on has the pages, which are a view of a region, nor
+    /// what is [mapped again](Pages::map_again) of them or [moved](Pages::move_onto). If it fails, none is kept back.
     Advise(Advice),
+    /// A forked child has these pages of [`Memory::Dual`] again: takes [`Advice::DontFork`] back.
+    Fork,
     /// Bring file pages in, so that the access that follows can't fault; [`Error::Io`] where the file
     /// has become too short.
     Populate {

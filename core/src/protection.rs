@@ -100,10 +100,13 @@ pub enum Advice {
     /// Not soon: the pages may be dropped. Private anonymous memory then reads as zero. Private pages of a file may
     /// read as the file again (Linux) or keep what was stored.
     DontNeed = RT_ADVICE_DONTNEED,
+    /// Never in a forked child: it does not get the region, all of which is named.
+    DontFork = RT_ADVICE_DONTFORK,
 }
 
 impl Advice {
-    const ALL: [Self; 5] = [Self::Normal, Self::Random, Self::Sequential, Self::WillNeed, Self::DontNeed];
+    const ALL: [Self; 6] =
+        [Self::Normal, Self::Random, Self::Sequential, Self::WillNeed, Self::DontNeed, Self::DontFork];
 
     /// From the contract's number; any other is an invalid argument.
     pub fn from_number(number: i32) -> Result<Self> {

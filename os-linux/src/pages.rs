@@ -264,6 +264,20 @@ pub(crate) unsafe fn move_onto(source: Span, onto: usize) -> Result<(), Error> {
     retried(|| call().expose_provenance() as isize).map(drop).map_err(translate)
 }
 
+/// Whether a forked child gets pages. The kernel notes it with a mapping, and passes it on to what `mremap` makes of that. To
+/// be noted of pages alone, they may have to be parted from their neighbours, which it may refuse in the middle.
+///
+/// # Safety
+/// The pages are ours, and stay so.
+pub(crate) unsafe fn inherit(pages: Span, inherited: bool) -> Result<(), Error> {
+    // SAFETY: the caller's promise; the advice leaves what the pages hold as it is (madvise(2)).
+    let advise = |advice| check(|| unsafe { libc::madvise(pointer(pages), pages.length(), advice) });
+    match inherited {
+        true => advise(libc::MADV_DOFORK),
+        false => advise(libc::MADV_DONTFORK).inspect_err(|_| _ = advise(libc::MADV_DOFORK)),
+    }
+}
+
 /// What one table of the lowest level stands for: it is a page of eight-byte entries, on all our machines. `None` if the
 /// kernel is older, was built without huge pages, or a filter keeps them from us.
 pub(crate) fn huge_page() -> Option<usize> {

@@ -132,9 +132,11 @@ unsafe impl Pages for Linux {
 
     unsafe fn request(self, pages: Span, request: PageRequest) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
-        let populate = |for_write| keys::with_access(|| unsafe { copy::populate(pages, for_write) });
-        // SAFETY: the caller's promise, passed on.
-        uncancelled(|| unsafe { unix::pages::request(pages, request, populate) })
+        let ask = || unsafe {
+            let populate = |for_write| keys::with_access(|| copy::populate(pages, for_write));
+            unix::pages::request(pages, request, populate, |inherited| pages::inherit(pages, inherited))
+        };
+        uncancelled(ask)
     }
 
     unsafe fn seal(self, pages: Span) -> Result<(), Error> {
@@ -213,6 +215,12 @@ unsafe impl Process for Linux {
 
     fn while_retracted(self, code: Span, end: &mut dyn FnMut() -> bool) {
         LISTENERS.while_retracted(code, end);
+    }
+
+    fn forget_announced(self, code: Span) {
+        if LISTENERS.has_announced() {
+            LISTENERS.forget(code);
+        }
     }
 
     fn print(self, line: &[u8]) {

@@ -10,7 +10,7 @@ use execmem_core::{Error, Protection};
 use mach2::kern_return::KERN_INVALID_ADDRESS;
 use mach2::traps::mach_task_self;
 use mach2::vm::mach_vm_region_recurse;
-use mach2::vm_inherit::VM_INHERIT_SHARE;
+use mach2::vm_inherit::{VM_INHERIT_COPY, VM_INHERIT_NONE};
 use mach2::vm_region::vm_region_submap_short_info_64;
 
 /// Deeper than maps are ever nested.
@@ -31,8 +31,11 @@ pub(crate) fn visit(from: usize, visit: &mut dyn FnMut(Mapping) -> ControlFlow<(
 /// What the kernel says of a region.
 pub(crate) struct Region {
     pub(crate) mapping: Mapping,
-    /// Whether it is memory of this process alone: no file behind it, and no child will share it.
+    /// Whether it is memory of this process alone: no file behind it, and a child will have a copy. (Whether what a child
+    /// doesn't get is shared, the kernel no longer knows.)
     pub(crate) is_private_memory: bool,
+    /// Whether no child gets it.
+    pub(crate) is_withheld: bool,
 }
 
 /// The region at an address. For a hole the kernel answers with the next one, and behind the last one with
@@ -61,6 +64,6 @@ pub(crate) fn region(address: usize) -> Result<Option<Region>, Error> {
         // The bits are the contract's own.
         protection: Protection::from_bits_truncate(info.protection as u8 & 7),
     };
-    let is_private_memory = info.external_pager == 0 && info.inheritance != VM_INHERIT_SHARE;
-    Ok(Some(Region { mapping, is_private_memory }))
+    let is_private_memory = info.external_pager == 0 && info.inheritance == VM_INHERIT_COPY;
+    Ok(Some(Region { mapping, is_private_memory, is_withheld: info.inheritance == VM_INHERIT_NONE }))
 }

@@ -11,8 +11,8 @@ use execmem_core::unix::errno::{check, retried, translate};
 use execmem_core::unix::pages::{native, pointer, span, unmap, with_second_view};
 use execmem_core::{Advice, Error, Protection, Span};
 use mach2::traps::mach_task_self;
-use mach2::vm::mach_vm_remap;
-use mach2::vm_inherit::VM_INHERIT_SHARE;
+use mach2::vm::{mach_vm_inherit, mach_vm_remap};
+use mach2::vm_inherit::{VM_INHERIT_NONE, VM_INHERIT_SHARE, vm_inherit_t};
 use mach2::vm_statistics::{VM_FLAGS_ANYWHERE, VM_FLAGS_FIXED, VM_FLAGS_OVERWRITE};
 
 pub(crate) fn map(length: usize, memory: Memory, at: Option<usize>) -> Result<Views, Error> {
@@ -66,7 +66,7 @@ fn map_dual(length: usize, at: Option<usize>) -> Result<Views, Error> {
     let second = || {
         let base = span(address, length)?;
         // SAFETY: the first view is memory that this call has mapped.
-        let writable = unsafe { remap(base, None) }?;
+        let writable = unsafe { remap(base, None, VM_INHERIT_SHARE) }?;
         let view = span(writable, length)?;
         // SAFETY: this call has mapped both views, and nobody else knows of them. If the second one can't be unmapped
         // it is lost.
@@ -79,12 +79,13 @@ fn map_dual(length: usize, at: Option<usize>) -> Result<Views, Error> {
     unsafe { with_second_view(address, length, second) }
 }
 
-/// Maps the memory of `source` once more, with the same protection: over the pages at `onto`, or anywhere.
+/// Maps the memory of `source` once more, with the same protection: over the pages at `onto`, or anywhere. A forked child
+/// gets what `inheritance` says.
 ///
 /// # Safety
 /// `source` and the pages at `onto`, which are as long, are ours. What `onto` showed until now is not needed there any
 /// more.
-unsafe fn remap(source: Span, onto: Option<usize>) -> Result<usize, Error> {
+unsafe fn remap(source: Span, onto: Option<usize>, inheritance: vm_inherit_t) -> Result<usize, Error> {
     let mut target = onto.unwrap_or(0) as u64;
     let flags = match onto {
         Some(_) => VM_FLAGS_FIXED | VM_FLAGS_OVERWRITE,
@@ -105,7 +106,7 @@ unsafe fn remap(source: Span, onto: Option<usize>) -> Result<usize, Error> {
             0,
             &mut current,
             &mut maximum,
-            VM_INHERIT_SHARE,
+            inheritance,
         )
     })?;
     Ok(target as usize)
@@ -125,8 +126,10 @@ pub(crate) unsafe fn protect(pages: Span, protection: Protection) -> Result<(), 
 /// # Safety
 /// As [`Pages::move_onto`](execmem_core::platform::Pages::move_onto).
 pub(crate) unsafe fn move_onto(source: Span, onto: usize) -> Result<(), Error> {
+    let is_withheld = region(source.start())?.is_some_and(|region| region.is_withheld);
+    let inheritance = if is_withheld { VM_INHERIT_NONE } else { VM_INHERIT_SHARE };
     // SAFETY: the caller says that both are ours, and that what the target showed is not needed there any more.
-    unsafe { remap(source, Some(onto)) }?;
+    unsafe { remap(source, Some(onto), inheritance) }?;
     // SAFETY: the caller gives the source up: nobody else knows of it. If it can't be unmapped it is lost.
     let _ = unsafe { unmap(source) };
     Ok(())
@@ -139,8 +142,26 @@ pub(crate) unsafe fn request(pages: Span, request: PageRequest) -> Result<(), Er
         // SAFETY: the caller says that the pages are ours and that nothing relies on their contents.
         PageRequest::Advise(Advice::DontNeed) => unsafe { drop_contents(pages) },
         // SAFETY: the caller's promise, passed on.
-        other => unsafe { unix::pages::request(pages, other, |_| copy::populate(pages)) },
+        other => unsafe {
+            unix::pages::request(
+                pages,
+                other,
+                |_| copy::populate(pages),
+                |inherited| inherit(pages, inherited),
+            )
+        },
     }
+}
+
+/// Whether a forked child gets pages: those that it is to get again are shared with it, as both views of dual memory are.
+///
+/// # Safety
+/// The pages are ours, and stay so.
+unsafe fn inherit(pages: Span, inherited: bool) -> Result<(), Error> {
+    let inheritance = if inherited { VM_INHERIT_SHARE } else { VM_INHERIT_NONE };
+    let (start, length) = (pages.start() as u64, pages.length() as u64);
+    // SAFETY: the caller's promise; what the pages hold stays.
+    mach::check(unsafe { mach_vm_inherit(mach_task_self(), start, length, inheritance) })
 }
 
 /// Darwin's MADV_DONTNEED keeps what is in the pages. The contract's drops it from memory of this process

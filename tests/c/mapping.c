@@ -227,6 +227,7 @@ static void advising(void) {
     *memory_at(memory.address) = 'x';
     EXPECT(rt_madvise(memory.address, memory.size, RT_ADVICE_DONTNEED));
     EXPECT(*memory_at(memory.address) == 0);
+    EXPECT(rt_madvise(memory.address, memory.size, RT_ADVICE_DONTFORK));
     EXPECT_FAILURE(!rt_madvise(memory.address, memory.size, 99), RT_ERROR_INVALID_ARGUMENT);
     EXPECT(unmap(memory));
     EXPECT_FAILURE(!rt_madvise(memory.address, 1, RT_ADVICE_NORMAL), RT_ERROR_NOT_OWNED);

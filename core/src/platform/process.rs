@@ -83,6 +83,12 @@ pub unsafe trait Process: Copy + Send + Sync + 'static {
         end();
     }
 
+    /// In a forked child, which does not have this code: what was said about it goes. The child's other handlers, those of an
+    /// allocator too, may not have run yet.
+    fn forget_announced(self, code: Span) {
+        let _ = code;
+    }
+
     /// Shows a line of text to people: stderr, or the console.
     fn print(self, line: &[u8]);
 

@@ -7,8 +7,8 @@ use super::region::{Forked, Kind, Region};
 use crate::error::{Error, Result};
 use crate::lock::Guard;
 use crate::memory::Index;
-use crate::platform::Platform;
-use crate::protection::Protection;
+use crate::platform::{PageRequest, Platform};
+use crate::protection::{Advice, Protection};
 use crate::span::Span;
 use core::ops::Range;
 
@@ -176,6 +176,38 @@ impl<P: Platform> Claim<'_, P> {
     /// Records that the memory is this process's alone.
     pub(crate) fn record_own(&mut self) {
         self.update(|region| region.forked.remove(Forked::IN_COMMON));
+    }
+
+    /// Keeps the region from children that are forked from now on. The lock is held meanwhile: a fork comes before or
+    /// after. *Refused* if an unwinder knows its code.
+    pub(crate) fn withhold(&mut self) -> Result {
+        let mut records = self.registry.lock();
+        let record = records.regions.get_mut(self.index).ok_or(Error::NotOwned)?;
+        if record.region.forked.contains(Forked::UNWOUND) {
+            return Err(Error::Refused);
+        }
+        // SAFETY: the pages are the region's, which is claimed; what they hold stays.
+        let request = |view, request| unsafe { self.registry.platform.request(view, request) };
+        let views = || record.region.all_views(self.registry.platform.page_size());
+        for (done, view) in views().enumerate() {
+            if let Err(error) = request(view, PageRequest::Advise(Advice::DontFork)) {
+                // What can't be taken back a child lacks, as after an unmapping that a program makes on its own.
+                views().take(done).for_each(|view| _ = request(view, PageRequest::Fork));
+                return Err(error);
+            }
+        }
+        record.region.forked.insert(Forked::WITHHELD);
+        Ok(())
+    }
+
+    /// Records that an unwinder is given records of code in the region. *Refused* if children don't get it.
+    pub(crate) fn record_unwound(&mut self) -> Result {
+        let mut is_withheld = false;
+        self.update(|region| {
+            is_withheld = region.forked.contains(Forked::WITHHELD);
+            region.forked.set(Forked::UNWOUND, !is_withheld);
+        });
+        if is_withheld { Err(Error::Refused) } else { Ok(()) }
     }
 
     /// Records whether nothing changes the pages any more.

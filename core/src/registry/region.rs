@@ -65,6 +65,10 @@ bitflags! {
         const LACKS_COPY = 2;
         /// This is a child without that copy: all access is gone.
         const WITHDRAWN = 4;
+        /// Children don't get it.
+        const WITHHELD = 8;
+        /// An unwinder may have records of code in it, and would read them where the code has gone.
+        const UNWOUND = 16;
     }
 }
 

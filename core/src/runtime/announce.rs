@@ -31,6 +31,9 @@ impl<P: Platform> Runtime<P> {
         if !unsafe { unwind_records::are_of(records, code) } {
             return Err(Error::InvalidArgument);
         }
+        if self.find_block(address).is_none() {
+            self.space.registry.claim(Wanted::Bytes(code.start(), code), Access::Shared)?.record_unwound()?;
+        }
         // SAFETY: they are whole, and about this code alone; the caller's promise is passed on.
         unsafe { self.space.platform.announce(code, About::Frames(records)) }
     }

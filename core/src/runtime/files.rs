@@ -119,9 +119,26 @@ impl<P: Platform> Runtime<P> {
         self.request(address, size, PageRequest::Unlock)
     }
 
-    /// Tells the system how the range's pages will be used.
+    /// Tells the system how the range's pages will be used. [`Advice::DontFork`] is about all pages of a region.
     pub fn advise(&self, address: i64, size: i64, advice: Advice) -> Result {
-        self.request(address, size, PageRequest::Advise(advice))
+        match advice {
+            Advice::DontFork => self.withhold(address, size),
+            _ => self.request(address, size, PageRequest::Advise(advice)),
+        }
+    }
+
+    /// Keeps a region from children that are forked from now on.
+    fn withhold(&self, address: i64, size: i64) -> Result {
+        let Some(span) = self.page_range(address, size)? else { return Ok(()) };
+        let mut claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared)?;
+        if span.pages(self.page_size()) != claim.region().pages(self.page_size()) {
+            return Err(Error::InvalidArgument);
+        }
+        if !P::CAN_FORK {
+            return Ok(());
+        }
+        self.space.check_changeable(claim.region())?;
+        claim.withhold()
     }
 
     fn request(&self, address: i64, size: i64, request: PageRequest) -> Result {

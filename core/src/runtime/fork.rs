@@ -11,6 +11,9 @@
 //! to memory of its own. Where there was no memory for it the child's region loses all access: code that fails to run
 //! is better than code that another process can change.
 //!
+//! Of a region that is *withheld* (`Advice::DontFork`) the system gives a child nothing. So nothing is copied of it, it is not
+//! in common afterwards, and the child forgets it.
+//!
 //! Pages behind a write switch may stay with the parent: that depends on the system and on the kind of
 //! program, so the child looks. What it doesn't have it keeps as regions without any access, so that it can free
 //! them: calls into them fail as *not executable*. Code heaps of such pages start anew; where their chunks
@@ -51,7 +54,7 @@ impl<P: Platform> Runtime<P> {
         while let Some((index, record)) = frozen.next_from(next) {
             next = index + 1;
             let region = record.region;
-            if !region.has_several_views() || region.is_sealed {
+            if !region.has_several_views() || region.is_sealed || region.forked.contains(Forked::WITHHELD) {
                 continue;
             }
             if !self.may_be_stored_to(&frozen, index, &record) {
@@ -98,7 +101,11 @@ impl<P: Platform> Runtime<P> {
         let mut next = 0;
         while let Some((index, Record { region, usage })) = frozen.next_from(next) {
             next = index + 1;
-            if region.is_sealed {
+            if region.forked.contains(Forked::WITHHELD) {
+                // Nothing is there, or what the program's own handlers have mapped since.
+                frozen.forget(index);
+                self.space.platform.forget_announced(region.pages(self.page_size()));
+            } else if region.is_sealed {
                 // The child's pages are sealed as well, and what the records say of them is so.
             } else if frozen.is_being_unmapped(index, &region) {
                 frozen.forget(index);

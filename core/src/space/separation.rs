@@ -12,8 +12,8 @@
 
 use super::address_space::AddressSpace;
 use crate::error::{Error, Result};
-use crate::platform::{Memory, Platform, Views};
-use crate::protection::{Hardening, Protection};
+use crate::platform::{Memory, PageRequest, Platform, Views};
+use crate::protection::{Advice, Hardening, Protection};
 use crate::registry::{Access, Claim, Forked, Region, Wanted};
 use crate::span::Span;
 use crate::sync::Ordering;
@@ -161,6 +161,11 @@ impl<P: Platform> AddressSpace<P> {
             // promise. Nobody else knows of the copy.
             unsafe {
                 let whole = |view| Span::from_parts(view, pages.length());
+                if region.forked.contains(Forked::WITHHELD) {
+                    for view in [copy.address, copy.writable] {
+                        self.platform.request(whole(view), PageRequest::Advise(Advice::DontFork))?;
+                    }
+                }
                 if region.executable_view != 0 {
                     self.platform.map_again(whole(copy.address), Some(region.executable_view))?;
                 }

@@ -122,7 +122,7 @@ pub unsafe fn protect(pages: Span, protection: Protection) -> Result<(), Error> 
 }
 
 /// As [`Pages::request`](crate::platform::Pages::request). Bringing pages in is each system's own: `populate` is told
-/// whether it is for a store.
+/// whether it is for a store. So is what a child gets: `inherit` is told whether it gets them.
 ///
 /// # Safety
 /// As there.
@@ -130,6 +130,7 @@ pub unsafe fn request(
     pages: Span,
     request: PageRequest,
     populate: impl FnOnce(bool) -> Result<(), Error>,
+    inherit: impl FnOnce(bool) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (start, length) = (pointer(pages), pages.length());
     // SAFETY: the caller says that the pages are ours, and that nothing relies on their contents where the advice
@@ -142,20 +143,25 @@ pub unsafe fn request(
             }
             PageRequest::Lock => check(|| libc::mlock(start, length)),
             PageRequest::Unlock => check(|| libc::munlock(start, length)),
-            PageRequest::Advise(advice) => check(|| libc::madvise(start, length, native_advice(advice))),
+            PageRequest::Advise(advice) => match native_advice(advice) {
+                Some(number) => check(|| libc::madvise(start, length, number)),
+                None => inherit(false),
+            },
+            PageRequest::Fork => inherit(true),
             PageRequest::Populate { for_write } => populate(for_write),
         }
     }
 }
 
-fn native_advice(advice: Advice) -> c_int {
-    match advice {
+fn native_advice(advice: Advice) -> Option<c_int> {
+    Some(match advice {
         Advice::Normal => libc::MADV_NORMAL,
         Advice::Random => libc::MADV_RANDOM,
         Advice::Sequential => libc::MADV_SEQUENTIAL,
         Advice::WillNeed => libc::MADV_WILLNEED,
         Advice::DontNeed => libc::MADV_DONTNEED,
-    }
+        Advice::DontFork => return None,
+    })
 }
 
 /// Never an error for what the system has mapped: user addresses end far below `i64::MAX`.

@@ -188,6 +188,7 @@ impl Moment {
 /// Goes on as a forked child.
 pub fn fork_as_child(system: &System) {
     assert!(system.runtime.before_fork());
+    system.fake.lose_withheld_pages();
     // SAFETY: `before_fork` was called above; this thread plays the child's only one.
     unsafe { system.runtime.after_fork_in_child() };
 }

@@ -33,7 +33,7 @@ pub fn start(rules: Rules) {
     jit::catch_faults();
     // Registered before the library registers anything: runs last before a fork and first after it.
     // SAFETY: the functions fit.
-    unsafe { libc::pthread_atfork(None, None, Some(lose_jit_pages)) };
+    unsafe { libc::pthread_atfork(None, None, Some(lose_pages)) };
 }
 
 /// The machine.
@@ -54,12 +54,14 @@ pub fn copy_all_to_children(copy_all: bool) {
     COPIES_ALL.store(copy_all, Ordering::Relaxed);
 }
 
-/// A child may have no `MAP_JIT` pages.
-extern "C" fn lose_jit_pages() {
-    if COPIES_ALL.load(Ordering::Relaxed) || rules().inherits_jit() {
+/// A child may have no `MAP_JIT` pages, and has none that it is not to inherit.
+extern "C" fn lose_pages() {
+    if COPIES_ALL.load(Ordering::Relaxed) {
         return;
     }
-    for region in regions().take_all(|region| matches!(region.kind, Kind::Jit)) {
+    let is_lost =
+        |region: &Region| region.is_withheld || matches!(region.kind, Kind::Jit) && !rules().inherits_jit();
+    for region in regions().take_all(is_lost) {
         jit::forget(region.range.clone());
         host::unmap(region.range).expect("the pages are there");
     }
@@ -138,7 +140,7 @@ pub fn mmap(
             host::unmap(start..start + length).expect("the reservation is ours");
         }
     })?;
-    regions().insert(Region { range: start..start + length, protection, kind });
+    regions().insert(Region { range: start..start + length, protection, kind, is_withheld: false });
     Ok(start)
 }
 

@@ -50,6 +50,7 @@ symbols! {
     "_getpid" => libc::getpid,
     "_mach_port_deallocate" => mach_port_deallocate,
     "_mach_vm_deallocate" => mach_vm_deallocate,
+    "_mach_vm_inherit" => mach_vm_inherit,
     "_mach_vm_read_overwrite" => mach_vm_read_overwrite,
     "_mach_vm_region_recurse" => mach_vm_region_recurse,
     "_mach_vm_remap" => mach_vm_remap,

@@ -33,6 +33,8 @@ pub const TASK: u32 = 0x103;
 const ANYWHERE: i32 = 1;
 const OVERWRITE: i32 = 0x4000;
 const SHARE: u32 = 0;
+const COPY: u32 = 1;
+const NONE: u32 = 2;
 
 /// The arguments of mach_vm_remap that vary.
 pub struct Remap {
@@ -51,10 +53,10 @@ pub struct Remap {
 }
 
 /// mach_vm_remap: the address, and the protection that all pages have in common. Only memory that was
-/// mapped shared can be mapped again here, and stays shared with a child: more the library doesn't ask for.
+/// mapped shared can be mapped again here, and a child shares it or has none of it: more the library doesn't ask for.
 pub fn remap(request: Remap) -> Result<(usize, i32), Kern> {
     let source = pages(request.source, request.size).map_err(|_| INVALID_ARGUMENT)?;
-    if request.copy || request.inheritance != SHARE {
+    if request.copy || ![SHARE, NONE].contains(&request.inheritance) {
         return Err(INVALID_ARGUMENT);
     }
     let mut regions = regions();
@@ -75,9 +77,25 @@ pub fn remap(request: Remap) -> Result<(usize, i32), Kern> {
         host::map_over(at, part.range.len(), enforced(part.protection), Source::Shared(memory, *offset))
             .map_err(|_| NO_SPACE)?;
         common &= part.protection;
-        regions.insert(Region { range: at..at + part.range.len(), ..part });
+        let is_withheld = request.inheritance == NONE;
+        regions.insert(Region { range: at..at + part.range.len(), is_withheld, ..part });
     }
     Ok((start, common))
+}
+
+/// mach_vm_inherit. What is shared already can be shared again, and else a child lacks it: more the library doesn't ask for.
+pub fn inherit(address: usize, size: usize, inheritance: u32) -> Result<(), Kern> {
+    let range = pages(address, size).map_err(|_| INVALID_ARGUMENT)?;
+    let mut regions = regions();
+    for part in regions.parts(range).ok_or(INVALID_ADDRESS)? {
+        let is_withheld = match (inheritance, &part.kind) {
+            (NONE, _) => true,
+            (SHARE, Kind::Shared(..)) => false,
+            _ => return Err(INVALID_ARGUMENT),
+        };
+        regions.insert(Region { is_withheld, ..part });
+    }
+    Ok(())
 }
 
 /// What mach_vm_region_recurse says of a region.
@@ -89,8 +107,8 @@ pub struct Found {
     pub protection: i32,
     /// Whether a file is behind it.
     pub has_pager: bool,
-    /// Whether a child shares it.
-    pub is_inherited_shared: bool,
+    /// VM_INHERIT_….
+    pub inheritance: u32,
     /// Whether several mappings show it. Shared memory that is mapped once counts as private.
     pub has_several_views: bool,
 }
@@ -105,7 +123,11 @@ impl Found {
             // `MAP_JIT` allows everything in the kernel's eyes.
             protection: if matches!(region.kind, Kind::Jit) { 7 } else { region.protection },
             has_pager: matches!(region.kind, Kind::File),
-            is_inherited_shared: matches!(region.kind, Kind::Shared(..)),
+            inheritance: match region.kind {
+                _ if region.is_withheld => NONE,
+                Kind::Shared(..) => SHARE,
+                _ => COPY,
+            },
             has_several_views: regions().all().iter().filter(|other| is_same_memory(other)).count() > 1,
             range: region.range,
         }
@@ -114,7 +136,7 @@ impl Found {
     /// A file, for all that the program may know.
     fn of_line(line: host::Line) -> Self {
         let host::Line { range, protection } = line;
-        Self { range, protection, has_pager: true, is_inherited_shared: false, has_several_views: false }
+        Self { range, protection, has_pager: true, inheritance: COPY, has_several_views: false }
     }
 }
 

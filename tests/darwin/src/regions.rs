@@ -27,6 +27,8 @@ pub struct Region {
     pub protection: i32,
     /// What is behind it.
     pub kind: Kind,
+    /// Whether a forked child lacks it.
+    pub is_withheld: bool,
 }
 
 impl Region {
@@ -38,7 +40,7 @@ impl Region {
             }
             other => other.clone(),
         };
-        Self { range, kind, protection: self.protection }
+        Self { range, kind, ..*self }
     }
 }
 
@@ -121,7 +123,7 @@ mod tests {
     use super::*;
 
     fn region(range: Range<usize>, protection: i32) -> Region {
-        Region { range, protection, kind: Kind::Private }
+        Region { range, protection, kind: Kind::Private, is_withheld: false }
     }
 
     fn shown(regions: &Regions) -> Vec<(Range<usize>, i32)> {
@@ -155,7 +157,7 @@ mod tests {
     fn a_part_of_shared_memory_keeps_its_offset() {
         let mut regions = Regions::new();
         let file = Arc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
-        regions.insert(Region { range: 100..200, protection: 0, kind: Kind::Shared(file, 1000) });
+        regions.insert(Region { kind: Kind::Shared(file, 1000), ..region(100..200, 0) });
         regions.remove(100..150);
         let rest = regions.at_or_behind(100).unwrap();
         assert!(matches!(rest.kind, Kind::Shared(_, 1050)), "{rest:?}");

@@ -65,13 +65,15 @@ pub(crate) struct Area {
     pub(crate) end: usize,
     pub(crate) protection: Protection,
     pub(crate) kind: Kind,
+    /// Whether a forked child lacks it.
+    pub(crate) is_withheld: bool,
     /// What the bytes have to be, where no store is allowed.
     snapshot: Option<Box<[u8]>>,
 }
 
 impl Area {
     fn new(start: usize, length: usize, protection: Protection, kind: Kind) -> Self {
-        Self { start, end: start + length, protection, kind, snapshot: None }
+        Self { start, end: start + length, protection, kind, is_withheld: false, snapshot: None }
     }
 
     pub(crate) fn may_store(&self) -> bool {
@@ -210,6 +212,13 @@ impl Space {
             }
         }
         self.show(range);
+    }
+
+    /// Whether a forked child gets mapped pages.
+    pub(crate) fn inherit(&mut self, range: Range<usize>, inherited: bool) {
+        for area in self.cut(range) {
+            self.areas.entry(area.start).and_modify(|area| area.is_withheld = !inherited);
+        }
     }
 
     /// No huge page is left of what reaches into a range.

@@ -161,8 +161,9 @@ impl Inner {
         self.check_pages(Call::MapAgain, source.start(), source.length())?;
         self.space.settle(source.range());
         let views = self.space.views_in(source.range());
-        let protection = self.space.areas_in(source.range()).next().map(|(_, area)| area.protection);
-        let ([(_, memory, shown)], Some(protection)) = (&views[..], protection) else {
+        let first = self.space.areas_in(source.range()).next();
+        let first = first.map(|(_, area)| (area.protection, area.is_withheld));
+        let ([(_, memory, shown)], Some((protection, is_withheld))) = (&views[..], first) else {
             self.space.violation(format!("MapAgain of what has no second view: {source:x?}"));
             return Err(Error::InvalidArgument);
         };
@@ -170,6 +171,7 @@ impl Inner {
         let Some(target) = onto else {
             let view = self.space.map(source.length(), protection, kind, None).ok_or(Error::NoMemory)?;
             self.space.show(view..view + source.length());
+            self.space.inherit(view..view + source.length(), !is_withheld);
             return Ok(view);
         };
         self.check_pages(Call::MapAgain, target, source.length())?;
@@ -196,6 +198,7 @@ impl Inner {
             return Err(Error::InvalidArgument);
         }
         self.space.replace(target, source.length(), protection, kind);
+        self.space.inherit(target..target + source.length(), !is_withheld);
         Ok(target)
     }
 
@@ -236,6 +239,8 @@ impl Inner {
                 self.check_not_sealed(start, length)?;
                 self.drop_contents(start, length);
             }
+            PageRequest::Advise(Advice::DontFork) => self.space.inherit(start..start + length, false),
+            PageRequest::Fork => self.space.inherit(start..start + length, true),
             _ => {}
         }
         Ok(())

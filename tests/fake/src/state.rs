@@ -4,7 +4,7 @@ use crate::caches::Caches;
 use crate::calls::{Call, Event, Flush, Request};
 use crate::faults::Faults;
 use crate::files::{File, Files};
-use crate::memory::{Kind, Live, Space};
+use crate::memory::{Area, Kind, Live, Space};
 use crate::switches::Switches;
 use execmem_core::{Error, Policy, Protection};
 use std::collections::{HashMap, HashSet};
@@ -204,12 +204,18 @@ impl FakePlatform {
 
     /// Makes this the platform of a forked child: it has no pages behind a write switch. Where they were.
     pub fn lose_jit_pages(self) -> Vec<(usize, usize)> {
+        self.lose(|area| area.kind == Kind::Jit)
+    }
+
+    /// Makes this the platform of a forked child: it has none of the pages that children don't get. Where they were.
+    pub fn lose_withheld_pages(self) -> Vec<(usize, usize)> {
+        self.lose(|area| area.is_withheld)
+    }
+
+    fn lose(self, is_lost: impl Fn(&Area) -> bool) -> Vec<(usize, usize)> {
         let mut inner = self.lock();
-        let areas = inner.space.areas.values();
-        let lost: Vec<_> = areas
-            .filter(|area| area.kind == Kind::Jit)
-            .map(|area| (area.start, area.end - area.start))
-            .collect();
+        let areas = inner.space.areas.values().filter(|area| is_lost(area));
+        let lost: Vec<_> = areas.map(|area| (area.start, area.end - area.start)).collect();
         for (start, length) in &lost {
             inner.space.unmap(*start, *length);
             inner.caches.forget(*start, start + length);

@@ -17,7 +17,7 @@ struct Setting<'a> {
 }
 
 /// Every rule of the suite, counted here a second time: a rule that is lost there must be struck out here.
-const RULES: usize = 164;
+const RULES: usize = 165;
 
 fn main() -> ExitCode {
     let _folder = Folder::make();

@@ -206,6 +206,17 @@ impl<P: Platform> Listeners<P> {
         self.said.is_own(self.platform)
     }
 
+    /// As [`Process::forget_announced`](crate::platform::Process::forget_announced). The unwinder has nothing of such code.
+    pub fn forget(&self, code: Span) {
+        let is_seen = self.wanted() & GDB != 0;
+        let mut names = self.said.lock(self.platform).names.take(code);
+        if is_seen {
+            names.each_pointer(&mut remove_entry);
+        }
+        // Their memory is lost to this process: the allocator may be one whose own handler gives back its locks later.
+        core::mem::forget(names);
+    }
+
     /// Takes the lock until [`unlock_after_fork`](Self::unlock_after_fork). The last lock of all.
     pub(in crate::unix) fn lock_for_fork(&self) {
         self.said.lock_for_fork(self.platform);

@@ -14,7 +14,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule::new("an empty range in a live region or at its end is fine, and changes nothing", empty_ranges),
     Rule::new("page operations refuse negative and overflowing ranges", bad_ranges),
     Rule::new("no range spans two regions, even where they are neighbours", two_regions),
-    Rule::new("advice numbers other than the five are an invalid argument", advice_numbers),
+    Rule::new("advice numbers other than the six are an invalid argument", advice_numbers),
+    Rule::new("a whole region can be kept from forked children, and no part of one", dont_fork),
     Rule::new("MADV_DONTNEED lets private anonymous memory read as zero again", dont_need),
     Rule::new("locking, unlocking and syncing change no byte and no protection", no_side_effect),
     Rule::new("rt_flush_icache gives 0, and -1 for a range that is not readable", flush),
@@ -198,10 +199,28 @@ fn advice_numbers(_: &World) -> Verdict {
         check!(rt_madvise(address, size, advice));
     }
     // 8 to 25 are Linux's own further numbers: some of them free, poison or hide memory.
-    for advice in [-1, 5, 8, 9, 10, 14, 21, 22, 23, 25, 100, 101, i32::MIN, i32::MAX] {
+    for advice in [-1, 5, 8, 9, 11, 14, 21, 22, 23, 25, 100, 101, i32::MIN, i32::MAX] {
         check_harmless!(&watched, rt_madvise(address, size, advice), false, RT_ERROR_INVALID_ARGUMENT);
     }
     unmap(address, size)
+}
+
+fn dont_fork(_: &World) -> Verdict {
+    let size = 2 * page() + 100;
+    for address in [alloc_exec(size)?, alloc_rw(size)?, map_anonymous(size, RW)?] {
+        let watched = [(address, size)];
+        let parts = [(0, 2 * page()), (0, 1), (page(), page() + 100), (1, 2 * page() - 1)];
+        for (offset, length) in parts {
+            let part = || rt_madvise(address + offset, length, RT_ADVICE_DONTFORK);
+            check_harmless!(&watched, part(), false, RT_ERROR_INVALID_ARGUMENT);
+        }
+        let before = Snapshot::of(&watched)?;
+        check!(rt_madvise(address, size, RT_ADVICE_DONTFORK));
+        check!(rt_madvise(address + 7, 3 * page() - 7, RT_ADVICE_DONTFORK));
+        before.expect_unchanged(&watched, "keeping it from children")?;
+        check_eq!(write_bytes(address, b"code", page() - 2), 4);
+    }
+    Ok(())
 }
 
 fn dont_need(_: &World) -> Verdict {

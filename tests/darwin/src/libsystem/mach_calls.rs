@@ -40,6 +40,10 @@ pub(super) unsafe extern "C" fn mach_vm_remap(
     })
 }
 
+pub(super) extern "C" fn mach_vm_inherit(task: u32, address: u64, size: u64, inheritance: u32) -> i32 {
+    kern(own(task).and_then(|()| mach::inherit(address as usize, size as usize, inheritance)))
+}
+
 /// `vm_region_submap_short_info_64` (`mach/vm_region.h`, packed to four bytes). The long form, for which the
 /// kernel looks at every page, is not known here.
 #[repr(C)]
@@ -65,9 +69,7 @@ const _: () = assert!(size_of::<SubmapInfo>() == 48 && std::mem::offset_of!(Subm
 const SUBMAP_INFO_COUNT: u32 = 12;
 // The shortest count of the long form.
 const LONG_SUBMAP_INFO_COUNT: u32 = 16;
-// VM_INHERIT_SHARE and VM_INHERIT_COPY; SM_PRIVATE and SM_TRUESHARED.
-const INHERIT_SHARE: u32 = 0;
-const INHERIT_COPY: u32 = 1;
+// SM_PRIVATE and SM_TRUESHARED.
 const PRIVATE: u8 = 2;
 const TRUE_SHARED: u8 = 5;
 
@@ -91,7 +93,7 @@ pub(super) unsafe extern "C" fn mach_vm_region_recurse(
             info.write(SubmapInfo {
                 protection: found.protection,
                 max_protection: 7,
-                inheritance: if found.is_inherited_shared { INHERIT_SHARE } else { INHERIT_COPY },
+                inheritance: found.inheritance,
                 offset: [0; 2],
                 user_tag: 0,
                 ref_count: 1,

@@ -31,6 +31,21 @@ pub(super) const ALL: &[Scenario] = &[
         applies: |_| true,
         run: shared_memory,
     },
+    Scenario {
+        name: "what is kept from children is not in one (jit)",
+        applies: |rules| rules.allows_jit(),
+        run: |machine| withheld(machine, RT_POLICY_JIT),
+    },
+    Scenario {
+        name: "what is kept from children is not in one, nor the copy that takes its place (dual)",
+        applies: |rules| rules.mood == Mood::Plain,
+        run: |machine| withheld(machine, RT_POLICY_DUAL),
+    },
+    Scenario {
+        name: "what is kept from children is not in one (toggle)",
+        applies: |rules| rules.mood == Mood::Plain,
+        run: |machine| withheld(machine, RT_POLICY_TOGGLE),
+    },
 ];
 
 fn with_code(machine: &Machine, policy: i32) -> Result<(Library, i64), String> {
@@ -193,5 +208,43 @@ fn shared_memory(machine: &Machine) -> Result<(), String> {
     // SAFETY: as above.
     check_eq!(unsafe { byte.read_volatile() }, 7);
     check_eq!(library.call("rt_munmap", &[address, size]), 1);
+    Ok(())
+}
+
+fn withheld(machine: &Machine, policy: i32) -> Result<(), String> {
+    let (library, address) = with_code(machine, policy)?;
+    let data = library.call("rt_alloc_rw_memory", &[100]);
+    let publish = |number: u16| {
+        check_eq!(library.write(address, &code(number)), code(number).len() as i64);
+        library.call("rt_flush_icache", &[address, 100]);
+        check_eq!(library.call("rt_call_function_0", &[address]), number.into());
+        Ok(())
+    };
+    let absent = || {
+        check_eq!(library.call("rt_exec_memory_count", &[]), 0);
+        for address in [address, data] {
+            check_eq!(library.call("rt_get_protection", &[address]), -1);
+            check_eq!(library.call("rt_free_exec_memory", &[address, 100]), 0);
+            check_eq!(library.call("rt_last_error", &[]), RT_ERROR_NOT_OWNED.into());
+        }
+        check_eq!(library.statistics()?.mapped_bytes, 0);
+        Ok(())
+    };
+    // Of dual memory the parent makes a copy when it writes next.
+    reported(|| Ok(()))?;
+    for address in [address, data] {
+        check_eq!(library.call("rt_madvise", &[address, 100, RT_ADVICE_DONTFORK.into()]), 1);
+    }
+    reported(absent)?;
+    publish(43)?;
+    reported(absent)?;
+    // What may be shared is not replaced.
+    if policy != RT_POLICY_TOGGLE {
+        check_eq!(library.call("rt_madvise", &[address, 100, RT_ADVICE_DONTNEED.into()]), 1);
+        check_eq!(library.call("rt_call_function_0", &[address]), 43);
+    }
+    for address in [address, data] {
+        check_eq!(library.call("rt_free_exec_memory", &[address, 100]), 1);
+    }
     Ok(())
 }

@@ -26,6 +26,7 @@ mod service;
 mod spawning;
 mod stepping;
 mod threads;
+mod withheld;
 
 use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::files::Folder;
@@ -62,7 +63,7 @@ pub enum Needs {
     LandingPads,
 }
 
-const TESTS: [&[Test]; 28] = [
+const TESTS: [&[Test]; 29] = [
     policies::TESTS,
     cancelled::TESTS,
     copies::TESTS,
@@ -80,6 +81,7 @@ const TESTS: [&[Test]; 28] = [
     queries::TESTS,
     spawning::TESTS,
     threads::TESTS,
+    withheld::TESTS,
     limits::exhaustion::TESTS,
     limits::each::TESTS,
     limits::mappings::TESTS,
@@ -94,7 +96,7 @@ const TESTS: [&[Test]; 28] = [
 ];
 
 /// A test that is lost from its list must be struck out here too.
-const TEST_COUNT: usize = 139;
+const TEST_COUNT: usize = 147;
 
 fn main() -> ExitCode {
     if programs::is_asked_for() {

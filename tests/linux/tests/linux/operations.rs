@@ -315,6 +315,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("rt_mlock", MAPPING, |on| rt_mlock(on.mapping.address, size())),
     operation("rt_munlock", MAPPING, |on| rt_munlock(on.mapping.address, size())),
     operation("rt_madvise", MAPPING, |on| rt_madvise(on.mapping.address, size(), RT_ADVICE_RANDOM)),
+    operation("rt_madvise, kept from children", MIXED, |on| rt_madvise(on.mixed, size(), RT_ADVICE_DONTFORK)),
     operation("rt_file_size_for_mmap", NOWHERE, |on| file_size(Some(on.path)) == size()),
     operation("rt_get_page_size", NOWHERE, |_| rt_get_page_size() == page()),
     operation("rt_get_function_pointer", CODE, |on| rt_get_function_pointer(on.code) == on.code),
