@@ -105,11 +105,16 @@ pub enum Advice {
 }
 
 impl Advice {
-    const ALL: [Self; 6] =
-        [Self::Normal, Self::Random, Self::Sequential, Self::WillNeed, Self::DontNeed, Self::DontFork];
-
     /// From the contract's number; any other is an invalid argument.
     pub fn from_number(number: i32) -> Result<Self> {
-        Self::ALL.into_iter().find(|advice| *advice as i32 == number).ok_or(Error::InvalidArgument)
+        Ok(match number {
+            RT_ADVICE_NORMAL => Self::Normal,
+            RT_ADVICE_RANDOM => Self::Random,
+            RT_ADVICE_SEQUENTIAL => Self::Sequential,
+            RT_ADVICE_WILLNEED => Self::WillNeed,
+            RT_ADVICE_DONTNEED => Self::DontNeed,
+            RT_ADVICE_DONTFORK => Self::DontFork,
+            _ => return Err(Error::InvalidArgument),
+        })
     }
 }

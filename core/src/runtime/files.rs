@@ -121,31 +121,24 @@ impl<P: Platform> Runtime<P> {
 
     /// Tells the system how the range's pages will be used. [`Advice::DontFork`] is about all pages of a region.
     pub fn advise(&self, address: i64, size: i64, advice: Advice) -> Result {
-        match advice {
-            Advice::DontFork => self.withhold(address, size),
-            _ => self.request(address, size, PageRequest::Advise(advice)),
-        }
-    }
-
-    /// Keeps a region from children that are forked from now on.
-    fn withhold(&self, address: i64, size: i64) -> Result {
-        let Some(span) = self.page_range(address, size)? else { return Ok(()) };
-        let mut claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared)?;
-        if span.pages(self.page_size()) != claim.region().pages(self.page_size()) {
-            return Err(Error::InvalidArgument);
-        }
-        if !P::CAN_FORK {
-            return Ok(());
-        }
-        self.space.check_changeable(claim.region())?;
-        claim.withhold()
+        self.request(address, size, PageRequest::Advise(advice))
     }
 
     fn request(&self, address: i64, size: i64, request: PageRequest) -> Result {
         let Some(span) = self.page_range(address, size)? else { return Ok(()) };
-        let _claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared)?;
+        let mut claim = self.space.registry.claim(Wanted::Pages(span), Access::Shared)?;
+        let pages = span.pages(self.page_size());
+        if request == PageRequest::Advise(Advice::DontFork) {
+            if pages.length() < claim.region().size {
+                return Err(Error::InvalidArgument);
+            }
+            if P::CAN_FORK {
+                self.space.check_changeable(claim.region())?;
+                return claim.withhold();
+            }
+        }
         // SAFETY: the claim holds the pages' region. What DontNeed drops, the caller asked to drop.
-        unsafe { self.space.platform.request(span.pages(self.page_size()), request) }
+        unsafe { self.space.platform.request(pages, request) }
     }
 }
 
