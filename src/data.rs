@@ -1,7 +1,8 @@
 //! Owners of data that code refers to.
 
-use crate::error::{Call, Error, ErrorKind, positive, signed};
+use crate::error::Error;
 use crate::os::runtime;
+use crate::region::OwnedRegion;
 use execmem_core::Protection;
 
 /// Data beside code: cells of a GOT, constants, jump tables. Read-write, zeroed, and freed when dropped.
@@ -21,39 +22,32 @@ use execmem_core::Protection;
 /// ```
 #[derive(Debug)]
 pub struct DataMemory {
-    address: i64,
-    size: i64,
+    region: OwnedRegion,
 }
 
 impl DataMemory {
     /// `size` bytes anywhere.
     pub fn new(size: usize) -> Result<Self, Error> {
-        let made = positive(size).and_then(|size| Ok((runtime().alloc_rw(size)?, size)));
-        Self::from(made, Call { name: "DataMemory::new", address: 0, size })
+        let region = OwnedRegion::new("DataMemory::new", size, |size| runtime().alloc_rw(size))?;
+        Ok(Self { region })
     }
 
     /// The same, with every byte within `max_distance` bytes of `target`.
     pub fn near(size: usize, target: usize, max_distance: usize) -> Result<Self, Error> {
-        let made = positive(size).and_then(|size| {
-            Ok((runtime().alloc_rw_near(size, positive(target)?, positive(max_distance)?)?, size))
-        });
-        Self::from(made, Call { name: "DataMemory::near", address: target, size })
-    }
-
-    fn from(made: Result<(usize, i64), ErrorKind>, call: Call) -> Result<Self, Error> {
-        let (address, size) = made.map_err(|kind| call.failed(kind))?;
-        Ok(Self { address: address as i64, size })
+        let alloc = |size, target, distance| runtime().alloc_rw_near(size, target, distance);
+        let region = OwnedRegion::near("DataMemory::near", (size, target, max_distance), alloc)?;
+        Ok(Self { region })
     }
 
     /// The first byte's address: a multiple of the page size.
     pub fn address(&self) -> usize {
-        self.address as usize
+        self.region.address()
     }
 
     /// How many bytes there are.
     #[expect(clippy::len_without_is_empty, reason = "no memory is empty")]
     pub fn len(&self) -> usize {
-        self.size as usize
+        self.region.len()
     }
 
     /// The first byte. Its memory is read-write while this owner lives; code may use it, too.
@@ -63,16 +57,15 @@ impl DataMemory {
 
     /// Copies `bytes` to `offset` bytes behind the start: all of them, or nothing with an error.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
-        let written = signed(offset).and_then(|offset| {
-            // SAFETY: the slice is readable.
-            unsafe { runtime().write(self.address, bytes.as_ptr(), bytes.len() as i64, offset) }
-        });
-        let call = Call {
-            name: "DataMemory::write",
-            address: self.address().wrapping_add(offset),
-            size: bytes.len(),
-        };
-        written.map(drop).map_err(|kind| call.failed(kind))
+        self.region.write("DataMemory::write", offset, bytes)
+    }
+
+    /// Forked children don't get this memory: neither a fork nor a later write copies it.
+    ///
+    /// # Safety
+    /// A child neither uses this owner nor drops it: what is at its addresses then is somebody else's.
+    pub unsafe fn keep_from_children(&self) -> Result<(), Error> {
+        self.region.keep_from_children("DataMemory::keep_from_children")
     }
 
     /// Makes it read-only, and gives what can't be written any more. If it fails, the memory is freed.
@@ -84,18 +77,8 @@ impl DataMemory {
     /// # Ok::<(), execmem::Error>(())
     /// ```
     pub fn into_constants(self) -> Result<Constants, Error> {
-        let call = Call { name: "DataMemory::into_constants", address: self.address(), size: self.len() };
-        runtime()
-            .set_protection(self.address, self.size, Protection::READ)
-            .map_err(|kind| call.failed(kind))?;
+        self.region.set_protection("DataMemory::into_constants", Protection::READ)?;
         Ok(Constants { memory: self })
-    }
-}
-
-impl Drop for DataMemory {
-    fn drop(&mut self) {
-        // The pair is right; if the system can't unmap it there is nobody to tell.
-        let _ = runtime().free_exec(self.address, self.size);
     }
 }
 
@@ -128,12 +111,6 @@ impl Constants {
 
     /// Copies bytes from `offset` on into `target`, all of it.
     pub fn read(&self, offset: usize, target: &mut [u8]) -> Result<(), Error> {
-        let size = target.len();
-        let read = signed(offset).and_then(|offset| {
-            // SAFETY: the slice is writable.
-            unsafe { runtime().read_into(self.memory.address, offset, target.as_mut_ptr(), size as i64) }
-        });
-        let call = Call { name: "Constants::read", address: self.address().wrapping_add(offset), size };
-        read.map(drop).map_err(|kind| call.failed(kind))
+        self.memory.region.read("Constants::read", offset, target)
     }
 }

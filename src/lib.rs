@@ -23,6 +23,7 @@ mod error;
 mod file;
 mod function;
 mod memory;
+mod region;
 mod reserved;
 mod signature;
 

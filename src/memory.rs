@@ -1,71 +1,63 @@
 //! An owner of code memory.
 
-use crate::error::{Call, Error, ErrorKind, positive, signed};
+use crate::error::{Error, ErrorKind};
 use crate::os::runtime;
+use crate::region::OwnedRegion;
 use execmem_core::Protection;
 
 /// Code memory that is freed when dropped.
 #[derive(Debug)]
 pub struct CodeMemory {
-    address: i64,
-    size: i64,
+    region: OwnedRegion,
 }
 
 impl CodeMemory {
     /// `size` bytes that can be written with [`write`](Self::write) and executed, as the policy provides it.
     pub fn new(size: usize) -> Result<Self, Error> {
-        let made = positive(size).and_then(|size| Ok((runtime().alloc_exec(size)?, size)));
-        Self::from(made, Call { name: "CodeMemory::new", address: 0, size })
+        let region = OwnedRegion::new("CodeMemory::new", size, |size| runtime().alloc_exec(size))?;
+        Ok(Self { region })
     }
 
     /// As [`new`](Self::new), with every byte within `max_distance` bytes of `target`.
     pub fn near(size: usize, target: usize, max_distance: usize) -> Result<Self, Error> {
-        let made = positive(size).and_then(|size| {
-            Ok((runtime().alloc_exec_near(size, positive(target)?, positive(max_distance)?)?, size))
-        });
-        Self::from(made, Call { name: "CodeMemory::near", address: target, size })
-    }
-
-    fn from(made: Result<(usize, i64), ErrorKind>, call: Call) -> Result<Self, Error> {
-        let (address, size) = made.map_err(|kind| call.failed(kind))?;
-        Ok(Self { address: address as i64, size })
-    }
-
-    fn call_at(&self, name: &'static str, offset: usize, size: usize) -> Call {
-        Call { name, address: self.address().wrapping_add(offset), size }
+        let alloc = |size, target, distance| runtime().alloc_exec_near(size, target, distance);
+        let region = OwnedRegion::near("CodeMemory::near", (size, target, max_distance), alloc)?;
+        Ok(Self { region })
     }
 
     /// The first byte's address.
     pub fn address(&self) -> usize {
-        self.address as usize
+        self.region.address()
     }
 
     /// How many bytes there are.
     #[expect(clippy::len_without_is_empty, reason = "no memory is empty")]
     pub fn len(&self) -> usize {
-        self.size as usize
+        self.region.len()
     }
 
     /// Copies `code` to `offset` bytes behind the start: all of it, or nothing with an error.
     pub fn write(&self, offset: usize, code: &[u8]) -> Result<(), Error> {
-        let written = signed(offset).and_then(|offset| {
-            // SAFETY: the slice is readable.
-            unsafe { runtime().write(self.address, code.as_ptr(), code.len() as i64, offset) }
-        });
-        written.map(drop).map_err(|kind| self.call_at("CodeMemory::write", offset, code.len()).failed(kind))
+        self.region.write("CodeMemory::write", offset, code)
+    }
+
+    /// Forked children don't get this memory: neither a fork nor a later write copies it.
+    ///
+    /// # Safety
+    /// A child neither uses this owner nor drops it, nor runs its code: what is at its addresses then is somebody else's.
+    pub unsafe fn keep_from_children(&self) -> Result<(), Error> {
+        self.region.keep_from_children("CodeMemory::keep_from_children")
     }
 
     /// Makes the memory read-execute, with coherent caches.
     pub fn make_executable(&self) -> Result<(), Error> {
-        let call = self.call_at("CodeMemory::make_executable", 0, self.size as usize);
-        runtime().make_executable(self.address, self.size).map_err(|kind| call.failed(kind))
+        self.region.set_protection("CodeMemory::make_executable", Protection::RX)
     }
 
     /// Makes the memory read-write, to be rewritten by plain stores. Nobody executes there meanwhile. *Unsupported* under
     /// policy `jit`.
     pub fn make_writable(&self) -> Result<(), Error> {
-        let call = self.call_at("CodeMemory::make_writable", 0, self.len());
-        runtime().make_writable(self.address, self.size).map_err(|kind| call.failed(kind))
+        self.region.set_protection("CodeMemory::make_writable", Protection::RW)
     }
 
     /// Gives the pages that `size` bytes at `offset` touch another protection: what is data beside the code can be made
@@ -74,25 +66,25 @@ impl CodeMemory {
         let set = match offset.checked_add(size) {
             // An empty range may lie at the end.
             Some(end) if end <= self.len() => {
-                runtime().set_protection(self.address + offset as i64, size as i64, protection)
+                runtime().set_protection(self.region.address + offset as i64, size as i64, protection)
             }
             _ => Err(ErrorKind::NotOwned),
         };
-        set.map_err(|kind| self.call_at("CodeMemory::set_protection", offset, size).failed(kind))
+        set.map_err(self.region.failed("CodeMemory::set_protection", offset, size))
     }
 
     /// Makes every core execute what was written. Needed where memory that is executable already was
     /// written anew.
     pub fn flush_icache(&self) -> Result<(), Error> {
-        let call = self.call_at("CodeMemory::flush_icache", 0, self.size as usize);
-        runtime().flush_icache(self.address, self.size).map_err(|kind| call.failed(kind))
+        let done = runtime().flush_icache(self.region.address, self.region.size);
+        done.map_err(self.region.failed("CodeMemory::flush_icache", 0, self.len()))
     }
 
     /// Seals the memory, which was made executable: the system refuses to change or unmap it from then on, and it stays for
     /// as long as the process lives, also when this is dropped. [`ErrorKind::Unsupported`] where the system can't.
     pub fn seal(&self) -> Result<(), Error> {
-        let call = self.call_at("CodeMemory::seal", 0, self.size as usize);
-        runtime().seal(self.address, self.size).map_err(|kind| call.failed(kind))
+        let done = runtime().seal(self.region.address, self.region.size);
+        done.map_err(self.region.failed("CodeMemory::seal", 0, self.len()))
     }
 
     /// Calls the function at `offset` with up to six integers, in the C convention.
@@ -100,19 +92,12 @@ impl CodeMemory {
     /// # Safety
     /// There is a function of so many integer arguments, which returns.
     pub unsafe fn call(&self, offset: usize, arguments: &[i64]) -> Result<i64, Error> {
-        let result = if offset < self.size as usize {
+        let result = if offset < self.len() {
             // SAFETY: the caller's promise, passed on.
-            unsafe { runtime().call(self.address + offset as i64, arguments) }
+            unsafe { runtime().call(self.region.address + offset as i64, arguments) }
         } else {
             Err(ErrorKind::InvalidArgument)
         };
-        result.map_err(|kind| self.call_at("CodeMemory::call", offset, 0).failed(kind))
-    }
-}
-
-impl Drop for CodeMemory {
-    fn drop(&mut self) {
-        // The pair is right; if the system can't unmap it there is nobody to tell.
-        let _ = runtime().free_exec(self.address, self.size);
+        result.map_err(self.region.failed("CodeMemory::call", offset, 0))
     }
 }

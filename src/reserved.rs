@@ -80,7 +80,7 @@ impl<F: Signature> Reserved<F> {
         // What was never written needs no traps: so the rest goes first.
         let shrunk = checked.and_then(|()| if is_shrunk { self.block.shrink(code.len()) } else { Ok(()) });
         shrunk.and_then(|()| self.block.write(code)).map_err(|kind| call.failed(kind))?;
-        Ok(Written { block: self.block, signature: PhantomData })
+        Ok(Written { block: self.block, is_published: false, signature: PhantomData })
     }
 }
 
@@ -94,6 +94,8 @@ impl<F: Signature> Reserved<F> {
 #[derive(Debug)]
 pub struct Written<F: Signature> {
     block: OwnedBlock,
+    /// Whether [`publish_all`] did it.
+    is_published: bool,
     signature: PhantomData<F>,
 }
 
@@ -109,9 +111,11 @@ impl<F: Signature> Written<F> {
     }
 
     fn published(self, name: &'static str) -> Result<Function<F>, Error> {
-        let (address, size) = self.block.range();
-        let call = Call { name, address: self.address(), size: self.block.size };
-        runtime().code_heap().publish(address, size).map_err(|kind| call.failed(kind))?;
+        if !self.is_published {
+            let (address, size) = self.block.range();
+            let call = Call { name, address: self.address(), size: self.block.size };
+            runtime().code_heap().publish(address, size).map_err(|kind| call.failed(kind))?;
+        }
         Ok(Function::of(self.block))
     }
 }
@@ -131,15 +135,18 @@ impl<F: Signature> Written<F> {
 /// assert_eq!(unsafe { functions[7].call() }, 7);
 /// # Ok::<(), execmem::Error>(())
 /// ```
-pub fn publish_all<F: Signature, W>(written: W) -> Result<impl Iterator<Item = Function<F>>, Error>
+pub fn publish_all<F: Signature, W>(mut written: W) -> Result<impl Iterator<Item = Function<F>>, Error>
 where
-    W: AsRef<[Written<F>]> + IntoIterator<Item = Written<F>>,
+    W: AsMut<[Written<F>]> + IntoIterator<Item = Written<F>>,
 {
-    let ranges = written.as_ref().iter().map(|written| written.block.range());
+    let all = written.as_mut();
+    let ranges = all.iter().map(|written| written.block.range());
     let size = ranges.clone().map(|(_, size)| size as usize).sum();
     let call = Call { name: "publish_all", address: 0, size };
     runtime().code_heap().publish_all(ranges).map_err(|kind| call.failed(kind))?;
-    Ok(written.into_iter().map(|written| Function::of(written.block)))
+    all.iter_mut().for_each(|written| written.is_published = true);
+    // Whoever lent some and gives others has those published alone, or freed.
+    Ok(written.into_iter().filter_map(|written| written.published("publish_all").ok()))
 }
 
 impl<F: Signature> Function<F> {

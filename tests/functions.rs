@@ -1,6 +1,6 @@
 //! Functions: what they hold is there while they live, and gone afterwards, in each of the steps to one.
 
-use execmem::{Error, ErrorKind, Function, Reserved, publish_all, runtime};
+use execmem::{Error, ErrorKind, Function, Reserved, Written, publish_all, runtime};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type Unary = unsafe extern "C" fn(i64) -> i64;
@@ -152,4 +152,36 @@ fn many_functions_are_published_at_once() {
     drop(pair);
     assert_eq!((first.address(), live(addresses[1])), (addresses[0], None));
     assert_eq!(publish_all::<Unary, _>([]).unwrap().count(), 0);
+}
+
+/// Lends functions to be published, and gives others.
+struct Fickle(Vec<Written<Unary>>, Vec<Written<Unary>>);
+
+impl AsMut<[Written<Unary>]> for Fickle {
+    fn as_mut(&mut self) -> &mut [Written<Unary>] {
+        &mut self.0
+    }
+}
+
+impl IntoIterator for Fickle {
+    type Item = Written<Unary>;
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.1.into_iter()
+    }
+}
+
+#[test]
+fn whoever_lends_some_and_gives_others_gets_published_ones() {
+    let _alone = alone();
+    let write = |number| Function::<Unary>::reserve(100).unwrap().write(&adds(number)).unwrap();
+    let fickle = Fickle(vec![write(1)], vec![write(2)]);
+    let given = fickle.1[0].address();
+    let functions: Vec<_> = publish_all(fickle).unwrap().collect();
+    // SAFETY: it is of that type.
+    assert_eq!((functions[0].address(), unsafe { functions[0].call(1) }), (given, 3));
+    // As above: it was published, so that its memory is not the next one's.
+    drop(functions);
+    assert_ne!(write(1).address(), given);
 }

@@ -190,13 +190,13 @@ impl Heaps {
         figures.record_bytes = shared.record_bytes() as i64;
         figures.code_clusters = shared.clusters.iter().filter(|cluster| cluster.chunks > 0).count() as i64;
         drop(shared);
-        for chunk in self.records() {
-            figures.code_chunks += i64::from(!chunk.is_free());
+        for chunk in self.records().filter(|chunk| !chunk.is_free()) {
+            figures.code_chunks += 1;
             figures.code_chunk_bytes += chunk.length() as i64;
             figures.code_blocks += i64::from(chunk.blocks.live());
             figures.code_bytes += chunk.blocks.live_bytes() as i64;
+            figures.huge_code_bytes += chunk.backing.huge_bytes() as i64;
         }
-        figures.huge_code_bytes = self.huge_bytes() as i64;
         figures
     }
 
