@@ -38,7 +38,7 @@ namespace execmem { inline namespace EXECMEM_MODE {
 #if EXECMEM_EXCEPTIONS
 /* Why a call failed: RT_ERROR_*, and its sentence. */
 struct Error : std::runtime_error {
-    explicit Error(std::int32_t code) : std::runtime_error(rt_error_message(code)), code(code) {}
+    explicit Error(std::int32_t number) : std::runtime_error(rt_error_message(number)), code(number) {}
     const std::int32_t code;
 };
 #endif

@@ -18,7 +18,8 @@ const SOURCES: [&str; 6] = ["client", "mapping", "executable", "further", "heap"
 /// It goes through it once for each policy that Linux has.
 pub(crate) const POLICIES: [&str; 3] = ["auto", "dual", "toggle"];
 
-pub(crate) const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+pub(crate) const WARNINGS: [&str; 6] =
+    ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"];
 
 /// The header alone, in the two languages that it promises.
 pub fn check_header(project: &Project, dist: &Dist, tally: &mut Tally) {

@@ -47,8 +47,16 @@ pub fn run_with_cmake(project: &Project, dist: &Dist, tally: &mut Tally) {
         }
         Ok(())
     });
+    tally.check("CMake finds the package in a range of versions", || {
+        for range in ["0.1...<0.2", "0.1...0.1.0", "0.0...<2"] {
+            let build = project.built("clients/cmake");
+            renew(&build)?;
+            configure(project, dist.root(), &build, range)?;
+        }
+        Ok(())
+    });
     tally.check("CMake doesn't take the package for another version", || {
-        for version in ["0.2", "1.0", "0.1.99"] {
+        for version in ["0.2", "1.0", "0.1.99", "0.0...<0.1.0", "0.1.1...<2", "1...<2"] {
             let build = project.built("clients/cmake");
             renew(&build)?;
             match configure(project, dist.root(), &build, version) {

@@ -11,7 +11,7 @@ use execmem::{CodeMemory, ErrorKind, Protection, runtime};
 use spin::Mutex;
 use wasmtime::{Error, Result};
 
-/// By the addresses of their first bytes. The lock is held for the time of a look-up.
+/// By the addresses of their first bytes. The lock is held for the time of a look-up, and no fork waits for it: README.
 static IMAGES: Mutex<Images> = Mutex::new(Images { live: BTreeMap::new(), added: 0 });
 
 struct Images {
