@@ -355,24 +355,27 @@ static BY_HANDLER: AtomicI64 = AtomicI64::new(0);
 
 fn by_a_handler() -> Outcome {
     assert!(rt_exec_memory_set_policy(RT_POLICY_DUAL));
-    let code = region(1);
-    // Such memory is copied before handlers run.
-    assert!(rt_make_writable(code, 1));
-    BY_HANDLER.store(code, Ordering::Relaxed);
     with_handlers(|moment| {
         if moment == 0 {
             withhold(BY_HANDLER.load(Ordering::Relaxed));
         }
     });
-    // The test's own allocator may map some meanwhile.
-    let mapped = || maps::lines().iter().map(|line| line.end - line.start).sum::<i64>();
-    let before = mapped();
-    for _ in 0..100 {
+    let round = || {
+        let code = region(1);
+        // Such memory is copied before handlers run.
+        assert!(rt_make_writable(code, 1));
+        BY_HANDLER.store(code, Ordering::Relaxed);
         expect_success(fork(|| {
             assert!(rt_get_protection(code) == -1 && rt_exec_memory_count() == 0);
         }));
-    }
+        assert!(rt_make_executable(code, SIZE) && call(code, &[]) == 1);
+        assert!(rt_free_exec_memory(code, SIZE));
+    };
+    round();
+    // The test's own allocator may map some meanwhile.
+    let mapped = || maps::lines().iter().map(|line| line.end - line.start).sum::<i64>();
+    let before = mapped();
+    (0..100).for_each(|_| round());
     assert!(mapped() - before < 50 * SIZE, "copies for children stay");
-    assert!(rt_make_executable(code, SIZE) && call(code, &[]) == 1);
     Outcome::Passed
 }
