@@ -4,6 +4,7 @@
 pub use execmem_core::{Error as ErrorKind, Protection};
 
 use execmem_core::Error;
+use std::ffi::CStr;
 use std::sync::OnceLock;
 
 /// Finds a symbol of the library.
@@ -81,6 +82,11 @@ impl Runtime {
     /// `rt_set_protection`.
     pub fn set_protection(self, address: i64, size: i64, wanted: Protection) -> Result<(), Error> {
         checked("rt_set_protection", &[address, size, wanted.bits().into()], 0).map(drop)
+    }
+
+    /// `rt_code_set_name`.
+    pub fn set_name(self, address: i64, size: i64, name: &CStr) -> Result<(), Error> {
+        checked("rt_code_set_name", &[address, size, name.as_ptr().expose_provenance() as i64], 0).map(drop)
     }
 
     /// `rt_is_executable`.
