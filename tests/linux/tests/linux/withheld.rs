@@ -88,12 +88,12 @@ fn withhold(address: i64) {
     assert!(rt_madvise(address, SIZE, RT_ADVICE_DONTFORK), "error {}", rt_last_error());
 }
 
-/// The regions that `work` makes, and the addresses of all their views: those of a memory file that were free before, and
-/// the regions' own. What else is mapped meanwhile may be the allocator's.
+/// The regions that `work` makes, and the addresses of all their views: those that share memory, which the kernel takes for
+/// files, and the regions' own. What else is mapped meanwhile may be the allocator's.
 fn mapped_by<const N: usize>(work: impl FnOnce() -> [i64; N]) -> ([i64; N], Vec<Range<i64>>) {
     let before = maps::lines();
     let regions = work();
-    let is_view = |line: &maps::Line| line.name.windows(7).any(|part| part == b"execmem");
+    let is_view = |line: &maps::Line| line.name.starts_with(b"/");
     let views = maps::lines().into_iter().filter(is_view).map(|line| line.start..line.end);
     let mut ranges: Vec<_> = views.collect();
     for known in before {
