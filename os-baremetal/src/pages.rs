@@ -3,13 +3,14 @@
 use crate::arena::{self, Arena};
 use crate::frames::Frames;
 use crate::tables::{PAGE_SIZE, PageTables};
+use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::ptr;
 use core::slice;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use execmem_core::platform::{Memory, PageRequest, Views};
 use execmem_core::{Advice, Error, Protection, Span};
-use spin::{Mutex, MutexGuard, Once};
+use spin::{Mutex, MutexGuard};
 
 /// What the kernel gave, and what of it is in use.
 struct Supply {
@@ -17,13 +18,27 @@ struct Supply {
     arena: Arena,
 }
 
-static TABLES: Once<&'static dyn PageTables> = Once::new();
+/// Page tables that are given once. `spin::Once` would be the same with a panic, which nothing here may have.
+struct Given {
+    is_there: AtomicBool,
+    tables: UnsafeCell<Option<&'static dyn PageTables>>,
+}
+
+// SAFETY: `init` stores the tables once, under the lock of the supply, before `is_there` says so. Nobody looks before that,
+// and nobody stores after it. Page tables may be used by several cores (`PageTables: Sync`).
+unsafe impl Sync for Given {}
+
+static TABLES: Given = Given { is_there: AtomicBool::new(false), tables: UnsafeCell::new(None) };
 static SUPPLY: Mutex<Option<Supply>> = Mutex::new(None);
 static PHYSICAL_MEMORY: AtomicUsize = AtomicUsize::new(0);
 
 /// The page tables; before [`init`](crate::init) there is no memory.
 pub(crate) fn tables() -> Result<&'static dyn PageTables, Error> {
-    TABLES.get().copied().ok_or(Error::NoMemory)
+    if !TABLES.is_there.load(Ordering::Acquire) {
+        return Err(Error::NoMemory);
+    }
+    // SAFETY: they are there, so `init` has stored them, and nobody stores again.
+    unsafe { *TABLES.tables.get() }.ok_or(Error::NoMemory)
 }
 
 /// Bytes of memory for allocations.
@@ -75,7 +90,9 @@ pub(crate) unsafe fn init(
     arena.take(own, None);
     PHYSICAL_MEMORY.store(frames.free() * PAGE_SIZE, Ordering::Relaxed);
     *supply = Some(Supply { frames, arena });
-    TABLES.call_once(|| tables);
+    // SAFETY: the lock is held, and the supply was not there before: this is the only store, and nobody has looked yet.
+    unsafe { *TABLES.tables.get() = Some(tables) };
+    TABLES.is_there.store(true, Ordering::Release);
     Ok(())
 }
 

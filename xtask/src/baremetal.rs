@@ -76,6 +76,9 @@ fn test_from_c(project: &Project, tally: &mut Tally) -> Result<()> {
         let listed = dist::bare_symbols(project)?.into_iter().collect();
         symbols::check_alone(&dist.static_library(), &listed)
     });
+    tally.check("nothing that the library for kernels defines can panic", || {
+        symbols::check_panics(&dist.static_library())
+    });
     c_clients::check_header_named("execmem_baremetal.h", project, &dist, tally);
     tally.check("the example in C prints what its function says, and gives its memory back", || {
         check_c_example(project, &dist)

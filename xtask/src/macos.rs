@@ -37,7 +37,8 @@ pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
         tally.check("the shared library says its name, its oldest system and what it needs", || {
             check_commands(&file)
         });
-        tally.check("nothing that the shared library exports can panic", || {
+        tally.check("nothing in the static or the shared library can panic", || {
+            symbols::check_panics(&dist.static_library())?;
             symbols::check_panics(&dist.shared_library())
         });
         tally.check("what a real Mac is to build and test compiles", || check_workflow(project, target));

@@ -82,23 +82,36 @@ pub fn check_loading(library: &Path) -> Result<()> {
     Ok(())
 }
 
-/// No listed symbol may panic, on any input. The linker leaves out what no export can reach, so that a library whose
-/// functions may panic is told by the functions that `core` has for it.
+/// No listed symbol may panic, on any input. The linker leaves out what no export can reach, from a shared library and from
+/// the one object of a static one: so a library whose functions may panic is told by the functions that `core` has for
+/// it.
 pub fn check_panics(library: &Path) -> Result<()> {
+    let names = names_of_all(library)?;
+    if !names.iter().any(|name| SYMBOL_NAMES.iter().any(|listed| name.ends_with(listed))) {
+        return Err(format!("{} has no symbols to tell by", library.display()));
+    }
+    let may_panic = |name: &&String| ["panicking", "rust_begin_unwind"].iter().any(|part| name.contains(part));
+    let panics: Vec<_> = names.iter().filter(may_panic).map(String::as_str).collect();
+    match panics.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{} can panic: {}", library.display(), panics.join(", "))),
+    }
+}
+
+/// All symbols of a library, local ones too: of an archive those of its members.
+fn names_of_all(library: &Path) -> Result<Vec<String>> {
     let data = contents(library)?;
-    let file = parse(library, &data)?;
-    if file.symbols().next().is_none() {
-        return Err("the shared library has no symbols to tell by".into());
+    let unreadable = |error: object::Error| format!("{}: {error}", library.display());
+    let names = |file: object::File<'_>| -> Vec<String> {
+        file.symbols().filter_map(|symbol| symbol.name().ok().map(str::to_owned)).collect()
+    };
+    let Ok(archive) = ArchiveFile::parse(&*data) else { return Ok(names(parse(library, &data)?)) };
+    let mut all = Vec::new();
+    for member in archive.members() {
+        let member = member.map_err(unreadable)?.data(&*data).map_err(unreadable)?;
+        all.extend(names(object::File::parse(member).map_err(unreadable)?));
     }
-    let names = file.symbols().filter_map(|symbol| symbol.name().ok());
-    let panics: Vec<_> = names
-        .filter(|name| ["panicking", "rust_begin_unwind"].iter().any(|part| name.contains(part)))
-        .collect();
-    if panics.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("the shared library can panic: {}", panics.join(", ")))
-    }
+    Ok(all)
 }
 
 /// A listed symbol that a relocation for the loader names.

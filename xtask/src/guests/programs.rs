@@ -11,6 +11,7 @@ use crate::process::capture;
 use crate::project::{Project, write};
 use crate::result::Result;
 use crate::setup;
+use crate::symbols;
 use crate::toolchain::Toolchain;
 
 /// What the bundled object of the example run_object computes.
@@ -188,6 +189,9 @@ fn build_example(project: &Project, architecture: Architecture, name: &str) -> R
 fn build_client(project: &Project, toolchain: &Toolchain, architecture: Architecture) -> Result<PathBuf> {
     let (compiler, target) = architecture.c_compiler()?;
     let dist = dist::build(project, toolchain, target)?;
+    // No other part builds the libraries for riscv64.
+    symbols::check_panics(&dist.static_library())?;
+    symbols::check_panics(&dist.shared_library())?;
     c_clients::compile_static(project, compiler, architecture.debian(), &dist)
 }
 
