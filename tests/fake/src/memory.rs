@@ -170,9 +170,7 @@ impl Space {
 
     /// Replaces the pages at `start`, which are mapped, by another view of a memory.
     pub(crate) fn replace(&mut self, start: usize, length: usize, protection: Protection, kind: Kind) {
-        for area in self.cut(start..start + length) {
-            self.areas.remove(&area.start);
-        }
+        self.take_out(start..start + length);
         self.take_apart(start..start + length);
         self.put(Area::new(start, length, protection, kind));
         self.show(start..start + length);
@@ -182,8 +180,18 @@ impl Space {
     pub(crate) fn unmap(&mut self, start: usize, length: usize) {
         self.settle(start..start + length);
         self.take_apart(start..start + length);
+        self.take_out(start..start + length);
+        self.pieces.remove(&start);
+        if length < HUGE {
+            self.full_to = self.full_to.min(start);
+            bytes::fill(start, length, POISON);
+        }
+    }
+
+    /// Nothing is shown there any more. A memory without a view is gone.
+    fn take_out(&mut self, range: Range<usize>) {
         let mut memories = Vec::new();
-        for area in self.cut(start..start + length) {
+        for area in self.cut(range) {
             if let Some(Area { kind: Kind::View { memory, .. }, .. }) = self.areas.remove(&area.start) {
                 memories.push(memory);
             }
@@ -194,11 +202,6 @@ impl Space {
             if !self.areas.values().any(is_it) {
                 self.memories.remove(&memory);
             }
-        }
-        self.pieces.remove(&start);
-        if length < HUGE {
-            self.full_to = self.full_to.min(start);
-            bytes::fill(start, length, POISON);
         }
     }
 
