@@ -39,12 +39,18 @@ fn leaked(path: PathBuf) -> &'static CStr {
     Box::leak(path.into_boxed_c_str())
 }
 
+/// In a long run a process has the number of one before it, whose files are still there.
 fn fresh(prefix: &[u8]) -> PathBuf {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let mut name = prefix.to_vec();
-    name.extend_from_slice(format!("{}-{number}", std::process::id()).as_bytes());
-    folder().join(OsStr::from_bytes(&name))
+    loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mut name = prefix.to_vec();
+        name.extend_from_slice(format!("{}-{number}", std::process::id()).as_bytes());
+        let path = folder().join(OsStr::from_bytes(&name));
+        if std::fs::symlink_metadata(&path).is_err() {
+            return path;
+        }
+    }
 }
 
 /// The path of a C string.
