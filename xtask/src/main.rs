@@ -22,6 +22,7 @@ mod objects;
 mod process;
 mod project;
 mod result;
+mod sanitizers;
 mod setup;
 mod simple;
 mod symbols;
@@ -41,8 +42,8 @@ use toolchain::Toolchain;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
   test [PART]             run the tests of one part (deny, host, models, fuzz, miri-short, musl, aarch64, cranelift,
-                          baremetal, macos, guests-short, wasmtime, objects-short, objects, miri, guests, stress), or
-                          of all but the last six
+                          baremetal, macos, guests-short, wasmtime, objects-short, objects, miri, sanitizers, guests,
+                          stress), or of all but the last seven
   test mutants --shard K/N
                           change the core in small ways, and tell which of them no test notices
   dist [--target TARGET] [--prefix PREFIX] [--local NAME...] [--simple]

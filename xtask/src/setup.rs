@@ -160,6 +160,11 @@ pub fn c_compilers() -> Result<()> {
         .try_for_each(|(program, package)| require_program(program, package))
 }
 
+/// The checker of memory.
+pub fn valgrind() -> Result<()> {
+    require_program("valgrind", "valgrind")
+}
+
 /// The debugger.
 pub fn gdb() -> Result<()> {
     require_program("gdb", "gdb")

@@ -90,7 +90,8 @@ pub fn check_panics(library: &Path) -> Result<()> {
     if !names.iter().any(|name| SYMBOL_NAMES.iter().any(|listed| name.ends_with(listed))) {
         return Err(format!("{} has no symbols to tell by", library.display()));
     }
-    let may_panic = |name: &&String| ["panicking", "rust_begin_unwind"].iter().any(|part| name.contains(part));
+    let may_panic =
+        |name: &&String| ["panicking", "rust_begin_unwind"].iter().any(|part| name.contains(part));
     let panics: Vec<_> = names.iter().filter(may_panic).map(String::as_str).collect();
     match panics.is_empty() {
         true => Ok(()),

@@ -21,6 +21,7 @@ use crate::objects;
 use crate::process::watch;
 use crate::project::{Project, make_folder, read};
 use crate::result::Result;
+use crate::sanitizers;
 use crate::setup;
 use crate::simple;
 use crate::symbols;
@@ -30,13 +31,14 @@ use crate::toolchain::Toolchain;
 
 type Part = fn(&Project, &mut Tally) -> Result<()>;
 
-const PARTS: [(&str, Part); 17] = [
+const PARTS: [(&str, Part); 18] = [
     ("deny", deny::test),
     ("host", host),
     ("models", models::test),
     ("fuzz", fuzz::test),
     ("miri-short", miri::test_short_form),
     ("miri", miri::test),
+    ("sanitizers", sanitizers::test),
     ("stress", stress),
     ("musl", musl),
     ("aarch64", aarch64),
@@ -50,10 +52,11 @@ const PARTS: [(&str, Part); 17] = [
     ("guests", guests::test),
 ];
 
-/// Each takes as long as several other parts together, and has a run of its own: interpreting the core's tests, forking
-/// a hundred thousand times, building Wasmtime with its compiler, libraries and compilers of three architectures, and
+/// Each takes as long as several other parts together, and has a run of its own: interpreting the core's tests, checking
+/// each access of those of Linux, forking a hundred thousand times, building Wasmtime with its compiler, libraries and compilers of three architectures, and
 /// eight kernels of their own.
-const BY_NAME_ONLY: [&str; 6] = ["miri", "stress", "wasmtime", "objects-short", "objects", "guests"];
+const BY_NAME_ONLY: [&str; 7] =
+    ["miri", "sanitizers", "stress", "wasmtime", "objects-short", "objects", "guests"];
 
 /// Forks under each of four policies: 100,000 in all.
 const FORKS: &str = "25000";
@@ -274,7 +277,8 @@ fn check_libraries(dist: &Dist, tally: &mut Tally) {
     tally.check("the shared library needs libc alone and no patching", || {
         symbols::check_loading(&dist.shared_library())
     });
-    tally.check("nothing that the shared library exports can panic", || {
+    tally.check("nothing in the static or the shared library can panic", || {
+        symbols::check_panics(&dist.static_library())?;
         symbols::check_panics(&dist.shared_library())
     });
 }

@@ -12,7 +12,8 @@ pub struct Report {
     failed: Vec<String>,
     left_out: usize,
     filters: Vec<String>,
-    skipped: Vec<String>,
+    /// Parts of names, and how many tests each has left out.
+    skipped: Vec<(String, usize)>,
 }
 
 impl Report {
@@ -21,7 +22,7 @@ impl Report {
     pub fn from_arguments() -> Self {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let skipped = arguments.iter().filter_map(|argument| argument.strip_prefix("--skip="));
-        let skipped = skipped.map(str::to_owned).collect();
+        let skipped = skipped.map(|part| (part.to_owned(), 0)).collect();
         let filters = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
         Self { counter: Counter::default(), failed: Vec::new(), left_out: 0, filters, skipped }
     }
@@ -31,9 +32,16 @@ impl Report {
         self.filters.is_empty() && self.skipped.is_empty()
     }
 
-    fn is_wanted(&self, name: &str) -> bool {
-        let has = |part: &String| name.contains(part.as_str());
-        (self.filters.is_empty() || self.filters.iter().any(has)) && !self.skipped.iter().any(has)
+    fn is_wanted(&mut self, name: &str) -> bool {
+        let is_asked_for = self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part));
+        let mut is_skipped = false;
+        for (part, count) in &mut self.skipped {
+            if name.contains(part.as_str()) {
+                is_skipped = true;
+                *count += 1;
+            }
+        }
+        is_asked_for && !is_skipped
     }
 
     /// How many tests passed, failed, or could not apply.
@@ -94,6 +102,9 @@ impl Report {
     pub fn close(self) -> ExitCode {
         for name in &self.failed {
             println!("failed: {name}");
+        }
+        for (part, count) in &self.skipped {
+            println!("--skip={part} left out {count}");
         }
         if self.left_out > 0 {
             println!("{} filtered out", self.left_out);
