@@ -25,7 +25,7 @@ fn asmjit() {
     build.cargo_warnings(true).file("src/asmjit.cpp").compile("asmjit_shim");
     if let Some(lib) = prefix.map(|prefix| prefix.join("lib")) {
         println!("cargo::rustc-link-search=native={}", lib.display());
-        println!("cargo::rustc-link-arg-benches=-Wl,-rpath,{}", lib.display());
+        println!("cargo::rustc-link-arg-bins=-Wl,-rpath,{}", lib.display());
     }
     println!("cargo::rustc-link-lib=asmjit");
     println!("cargo::rustc-cfg=asmjit");

@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_void};
 
 unsafe extern "C" {
+    pub safe fn asmjit_version() -> c_int;
     pub fn asmjit_new(fill: bool) -> *mut c_void;
     pub fn asmjit_delete(allocator: *mut c_void);
     pub fn asmjit_alloc(allocator: *mut c_void, size: usize, writable: *mut *mut c_void) -> *mut c_void;

@@ -111,13 +111,18 @@ fn check_c_example(project: &Project, dist: &Dist) -> Result<()> {
     }
 }
 
-/// Prints the library's size, and how many instructions the life of a piece of code takes: counted, not timed.
-pub fn bench(project: &Project) -> Result<()> {
-    print_sizes(project)?;
+/// Rows of the benchmarks' report (`benches/src/rows.rs`): the library's size, and how many instructions the life of a
+/// piece of code takes: counted, not timed.
+pub fn bench(project: &Project) -> Result<String> {
+    let mut rows = size_rows(project)?;
     let kernel = Kernel::build(project)?;
     let mut command = kernel.qemu("cortex-a72", 1, "bench");
-    let end = run(command.args(["-icount", "shift=0"]), LIMITS, |_| ())?;
-    if end.status.success() { Ok(()) } else { Err(format!("the benchmark failed ({})", end.status)) }
+    let end = run(command.args(["-icount", "shift=0"]), LIMITS, |line| {
+        if line.starts_with("row\t") {
+            rows.push_str(line);
+        }
+    })?;
+    if end.status.success() { Ok(rows) } else { Err(format!("the benchmark failed ({})", end.status)) }
 }
 
 /// The kernel of the tests, with the archive of files that it wants.
@@ -236,11 +241,20 @@ impl fmt::Display for Sizes {
     }
 }
 
-/// Prints what a kernel pays for the first 26 symbols with the adapter, and for everything.
-fn print_sizes(project: &Project) -> Result<()> {
-    println!("the first 26 symbols: {}", measure(project, "size")?);
-    println!("all symbols: {}", measure(project, "size_all")?);
-    Ok(())
+/// What a kernel pays for the first 26 symbols with the adapter, and for everything.
+fn size_rows(project: &Project) -> Result<String> {
+    let mut rows = String::new();
+    for (program, what) in [("size", "the first 26 symbols"), ("size_all", "all symbols")] {
+        let Sizes { text, constants, memory, .. } = measure(project, program)?;
+        let parts =
+            [("code", text), ("constants", constants), ("static memory beside page tables", memory)];
+        for (part, bytes) in parts {
+            rows += &format!(
+                "row\tA kernel on aarch64\t{what}: {part}\t0\t\tBytes\t\tOurs\texecmem\t{bytes}\t1\n"
+            );
+        }
+    }
+    Ok(rows)
 }
 
 /// Fails if the first 26 symbols with the adapter have become larger than is promised.

@@ -51,8 +51,12 @@ usage: cargo xtask COMMAND
                           each name, without these names, with those of integrations/simple, in a folder of its own
   header [--check]        write include/execmem.h, or tell whether it is up to date
   objects                 write the tables of compilers in integrations/object/README.md
-  bench [NAME] [--quick]  compare with peers, in one run (regions, queries, copies, forks, heap, threads) or all of them
+  bench [NAME...] [--quick] [--alone]
+                          compare with peers in one run (regions, queries, copies, heap, speed, policies, threads,
+                          claims, forks, jit), or all of them, and write target/bench/report.md; --alone builds no
+                          peers
   bench baremetal         count the instructions of the bare-metal adapter
+  bench keep              make BENCHMARKS.md of the last report
   setup                   install what the tests need";
 
 fn main() -> ExitCode {

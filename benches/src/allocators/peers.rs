@@ -1,11 +1,11 @@
 //! The peers in Rust.
 
-use crate::allocators::{Allocator, Block, Functions};
+use super::{Allocator, Block};
 
 /// asmkit's allocator, dual mapping.
 pub struct Asmkit(Box<asmkit::JitAllocator>);
 
-impl Functions for Asmkit {
+impl Allocator for Asmkit {
     fn new() -> Self {
         use asmkit::{JitAllocator, JitAllocatorOptions};
         Self(JitAllocator::new(JitAllocatorOptions { use_dual_mapping: true, ..Default::default() }))
@@ -25,9 +25,7 @@ impl Functions for Asmkit {
         // SAFETY: the block is the allocator's, and nobody runs the code.
         unsafe { self.0.release(block.code as *const u8) }.expect("a live block");
     }
-}
 
-impl Allocator for Asmkit {
     fn find(&mut self, address: usize) -> usize {
         self.0.query(address as *const u8).map_or(0, |span| span.size())
     }
@@ -36,7 +34,7 @@ impl Allocator for Asmkit {
 /// `cranelift-jit`'s system provider, each function finalized before its first call. It frees all or nothing.
 pub struct Cranelift(cranelift_jit::SystemMemoryProvider);
 
-impl Functions for Cranelift {
+impl Allocator for Cranelift {
     fn new() -> Self {
         Self(cranelift_jit::SystemMemoryProvider::new())
     }
@@ -61,7 +59,7 @@ pub struct Dynasm {
     done: Vec<dynasmrt::mmap::ExecutableBuffer>,
 }
 
-impl Functions for Dynasm {
+impl Allocator for Dynasm {
     fn new() -> Self {
         Self { open: None, done: Vec::new() }
     }

@@ -2,24 +2,26 @@
 //!
 //! Nobody overtakes: it waits for the reads that were under way, not for those that began later.
 
-use execmem_benches::{is_quick, median};
+use execmem_benches::{Role, Unit, median, rounds, row};
 use execmem_os_linux::*;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
+const TABLE: &str = "Claims: a change of protection while eight threads read the region";
 const READERS: usize = 8;
 /// What one read copies: a claim is held for as long.
 const SIZE: i64 = 1 << 20;
 
-fn main() {
+pub fn run() {
     // SAFETY: has no preconditions.
     let address = unsafe { rt_alloc_rw_memory(SIZE) };
     assert!(address > 0);
     let is_over = AtomicBool::new(false);
     let reads = Mutex::new(Vec::new());
     let mut waits = Vec::new();
+    let spent = |start: Instant| start.elapsed().as_nanos() as f64;
     thread::scope(|scope| {
         for _ in 0..READERS {
             scope.spawn(|| {
@@ -29,27 +31,24 @@ fn main() {
                     let start = Instant::now();
                     // SAFETY: the target has room.
                     assert_eq!(unsafe { rt_mmap_read_into(address, 0, target.as_mut_ptr(), SIZE) }, SIZE);
-                    own.push(start.elapsed().as_nanos() as f64);
+                    own.push(spent(start));
                 }
                 reads.lock().expect("no reader panics").append(&mut own);
             });
         }
-        for round in 0..if is_quick() { 50 } else { 1000 } {
+        for round in 0..rounds(1000, 50) {
             let start = Instant::now();
             // SAFETY: has no preconditions. Readers may read before and after.
-            assert_eq!(unsafe { rt_set_protection(address, SIZE, 1 + 2 * (round % 2)) }, 1);
-            waits.push(start.elapsed().as_nanos() as f64);
+            assert_eq!(unsafe { rt_set_protection(address, SIZE, 1 + 2 * (round as i64 % 2)) }, 1);
+            waits.push(spent(start));
         }
         is_over.store(true, Relaxed);
     });
     let read = median(reads.into_inner().expect("no reader panics").into_iter());
     let longest = waits.iter().copied().fold(0.0, f64::max);
     let wait = median(waits.into_iter());
-    println!("a read of 1 MiB beside {} others {:>26.1} us", READERS - 1, read / 1e3);
-    println!(
-        "a change of the region's protection, median {:>15.1} us   ratio {:>6.2}   wanted < 10",
-        wait / 1e3,
-        wait / read
-    );
-    println!("  the longest {:>45.1} us   ratio {:>6.2}", longest / 1e3, longest / read);
+    for (name, wait) in [("wait, the median", wait), ("wait, the longest", longest)] {
+        let subjects = [(Role::Ours, "execmem", &[wait][..]), (Role::Limit, "one read of 1 MiB", &[read])];
+        row(TABLE, name, Unit::Nanoseconds, &subjects).print();
+    }
 }

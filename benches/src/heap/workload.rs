@@ -1,7 +1,7 @@
 //! The workload: a JIT's day in two seconds.
 
-use crate::allocators::{Allocator, Block};
-use execmem_benches::is_quick;
+use crate::allocators::{Allocator, Block, Figure, time};
+use execmem_benches::{Random, is_quick, now};
 use std::hint::black_box;
 
 /// How many functions are live.
@@ -10,63 +10,42 @@ pub fn blocks() -> usize {
 }
 
 /// How many come and go in a heap that is 80 % full.
-pub const CYCLES: usize = 2_000;
+const CYCLES: usize = 2_000;
 
 /// How many functions are added to it at a time.
 const BATCH: usize = 10_000;
 
+const BUMP: &str = "a pointer that moves on, a word stored";
+const COPY: &str = "such an allocation, memcpy, memset";
+const LOAD: &str = "a load from a table of granules";
+
 /// The phases in their order.
-pub const PHASES: [&str; 15] = [
-    "cold allocation",
-    "FIFO release",
-    "allocation again",
-    "release of a random half",
-    "allocation into the fragmented heap",
-    "there: allocate 256, write, publish, free it",
-    "find by address",
-    "find of a live function's start",
-    "LIFO release",
-    "allocation of all",
-    "release of a random fifth",
-    "at 80 %: allocate 256, write, publish, free it",
-    "at 80 %: the same with 10,000, then free them all",
-    "at 80 %: any size, free a random function",
-    "release of functions that were written",
+pub const PHASES: [Figure; 15] = [
+    time("allocate, cold heap", BUMP, ""),
+    free("release in order of allocation", ""),
+    time("allocate again", BUMP, ""),
+    free("release a random half", ""),
+    time("allocate where every second was released", BUMP, ""),
+    time("there: allocate 256 bytes, write, publish, release", COPY, ""),
+    time("find the function of an address", LOAD, ""),
+    time("find by a function's start", LOAD, ""),
+    free("release, the last first", ""),
+    time("allocate all", BUMP, ""),
+    free("release a random fifth", ""),
+    time("at 80 %: allocate 256 bytes, write, publish, release", COPY, ""),
+    time("at 80 %: the same with 10,000, then release them all", COPY, ""),
+    time("at 80 %: any size, release a random function", COPY, ""),
+    time("release functions that were written", "memset", ""),
 ];
 
-/// Nanoseconds of an operation in each phase.
-type Times = [f64; PHASES.len()];
-
-/// xorshift64: the same sequence in each run.
-pub struct Random(pub u64);
-
-impl Random {
-    /// A number below `limit`.
-    pub fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
-    }
-
-    fn shuffle<T>(&mut self, values: &mut [T]) {
-        for last in (1..values.len()).rev() {
-            values.swap(last, self.below(last + 1));
-        }
-    }
-}
-
-/// Processor time of this thread: on a busy machine the clock on the wall measures the neighbours.
-pub fn now() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: room for a time.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+/// Without a limit: a release that does nothing is none.
+const fn free(name: &'static str, why: &'static str) -> Figure {
+    Figure { limit: None, ..time(name, "", why) }
 }
 
 /// Runs all phases with `blocks` blocks of 8 to 1,031 bytes.
-pub fn run<A: Allocator>(blocks: usize) -> Times {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+pub fn run<A: Allocator>(blocks: usize) -> Vec<f64> {
+    let mut random = Random::new(0);
     let sizes: Vec<usize> = (0..blocks).map(|_| 8 + random.below(1024)).collect();
     // Room that is there already, as the list is no allocator's cost.
     let mut live: Vec<Block> = vec![Block { code: 1, writable: 1, size: 1 }; blocks];
@@ -139,5 +118,5 @@ pub fn run<A: Allocator>(blocks: usize) -> Times {
     });
     let left = live.len();
     timed(left, &mut || live.drain(..).rev().for_each(|block| allocator.release(block)));
-    times.try_into().expect("a time for each phase")
+    times
 }

@@ -2,35 +2,32 @@
 //!
 //! A process has one policy, so each has a process of its own, and these take turns.
 
-use execmem_benches::{is_quick, median};
+use crate::allocators::bare::map;
+use execmem_benches::{Role, Unit, now, rounds, row, set_policy};
 use execmem_os_linux::*;
 use std::hint::black_box;
 use std::io::{PipeReader, PipeWriter, Read, Write};
-use std::time::Instant;
 
+const TABLE: &str = "Forks";
 const BLOCK: usize = 64_000;
 static CODE: [u8; BLOCK] = [0xc3; BLOCK];
 
 /// What a chunk of the heap has at most.
 const CHUNK: usize = 4 << 20;
 
-/// Microseconds.
+/// Nanoseconds of this thread; those of a fork are the parent's.
 fn time(work: impl FnOnce()) -> f64 {
-    let start = Instant::now();
+    let start = now();
     work();
-    start.elapsed().as_nanos() as f64 / 1000.0
+    now() - start
 }
 
 /// Memory that parent and child share.
 fn shared_number() -> *mut f64 {
-    map(4096, libc::MAP_SHARED).cast()
-}
-
-fn map(length: usize, kind: i32) -> *mut u8 {
     let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
     // SAFETY: a new mapping.
-    let start =
-        unsafe { libc::mmap(std::ptr::null_mut(), length, access, kind | libc::MAP_ANONYMOUS, -1, 0) };
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, flags, -1, 0) };
     assert_ne!(start, libc::MAP_FAILED);
     start.cast()
 }
@@ -83,7 +80,7 @@ impl Process {
         black_box(target);
     }
 
-    /// Does a task, and gives its time in microseconds.
+    /// Does a task, and gives its time.
     fn run(&mut self, task: Task) -> f64 {
         match task {
             GROW_BY_1 | GROW_BY_100 => {
@@ -106,7 +103,7 @@ impl Process {
                 time(|| self.copy(None))
             }
             FRESH_COPY | FRESH_COPY_IN_CHILD => {
-                let fresh = map(CHUNK, libc::MAP_PRIVATE);
+                let fresh = map(CHUNK, libc::PROT_READ | libc::PROT_WRITE, 0) as *mut u8;
                 let in_child = self.fork(|process| process.copy(Some(fresh))).1;
                 let spent = if task == FRESH_COPY { time(|| self.copy(Some(fresh))) } else { in_child };
                 // SAFETY: mapped above, so long.
@@ -151,14 +148,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(policy: i32) -> Self {
+    fn start(policy: &str) -> Self {
         let (mut read, tasks) = std::io::pipe().expect("a pipe");
         let (results, mut write) = std::io::pipe().expect("a pipe");
         // SAFETY: this process has one thread, and has used the library for nothing yet.
         if unsafe { libc::fork() } == 0 {
             drop((tasks, results));
-            // SAFETY: a wish.
-            assert_eq!(unsafe { rt_exec_memory_set_policy(policy.into()) }, 1);
+            set_policy(policy);
             let mut process = Process::new();
             let mut task = [0];
             while read.read_exact(&mut task).is_ok() {
@@ -179,22 +175,23 @@ impl Worker {
     }
 }
 
-/// Median times of tasks that take turns, each of a worker by its number; and median ratios of the first one's to each.
-fn take_turns<const N: usize>(workers: &mut [Worker], tasks: [(usize, Task); N]) -> ([f64; N], [f64; N]) {
-    let rounds = if is_quick() { 5 } else { 31 };
-    let mut round = || tasks.map(|(worker, task)| workers[worker].ask(task));
-    let times: Vec<[f64; N]> = (0..rounds).map(|_| round()).collect();
-    let medians = std::array::from_fn(|index| median(times.iter().map(|times| times[index])));
-    let ratios = std::array::from_fn(|index| median(times.iter().map(|times| times[0] / times[index])));
-    (medians, ratios)
+/// What tasks that take turns measured, each of a worker by its number.
+fn take_turns<const N: usize>(workers: &mut [Worker], tasks: [(usize, Task); N]) -> [Vec<f64>; N] {
+    let mut samples = [const { Vec::new() }; N];
+    for _ in 0..rounds(31, 5) {
+        for (samples, (worker, task)) in samples.iter_mut().zip(tasks) {
+            samples.push(workers[worker].ask(task));
+        }
+    }
+    samples
 }
 
 const RWX: usize = 0;
 const DUAL: usize = 1;
 const TOGGLE: usize = 2;
 
-fn main() {
-    let mut workers = [1, 2, 3].map(Worker::start);
+pub fn run() {
+    let mut workers = ["rwx", "dual", "toggle"].map(Worker::start);
     let steps: [(usize, &[Task]); 3] =
         [(1, &[GROW_BY_1]), (100, &[GROW_BY_100]), (400, &[GROW_BY_100, GROW_BY_100, GROW_BY_100])];
     for (mebibytes, growth) in steps {
@@ -203,23 +200,24 @@ fn main() {
                 worker.ask(*task);
             }
         }
-        let (times, ratios) = take_turns(&mut workers, [DUAL, RWX, TOGGLE].map(|worker| (worker, FORK)));
-        println!(
-            "{mebibytes:>4} MiB of code: fork {:>6.0} us under dual, {:>6.0} under rwx, {:>6.0} under toggle   \
-             dual / rwx {:.2} (wanted <= 2)",
-            times[0], times[1], times[2], ratios[1]
-        );
-        for (who, tasks) in [
-            ("parent", [FIRST_WRITE, FRESH_COPY, COPY]),
-            ("child", [FIRST_WRITE_IN_CHILD, FRESH_COPY_IN_CHILD, COPY]),
+        let [dual, rwx, toggle] = take_turns(&mut workers, [DUAL, RWX, TOGGLE].map(|worker| (worker, FORK)));
+        let subjects =
+            [(Role::Ours, "dual", &dual[..]), (Role::Own, "rwx", &rwx), (Role::Own, "toggle", &toggle)];
+        row(TABLE, "fork", Unit::Nanoseconds, &subjects).at(mebibytes, "MiB of code").print();
+        for (name, tasks) in [
+            ("first write to a chunk in the parent", [FIRST_WRITE, FRESH_COPY, COPY]),
+            ("first write to a chunk in the child", [FIRST_WRITE_IN_CHILD, FRESH_COPY_IN_CHILD, COPY]),
         ] {
-            let (times, ratios) = take_turns(&mut workers, tasks.map(|task| (DUAL, task)));
-            println!(
-                "  first write by the {who:<6} {:>6.0} us   memcpy of as much: to fresh pages {:>6.0} us, to others \
-                 {:>6.0} us   ratio {:.2} (wanted <= 2), {:.2}",
-                times[0], times[1], times[2], ratios[1], ratios[2]
-            );
+            let [ours, fresh, copy] = take_turns(&mut workers, tasks.map(|task| (DUAL, task)));
+            let subjects = [
+                (Role::Ours, "dual", &ours[..]),
+                (Role::Bare, "memcpy of as much to fresh pages", &fresh),
+                (Role::Limit, "memcpy", &copy),
+            ];
+            row(TABLE, name, Unit::Nanoseconds, &subjects).at(mebibytes, "MiB of code").why("").print();
         }
-        println!("  a second write         {:>6.1} us", workers[DUAL].ask(SECOND_WRITE));
+        let [second] = take_turns(&mut workers, [(DUAL, SECOND_WRITE)]);
+        let subjects = [(Role::Ours, "dual", &second[..])];
+        row(TABLE, "second write", Unit::Nanoseconds, &subjects).at(mebibytes, "MiB of code").print();
     }
 }

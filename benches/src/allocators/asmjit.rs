@@ -1,13 +1,15 @@
 //! The peer in C++.
 
-use crate::allocators::{Allocator, Block, Functions};
+use super::{Allocator, Block};
 use execmem_benches::asmjit::*;
 use std::ffi::c_void;
+use std::mem::ManuallyDrop;
+use std::sync::LazyLock;
 
 /// asmjit's `JitAllocator`, dual mapping. `FILL`: freed code becomes traps, as ours does.
 pub struct Asmjit<const FILL: bool>(*mut c_void);
 
-impl<const FILL: bool> Functions for Asmjit<FILL> {
+impl<const FILL: bool> Allocator for Asmjit<FILL> {
     fn new() -> Self {
         // SAFETY: makes an allocator.
         Self(unsafe { asmjit_new(FILL) })
@@ -31,12 +33,21 @@ impl<const FILL: bool> Functions for Asmjit<FILL> {
         // SAFETY: the block is the allocator's, and nobody runs the code.
         assert_eq!(unsafe { asmjit_release(self.0, block.code as *mut c_void) }, 1);
     }
-}
 
-impl<const FILL: bool> Allocator for Asmjit<FILL> {
     fn find(&mut self, address: usize) -> usize {
         // SAFETY: takes any address.
         unsafe { asmjit_query(self.0, address as *mut c_void) }
+    }
+}
+
+impl Asmjit<false> {
+    /// One that lives as long as the process, which all threads may use: it has a lock.
+    pub fn shared() -> ManuallyDrop<Self> {
+        static SHARED: LazyLock<usize> = LazyLock::new(|| {
+            // SAFETY: makes an allocator.
+            unsafe { asmjit_new(false) as usize }
+        });
+        ManuallyDrop::new(Self(*SHARED as *mut c_void))
     }
 }
 

@@ -1,0 +1,61 @@
+//! How the heap's figures grow with the number of blocks.
+
+use crate::allocators::{Allocator, Figure, time};
+use execmem_benches::{Random, now};
+use execmem_os_linux::rt_is_executable;
+use std::hint::black_box;
+
+/// How many blocks there are.
+pub const COUNTS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
+
+/// How many blocks come into the holes.
+const FILLED: usize = 500;
+
+/// What `run` gives.
+pub const FIGURES: [Figure; 5] = [
+    time("allocate", "a pointer that moves on, a word stored", ""),
+    time("find the function of an address", "a load from a table of granules", ""),
+    Figure { limit: None, ..time("rt_is_executable", "", "") },
+    time("allocate where every second was released", "a pointer that moves on, a word stored", ""),
+    Figure { limit: None, ..time("release", "", "") },
+];
+
+pub fn run<A: Allocator>(count: usize) -> Vec<f64> {
+    let mut random = Random::new(1);
+    let mut allocator = A::new();
+    // What the first function costs has a row of its own.
+    allocator.alloc(64);
+    let sizes: Vec<usize> = (0..count).map(|_| 8 + random.below(1024)).collect();
+    let mut live = Vec::with_capacity(count);
+    let allocate = timed(count, || live.extend(sizes.iter().map(|size| allocator.alloc(*size))));
+    random.shuffle(&mut live);
+    let addresses: Vec<usize> = live.iter().map(|block| block.code + random.below(block.size)).collect();
+    let mut find = || {
+        for address in &addresses {
+            black_box(allocator.find(*address));
+        }
+    };
+    // The first time brings in records that were never read.
+    find();
+    let find = timed(count, find);
+    let executable = timed(count, || {
+        // A system call, if the address is a peer's.
+        for address in addresses.iter().filter(|_| A::IS_OURS) {
+            // SAFETY: only asks.
+            black_box(unsafe { rt_is_executable(*address as i64) });
+        }
+    });
+    let half = count / 2;
+    live.drain(half..).for_each(|block| allocator.release(block));
+    let fill = timed(FILLED, || live.extend(sizes[..FILLED].iter().map(|size| allocator.alloc(*size))));
+    let left = live.len();
+    let release = timed(left, || live.drain(..).for_each(|block| allocator.release(block)));
+    let executable = if A::IS_OURS { executable } else { f64::NAN };
+    vec![allocate, find, executable, fill, release]
+}
+
+fn timed(count: usize, work: impl FnOnce()) -> f64 {
+    let start = now();
+    work();
+    (now() - start) / count as f64
+}

@@ -1,0 +1,109 @@
+//! Questions about addresses, with few and many live regions.
+
+use execmem_benches::{Race, Random, Role, Unit, row, timed};
+use execmem_os_linux::*;
+use std::hint::black_box;
+
+const TABLE: &str = "Questions about addresses";
+
+/// What the first plan for this library had: a list that is searched from the front.
+struct List<'a>(&'a [i64]);
+
+impl List<'_> {
+    fn holds(&self, address: i64) -> bool {
+        self.0.iter().any(|base| (*base..*base + 4096).contains(&address))
+    }
+}
+
+pub fn run() {
+    let mut regions = Vec::new();
+    for live in [10, 1_000, 50_000] {
+        while regions.len() < live {
+            // SAFETY: takes a number.
+            let base = unsafe { rt_alloc_exec_memory(4096) };
+            assert!(base > 0);
+            regions.push(base);
+        }
+        questions(&regions);
+    }
+    memory_of_records();
+    foreign();
+}
+
+fn questions(regions: &[i64]) {
+    let live = regions.len();
+    // Each question is about another region, in an order that prefetchers can't guess.
+    let asked: Vec<i64> = {
+        let mut random = Random::new(0);
+        (0..1 << 16).map(|_| *random.choose(regions)).collect()
+    };
+    let each = |calls: usize, work: fn(i64, &[i64])| {
+        let (asked, mut at) = (&asked, 0);
+        timed(calls, move || {
+            at = (at + 1) % asked.len();
+            work(asked[at], regions);
+        })
+    };
+    let calls = 10_000;
+    let few = if live > 10_000 { 20 } else { 1_000 };
+    // The page map has 8 bytes a page: what a table must have for an answer.
+    let table = vec![1u64; live];
+    let mut random = Random::new(1);
+    let loads: Vec<usize> = (0..1 << 16).map(|_| random.below(live)).collect();
+    let mut at = 0;
+    let load = timed(calls, || {
+        at = (at + 1) % loads.len();
+        black_box(table[loads[at]]);
+    });
+    // SAFETY: only asks.
+    let executable = |address, _: &[i64]| _ = black_box(unsafe { rt_is_executable(address) });
+    let race = Race::of(each(calls, executable))
+        .beside(Role::Own, "a list scan", each(few, |address, list| _ = black_box(List(list).holds(address))))
+        .beside(Role::Limit, "a load from a table of pages", load);
+    #[cfg(feature = "peers")]
+    let race = {
+        // Both parse /proc/self/maps.
+        let few = if live > 10_000 { 1 } else { 20 };
+        let region =
+            each(few, |address, _| _ = black_box(region::query(address as *const u8).expect("a region")));
+        let mmap_rs = each(few, |address, _| {
+            _ = black_box(mmap_rs::MemoryAreas::query(address as usize).expect("an area"));
+        });
+        race.beside(Role::Peer, "region", region).beside(Role::Peer, "mmap-rs", mmap_rs)
+    };
+    race.row(TABLE, "rt_is_executable").at(live, "regions").print();
+    // SAFETY: only asks.
+    let protection = |address, _: &[i64]| _ = black_box(unsafe { rt_get_protection(address) });
+    Race::of(each(calls, protection)).row(TABLE, "rt_get_protection").at(live, "regions").print();
+}
+
+fn memory_of_records() {
+    // SAFETY: a structure of integers.
+    let mut stats: execmem::abi::RtExecMemoryStats = unsafe { std::mem::zeroed() };
+    stats.size = size_of_val(&stats) as i64;
+    // SAFETY: the structure has the size that it says.
+    unsafe { rt_exec_memory_stats(&mut stats) };
+    let bytes = stats.record_bytes as f64 / stats.regions as f64;
+    let subjects = [(Role::Ours, "execmem", &[bytes][..])];
+    row(TABLE, "records of a region, its part of the page map included", Unit::Bytes, &subjects).print();
+}
+
+/// A foreign address beside the one system call that it takes.
+fn foreign() {
+    let address = foreign as *const () as i64;
+    // SAFETY: opens a file.
+    let maps = unsafe { libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY) };
+    let query = || {
+        let mut query = [0u64; 13];
+        (query[0], query[1], query[2]) = (104, 0x10, address as u64);
+        // SAFETY: the structure has the 104 bytes that it says.
+        assert_eq!(unsafe { libc::ioctl(maps, 0xc068_6611, query.as_mut_ptr()) }, 0);
+    };
+    // SAFETY: only asks.
+    let ours = || _ = black_box(unsafe { rt_is_executable(address) });
+    Race::of(timed(200, ours))
+        .beside(Role::Bare, "PROCMAP_QUERY", timed(200, query))
+        .row(TABLE, "rt_is_executable of a foreign address")
+        .why("")
+        .print();
+}
