@@ -1,10 +1,11 @@
 //! Pictures of how figures grow.
 
-use crate::report::{Series, grouped};
-use execmem_benches::{Role, Unit};
+use crate::report::{Series, grouped, shown};
 use plotters::prelude::*;
 
-const SIZE: (u32, u32) = (640, 360);
+const SIZE: (u32, u32) = (720, 360);
+/// How much of that the lines' names have.
+const NAMES: u32 = 190;
 /// Ours is the first.
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0x12, 0x50, 0x7e),
@@ -23,7 +24,7 @@ pub fn svg(series: &Series) -> Option<Result<String, Box<dyn std::error::Error>>
 fn draw(series: &Series) -> Result<String, Box<dyn std::error::Error>> {
     let rows = &series.0;
     let lines: Vec<(&str, Vec<(f64, f64)>)> = series
-        .names(&|subject| subject.role != Role::Limit || subject.value > 0.0)
+        .names(&|_| true)
         .into_iter()
         .map(|name| {
             let points = rows.iter().filter_map(|row| Some((row.at.as_ref()?.0 as f64, row.of(name)?.value)));
@@ -37,46 +38,43 @@ fn draw(series: &Series) -> Result<String, Box<dyn std::error::Error>> {
             .fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)))
     };
     let ((left, right), (low, high)) = (range(|point| point.0), range(|point| point.1));
-    let unit = match rows[0].unit {
-        Unit::Nanoseconds => "nanoseconds",
-        Unit::PerMicrosecond => "in a microsecond",
-        _ => "",
-    };
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
-        let title = format!("{} ({unit})", rows[0].name);
         let of = rows[0].at.as_ref().map_or("", |at| &at.1);
         let mut chart = ChartBuilder::on(&root)
-            .caption(title, ("sans-serif", 16))
+            .caption(&rows[0].name, ("sans-serif", 16))
             .margin(10)
+            .margin_right(NAMES)
             .x_label_area_size(40)
             .y_label_area_size(60)
             .build_cartesian_2d((left..right).log_scale(), (low * 0.8..high * 1.25).log_scale())?;
-        let number =
-            |value: &f64| if *value < 10.0 { format!("{value}") } else { grouped(value.round() as usize) };
         chart
             .configure_mesh()
-            .light_line_style(WHITE)
+            .light_line_style(TRANSPARENT)
             .x_desc(of)
-            .x_label_formatter(&number)
-            .y_label_formatter(&number)
+            .y_labels(6)
+            .x_label_formatter(&|count| grouped(count.round() as usize))
+            .y_label_formatter(&|value| shown(*value, rows[0].unit))
             .label_style(("sans-serif", 12))
             .draw()?;
-        for ((name, points), colour) in lines.into_iter().zip(COLOURS.iter().cycle()) {
-            let style = colour.stroke_width(2);
-            chart
-                .draw_series(LineSeries::new(points, style).point_size(3))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
+        // Each line has its name at its end, where there is room.
+        let mut names = Vec::new();
+        for ((name, points), colour) in lines.into_iter().zip(COLOURS.into_iter().cycle()) {
+            if let Some(end) = points.last() {
+                let (x, y) = chart.backend_coord(end);
+                names.push((y, x, name, colour));
+            }
+            chart.draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(3))?;
         }
-        chart
-            .configure_series_labels()
-            .background_style(WHITE.mix(0.8))
-            .position(SeriesLabelPosition::UpperLeft)
-            .label_font(("sans-serif", 12))
-            .draw()?;
+        names.sort_by_key(|name| name.0);
+        let mut free = 0;
+        for (y, x, name, colour) in names {
+            let y = free.max(y - 6);
+            free = y + 15;
+            root.draw(&Text::new(name, (x + 8, y), ("sans-serif", 12).into_font().color(&colour)))?;
+        }
         root.present()?;
     }
     Ok(text)

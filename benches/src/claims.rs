@@ -4,8 +4,8 @@
 
 use execmem_benches::{Role, Unit, median, rounds, row};
 use execmem_os_linux::*;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ pub fn run() {
     // SAFETY: has no preconditions.
     let address = unsafe { rt_alloc_rw_memory(SIZE) };
     assert!(address > 0);
-    let is_over = AtomicBool::new(false);
+    let (is_over, reading) = (AtomicBool::new(false), Barrier::new(READERS + 1));
     let reads = Mutex::new(Vec::new());
     let mut waits = Vec::new();
     let spent = |start: Instant| start.elapsed().as_nanos() as f64;
@@ -27,7 +27,9 @@ pub fn run() {
             scope.spawn(|| {
                 let mut target = vec![1u8; SIZE as usize];
                 let mut own = Vec::new();
-                while !is_over.load(Relaxed) {
+                reading.wait();
+                // Once at least.
+                while own.is_empty() || !is_over.load(Relaxed) {
                     let start = Instant::now();
                     // SAFETY: the target has room.
                     assert_eq!(unsafe { rt_mmap_read_into(address, 0, target.as_mut_ptr(), SIZE) }, SIZE);
@@ -36,6 +38,7 @@ pub fn run() {
                 reads.lock().expect("no reader panics").append(&mut own);
             });
         }
+        reading.wait();
         for round in 0..rounds(1000, 50) {
             let start = Instant::now();
             // SAFETY: has no preconditions. Readers may read before and after.

@@ -38,7 +38,8 @@ fn peers() -> String {
     }
     let lock = include_str!("../Cargo.lock");
     let version = |name: &str| {
-        let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+        // Of two versions the newer one stands last, and is ours.
+        let (_, rest) = lock.rsplit_once(&format!("name = \"{name}\"\nversion = \""))?;
         rest.split('"').next()
     };
     let names = ["asmkit-rs", "cranelift-jit", "dynasmrt", "memmap2", "mmap-rs", "region"];

@@ -52,6 +52,12 @@ fn alone(_: &[&str]) -> Vec<f64> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--quick").collect();
+    // A thread that fails must not leave others waiting for it.
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &words[..] {
         ["run", name] => find(name)?.1(),

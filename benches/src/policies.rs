@@ -28,7 +28,7 @@ pub fn run() {
         let mut cells =
             vec![(Role::Ours, "dual", dual), (Role::Own, "rwx", rwx), (Role::Own, "toggle", toggle)];
         if has_pair {
-            cells.push((Role::Bare, "a pair of mprotect", by_hand));
+            cells.push((Role::Peer, "a pair of mprotect", by_hand));
         }
         row(TABLE, name, Unit::Nanoseconds, &cells).why(why).print();
     }

@@ -105,7 +105,8 @@ pub fn run() {
     near();
 }
 
-const LIFE: &str = "";
+const LIFE: &str =
+    "the system calls are the same; the rest is checks, a claim for each step, the record in the page map";
 
 /// Regions near something, of which more and more are live.
 fn near() {
@@ -130,7 +131,10 @@ fn near() {
             .beside(Role::Bare, "mmap, munmap", timed(CALLS, bare))
             .row(TABLE, "allocate within 1 GiB of an address, free")
             .at(live, "live ones")
-            .why("")
+            .why(
+                "the kernel is asked once whether there is room beside the latest one; bare `mmap` has no wish. To ask about \
+                 every mapping took 13 ms among 30,000",
+            )
             .print();
     }
 }

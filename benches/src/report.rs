@@ -119,7 +119,7 @@ fn joined(texts: impl Iterator<Item = String>) -> String {
 }
 
 /// A figure as a reader wants it.
-fn shown(value: f64, unit: Unit) -> String {
+pub fn shown(value: f64, unit: Unit) -> String {
     let (value, unit) = match unit {
         Unit::Nanoseconds if value >= 1e6 => (value / 1e6, " ms"),
         Unit::Nanoseconds if value >= 1e3 => (value / 1e3, " µs"),
@@ -136,6 +136,7 @@ fn digits(value: f64) -> String {
         size if size >= 1000.0 => grouped(value.round() as usize),
         size if size >= 100.0 || (size.fract() == 0.0 && size >= 10.0) => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
+        size if size > 0.0 && size < 0.01 => "<0.01".to_owned(),
         _ => format!("{value:.2}"),
     }
 }

@@ -25,7 +25,7 @@ pub fn run() {
     for count in COUNTS {
         let number = count.to_string();
         let processes: Vec<_> = subjects.iter().map(|(_, name)| vec!["speed", name, &number]).collect();
-        let samples = children(rounds(7, 3), &processes);
+        let samples = children(rounds(7, 1), &processes);
         let row = |index: usize, name: &str, unit: Unit, why: &str| {
             let cells = subjects.iter().zip(&samples);
             let cells: Vec<_> =

@@ -78,19 +78,20 @@ pub const fn time(name: &'static str, limit: &'static str, why: &'static str) ->
 }
 
 /// Lets the allocators of these names take turns in processes of their own, each told `arguments`: a row for each figure.
+/// What is done by hand is there without peers, too.
 pub fn compare(
     table: &str,
     arguments: &[&str],
     figures: &[Figure],
     names: &[&'static str],
-    bare: &[&'static str],
+    by_hand: &[&'static str],
     rounds: usize,
 ) -> Vec<Row> {
     let named = |role, names: Vec<&'static str>| names.into_iter().map(move |name| (role, name));
     let subjects: Vec<(Role, &str)> = [(Role::Ours, "execmem")]
         .into_iter()
         .chain(named(Role::Peer, peers(names)))
-        .chain(named(Role::Bare, bare.to_vec()))
+        .chain(named(Role::Peer, by_hand.to_vec()))
         .chain([(Role::Limit, "limit")])
         .collect();
     let process = |name| [&arguments[..1], &[name], &arguments[1..]].concat();

@@ -15,8 +15,9 @@ pub fn run() {
     rows.iter().for_each(|row| row.print());
 
     let all = ["asmjit", "asmkit", "cranelift-jit", "dynasmrt"];
-    let bare = ["mmap and mprotect", "a pair of mprotect"];
-    let rows = compare("Functions", &["heap", "functions"], &functions::FIGURES, &all, &bare, rounds(15, 3));
+    let by_hand = ["mmap and mprotect", "a pair of mprotect"];
+    let rows =
+        compare("Functions", &["heap", "functions"], &functions::FIGURES, &all, &by_hand, rounds(15, 3));
     rows.iter().for_each(|row| row.print());
 
     for count in growth::COUNTS {
