@@ -9,7 +9,8 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Instant;
 
-const TABLE: &str = "Claims: a change of protection while eight threads read the region";
+const TABLE: &str =
+    "Claims: a change of protection while eight threads read the region, by the clock on the wall";
 const READERS: usize = 8;
 /// What one read copies: a claim is held for as long.
 const SIZE: i64 = 1 << 20;

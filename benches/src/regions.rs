@@ -85,7 +85,7 @@ pub fn run() {
     let code = live_function(LENGTH);
     for (name, flip, why) in [
         ("allocate, write 64 bytes, flush, call, free", false, LIFE),
-        ("the same, read-write until it is made executable", true, LIFE),
+        ("allocate read-write, write, make executable, call, free", true, LIFE),
     ] {
         let race = Race::of(timed(CALLS, || ours(&code, flip)));
         let race = race.beside(Role::Bare, "mmap, memcpy, munmap", timed(CALLS, || bare(&code, flip)));

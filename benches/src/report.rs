@@ -127,7 +127,10 @@ pub fn shown(value: f64, unit: Unit) -> String {
         Unit::Bytes => (value, " bytes"),
         Unit::Times | Unit::Count | Unit::Instructions | Unit::PerMicrosecond => (value, ""),
     };
-    format!("{}{unit}", digits(value))
+    match value.fract() == 0.0 && unit.is_empty() {
+        true => grouped(value as usize),
+        false => format!("{}{unit}", digits(value)),
+    }
 }
 
 /// Two or three digits that count.

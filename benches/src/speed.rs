@@ -15,7 +15,8 @@ const SIZE: usize = 512;
 /// In which order functions are called, and why that is slower than it could be.
 const ORDERS: [(&str, &str); 3] =
     [("at random", SPEED), ("nine in ten to a tenth", SPEED), ("neighbours, eight by eight", SPEED)];
-const SPEED: &str = "";
+const SPEED: &str = "the end of the last chunk is not full, and stays on small pages: of 10,000 functions 18 %, of 50,000 and \
+     200,000 2 %";
 const HUGE: usize = 2 << 20;
 
 pub fn run() {

@@ -16,7 +16,7 @@ use std::sync::{Barrier, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const TABLE: &str = "Threads: operations in a microsecond";
+const TABLE: &str = "Threads: operations in a microsecond of the clock on the wall";
 const THREADS: [usize; 3] = [1, 2, 4];
 
 /// Between two forks.
@@ -261,18 +261,22 @@ fn fork() {
 
 /// What is done, the policies under which it is, who else does it, and why it loses.
 const WORKS: [(&str, &[&str], Option<(Role, &str)>, &str); 6] = [
-    ("heap: allocate, write, publish, call, find, free", &POLICIES, Some((Role::Peer, "asmjit")), ""),
-    ("the same with forks", &POLICIES, None, ""),
+    ("heap: allocate, write, publish, call, find, free", &POLICIES, Some((Role::Peer, "asmjit")), TRAPS),
+    ("heap, with forks", &POLICIES, None, ""),
     (
         "regions: allocate, write, make executable, call, free",
-        &POLICIES,
+        &["rwx", "dual", "toggle"],
         Some((Role::Bare, "mmap, mprotect")),
-        "",
+        SYSTEM,
     ),
-    ("the same regions with forks", &["rwx"], Some((Role::Bare, "mmap, mprotect")), ""),
+    ("regions, with forks", &["rwx"], Some((Role::Bare, "mmap, mprotect")), SYSTEM),
     ("lookups: is it executable, which protection, find a block", &["dual"], None, ""),
-    ("the same lookups with forks", &["dual"], None, ""),
+    ("lookups, with forks", &["dual"], None, ""),
 ];
+const TRAPS: &str =
+    "what is freed is filled with traps; asmjit leaves it callable, and has one lock for all threads";
+const SYSTEM: &str = "the kernel takes a lock of the whole address space for each of these calls; ours adds checks, claims and a \
+     record";
 const POLICIES: [&str; 3] = ["dual", "rwx", "toggle"];
 
 pub fn run() {

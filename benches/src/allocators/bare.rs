@@ -70,10 +70,11 @@ impl Allocator for Flip {
 const FLIP_BYTES: usize = 4 << 20;
 
 /// What no allocator does without: a pointer that moves on, a number for each block that says where it starts, stores.
-/// Nothing is freed, and code that becomes traps is filled.
+/// Memory is used again once all is released; code becomes traps then.
 pub struct Bump {
     memory: usize,
     used: usize,
+    live: usize,
     starts: Vec<u32>,
 }
 
@@ -81,13 +82,14 @@ impl Allocator for Bump {
     fn new() -> Self {
         let protection = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
         let memory = map(BUMP_BYTES, protection, libc::MAP_NORESERVE);
-        Self { memory, used: 0, starts: vec![0; BUMP_BYTES / GRANULE] }
+        Self { memory, used: 0, live: 0, starts: vec![0; BUMP_BYTES / GRANULE] }
     }
 
     fn alloc(&mut self, size: usize) -> Block {
         if self.used + size > BUMP_BYTES {
             self.used = 0;
         }
+        self.live += 1;
         let code = self.memory + self.used;
         self.starts[self.used / GRANULE] = size as u32;
         self.used = (self.used + size).next_multiple_of(GRANULE);
@@ -102,6 +104,10 @@ impl Allocator for Bump {
     fn release(&mut self, block: Block) {
         // SAFETY: the block lies in the mapping.
         unsafe { std::ptr::write_bytes(block.writable as *mut u8, 0xcc, block.size) };
+        self.live -= 1;
+        if self.live == 0 {
+            self.used = 0;
+        }
     }
 
     fn find(&mut self, address: usize) -> usize {

@@ -10,7 +10,7 @@ use execmem_benches::rounds;
 
 pub fn run() {
     const PEERS: [&str; 3] = ["asmjit", "asmjit that fills", "asmkit"];
-    let table = format!("The code heap: {} functions of 8 to 1,031 bytes", workload::blocks());
+    let table = format!("The code heap: {},000 functions of 8 to 1,031 bytes", workload::blocks() / 1000);
     let rows = compare(&table, &["heap", "workload"], &workload::PHASES, &PEERS, &[], rounds(9, 3));
     rows.iter().for_each(|row| row.print());
 

@@ -15,27 +15,36 @@ const CYCLES: usize = 2_000;
 /// How many functions are added to it at a time.
 const BATCH: usize = 10_000;
 
-const BUMP: &str = "a pointer that moves on, a word stored";
-const COPY: &str = "such an allocation, memcpy, memset";
-const LOAD: &str = "a load from a table of granules";
+const BUMP: &str = "bump a pointer, store a word";
+const COPY: &str = "bump a pointer, memcpy, memset";
+const LOAD: &str = "load from a table of granules";
+
+/// Why functions that come and go one by one cost what they do.
+const MOVES_ON: &str = "memory that was executed is not used again before a cross-core step, so each function lands in \
+     other, cold memory, and what is freed is filled with traps; peers write to the same warm place again, where another core \
+     may still execute what was there";
+const FILLED: &str = "what is freed is filled with traps; without them a call of freed code runs what was there. asmjit does it \
+     on request, and then takes longer";
+const RECORDS: &str = "a start bit, a size, whether it was written, whether it was fetched, and where free memory begins: \
+     one table each";
 
 /// The phases in their order.
 pub const PHASES: [Figure; 15] = [
     time("allocate, cold heap", BUMP, ""),
-    free("release in order of allocation", ""),
+    free("release in order of allocation", RECORDS),
     time("allocate again", BUMP, ""),
-    free("release a random half", ""),
+    free("release a random half", RECORDS),
     time("allocate where every second was released", BUMP, ""),
-    time("there: allocate 256 bytes, write, publish, release", COPY, ""),
+    time("in that heap: allocate 256 bytes, write, publish, release", COPY, MOVES_ON),
     time("find the function of an address", LOAD, ""),
     time("find by a function's start", LOAD, ""),
-    free("release, the last first", ""),
+    free("release, the last first", RECORDS),
     time("allocate all", BUMP, ""),
-    free("release a random fifth", ""),
-    time("at 80 %: allocate 256 bytes, write, publish, release", COPY, ""),
-    time("at 80 %: the same with 10,000, then release them all", COPY, ""),
-    time("at 80 %: any size, release a random function", COPY, ""),
-    time("release functions that were written", "memset", ""),
+    free("release a random fifth", RECORDS),
+    time("80 % full: allocate 256 bytes, write, publish, release", COPY, MOVES_ON),
+    time("80 % full: the same with 10,000, then release them all", COPY, FILLED),
+    time("80 % full: any size, release a random function", COPY, FILLED),
+    time("release functions that were written", "memset", FILLED),
 ];
 
 /// Without a limit: a release that does nothing is none.
