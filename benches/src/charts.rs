@@ -43,7 +43,7 @@ fn draw(series: &Series) -> Result<String, Box<dyn std::error::Error>> {
     let mut text = String::new();
     let counts = left..right;
     // What hardly grows is seen from nothing on.
-    match high < 20.0 * low {
+    match low == 0.0 || high < 20.0 * low {
         true => plot(&mut text, series, &lines, counts, 0.0..high * 1.1),
         false => plot(&mut text, series, &lines, counts, (low * 0.8..high * 1.25).log_scale()),
     }?;

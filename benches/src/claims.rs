@@ -9,8 +9,7 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Instant;
 
-const TABLE: &str =
-    "Claims: a change of protection while eight threads read the region, by the clock on the wall";
+const TABLE: &str = crate::threads::TABLE;
 const READERS: usize = 8;
 /// What one read copies: a claim is held for as long.
 const SIZE: i64 = 1 << 20;
@@ -51,7 +50,10 @@ pub fn run() {
     let read = median(reads.into_inner().expect("no reader panics").into_iter());
     let longest = waits.iter().copied().fold(0.0, f64::max);
     let wait = median(waits.into_iter());
-    for (name, wait) in [("wait, the median", wait), ("wait, the longest", longest)] {
+    for (name, wait) in [
+        ("a change of protection while eight threads read the region, median wait", wait),
+        ("the longest such wait", longest),
+    ] {
         let subjects = [(Role::Ours, "execmem", &[wait][..]), (Role::Limit, "one read of 1 MiB", &[read])];
         row(TABLE, name, Unit::Nanoseconds, &subjects).print();
     }

@@ -4,7 +4,7 @@ use execmem_benches::{Race, Role, live_function, timed};
 use execmem_os_linux::*;
 use std::hint::black_box;
 
-const TABLE: &str = "Copies and calls";
+const TABLE: &str = "Questions, copies, calls";
 const MIB: usize = 1 << 20;
 
 pub fn run() {

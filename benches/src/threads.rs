@@ -16,7 +16,7 @@ use std::sync::{Barrier, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const TABLE: &str = "Threads: operations in a microsecond of the clock on the wall";
+pub const TABLE: &str = "Threads: operations in a microsecond of the clock on the wall";
 const THREADS: [usize; 3] = [1, 2, 4];
 
 /// Between two forks.

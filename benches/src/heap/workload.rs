@@ -15,6 +15,8 @@ const CYCLES: usize = 2_000;
 /// How many functions are added to it at a time.
 const BATCH: usize = 10_000;
 
+const MAPS: &str =
+    "chunks of 4 MiB are mapped with two views, and their tables' pages come in; few blocks share the price";
 const BUMP: &str = "bump a pointer, store a word";
 const COPY: &str = "bump a pointer, memcpy, memset";
 const LOAD: &str = "load from a table of granules";
@@ -24,13 +26,13 @@ const MOVES_ON: &str = "memory that was executed is not used again before a cros
      other, cold memory, and what is freed is filled with traps; peers write to the same warm place again, where another core \
      may still execute what was there";
 const FILLED: &str = "what is freed is filled with traps; without them a call of freed code runs what was there. asmjit does it \
-     on request, and then takes longer";
+     on request, and then takes as long or longer";
 const RECORDS: &str = "a start bit, a size, whether it was written, whether it was fetched, and where free memory begins: \
      one table each";
 
 /// The phases in their order.
 pub const PHASES: [Figure; 15] = [
-    time("allocate, cold heap", BUMP, ""),
+    time("allocate, cold heap", BUMP, MAPS),
     free("release in order of allocation", RECORDS),
     time("allocate again", BUMP, ""),
     free("release a random half", RECORDS),
