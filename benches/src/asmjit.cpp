@@ -55,8 +55,8 @@ int asmjit_release(void *allocator, void *code) {
 size_t asmjit_query(void *allocator, void *address) {
 #ifdef HAS_SPANS
   JitAllocator::Span span;
-  static_cast<JitAllocator *>(allocator)->query(asmjit::Out(span), address);
-  return span.size();
+  const bool found = static_cast<JitAllocator *>(allocator)->query(asmjit::Out(span), address) == OK;
+  return found ? span.size() : 0;
 #else
   void *code, *writable;
   size_t size = 0;

@@ -9,7 +9,6 @@ const REQUESTS: usize = 20_000;
 const REACH: i64 = i32::MAX as i64 - 4096;
 
 pub fn run() {
-    const WHY: &str = "";
     for (share, name) in [
         ("1", "allocate and free 256 bytes, 1 in 100 near another block"),
         ("10", "allocate and free 256 bytes, 1 in 10 near another block"),
@@ -22,7 +21,7 @@ pub fn run() {
             let samples = children(execmem_benches::rounds(9, 3), &[process(share), process("0")]);
             let [ours, anywhere] = [&samples[0][0][..], &samples[1][0]];
             let subjects = [(Role::Ours, "execmem", ours), (Role::Own, "anywhere", anywhere)];
-            row("Near", name, Unit::Nanoseconds, &subjects).at(blocks, "blocks").why(WHY).print();
+            row("Near", name, Unit::Nanoseconds, &subjects).at(blocks, "blocks").print();
         }
     }
 }
