@@ -37,7 +37,9 @@ pub fn timed(calls: usize, mut work: impl FnMut()) -> impl FnMut() -> f64 {
 }
 
 /// Who takes turns, ours first; each gives a figure for each round.
-pub struct Race<'a>(Vec<(Role, &'a str, Box<dyn FnMut() -> f64 + 'a>)>);
+pub struct Race<'a>(Vec<(Role, &'a str, Work<'a>)>);
+
+type Work<'a> = Box<dyn FnMut() -> f64 + 'a>;
 
 impl<'a> Race<'a> {
     /// Ours, and nobody else yet.
@@ -115,8 +117,7 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 /// Of these names, those of peers that this program was built with.
 pub fn peers<'a>(names: &[&'a str]) -> Vec<&'a str> {
-    let is_there =
-        |name: &&&str| if name.starts_with("asmjit") { cfg!(asmjit) } else { cfg!(feature = "peers") };
+    let is_there = |name: &&&str| cfg!(feature = "peers") && (cfg!(asmjit) || !name.starts_with("asmjit"));
     names.iter().filter(is_there).copied().collect()
 }
 

@@ -25,7 +25,7 @@ pub fn markdown(preface: &str, rows: &[Row], pictures: &[(String, String)]) -> S
     let mut lost = series(rows.iter().filter(|row| row.subjects.iter().any(is_faster)));
     lost.sort_by(|a, b| worst(b).total_cmp(&worst(a)));
     for series in lost {
-        let faster = series.beside(|subject| is_faster(subject));
+        let faster = series.beside(is_faster);
         let why = if series.0[0].why.is_empty() { "unexplained" } else { &series.0[0].why };
         text += &format!("| {} | {} | {faster} | {why} |\n", series.name(), series.ours());
     }

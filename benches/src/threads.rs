@@ -260,7 +260,7 @@ fn fork() {
 }
 
 /// What is done, the policies under which it is, who else does it, and why it loses.
-const WORKS: [(&str, &[&str], Option<(Role, &str)>, &str); 6] = [
+const WORKS: [(&str, &[&str], Other, &str); 6] = [
     ("heap: allocate, write, publish, call, find, free", &POLICIES, Some((Role::Peer, "asmjit")), TRAPS),
     ("heap, with forks", &POLICIES, None, ""),
     (
@@ -277,6 +277,7 @@ const TRAPS: &str =
     "what is freed is filled with traps; asmjit leaves it callable, and has one lock for all threads";
 const SYSTEM: &str = "the kernel takes a lock of the whole address space for each of these calls; ours adds checks, claims and a \
      record";
+type Other = Option<(Role, &'static str)>;
 const POLICIES: [&str; 3] = ["dual", "rwx", "toggle"];
 
 pub fn run() {

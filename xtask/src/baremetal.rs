@@ -246,8 +246,7 @@ fn size_rows(project: &Project) -> Result<String> {
     let mut rows = String::new();
     for (program, what) in [("size", "the first 26 symbols"), ("size_all", "all symbols")] {
         let Sizes { text, constants, memory, .. } = measure(project, program)?;
-        let parts =
-            [("code", text), ("constants", constants), ("static memory beside page tables", memory)];
+        let parts = [("code", text), ("constants", constants), ("static memory beside page tables", memory)];
         for (part, bytes) in parts {
             rows += &format!(
                 "row\tA kernel on aarch64\t{what}: {part}\t0\t\tBytes\t\tOurs\texecmem\t{bytes}\t1\n"

@@ -24,6 +24,7 @@ pub fn run(project: &Project, arguments: &[&str]) -> Result<()> {
     };
     write(&folder.join("counted.txt"), &counted)?;
     let mut words = vec!["report", path(&folder)?];
+    words.extend(names.is_empty().then_some("all"));
     words.extend(names.iter().copied().filter(|name| *name != "baremetal"));
     words.extend(has("--quick").then_some("--quick"));
     program(project, &words, has("--alone"))
