@@ -87,8 +87,9 @@ fn report_on(folder: &Path, names: &[&str]) -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         text += &rows_of(find(name)?.0)?;
         eprintln!("{name}: {} s", start.elapsed().as_secs());
+        // What was measured is there though a later one fails.
+        std::fs::write(folder.join("rows.txt"), &text)?;
     }
-    std::fs::write(folder.join("rows.txt"), &text)?;
     std::fs::write(folder.join("preface.md"), &preface)?;
     let rows = parsed(&text)?;
     let mut pictures = Vec::new();

@@ -88,9 +88,18 @@ fn child(arguments: &[&str]) -> Vec<f64> {
     let program = std::env::current_exe().expect("this program");
     let mut command = Command::new(program);
     command.arg("child").args(arguments).args(is_quick().then_some("--quick"));
-    let output = command.output().expect("a child");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    numbers(&String::from_utf8_lossy(&output.stdout))
+    let mut attempts = 0;
+    loop {
+        let output = command.output().expect("a child");
+        if output.status.success() {
+            return numbers(&String::from_utf8_lossy(&output.stdout));
+        }
+        attempts += 1;
+        let said = String::from_utf8_lossy(&output.stderr);
+        eprintln!("{arguments:?}: {}: {said}", output.status);
+        // In four threads asmjit 1.21 ends by a segmentation fault once in about eighty runs.
+        assert!(arguments.contains(&"asmjit") && attempts < 3, "a benchmark failed");
+    }
 }
 
 /// Bytes of this process: its share of all pages that it has, and of page tables.
