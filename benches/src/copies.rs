@@ -66,7 +66,7 @@ fn read_file() {
 }
 
 const KERNEL_COPIES: &str = "the kernel copies (`process_vm_readv`), so that a file that shrinks meanwhile is an error and \
-     no `SIGBUS`; copies in pieces after bringing pages in still ended the process now and then";
+     no `SIGBUS`; a copy after bringing pages in can still end the process";
 
 /// Calls that are checked beside those that are not.
 fn calls() {

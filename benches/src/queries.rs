@@ -110,7 +110,7 @@ fn foreign() {
         .row(TABLE, "rt_is_executable of a foreign address")
         .why(
             "two more system calls tell that the descriptor is still this process's list: a program may have closed it, \
-             and a child has its parent's; without them it was 1.3 times, and asked somebody else's file",
+             and a child has its parent's; without them it was 1.3 times, and could ask somebody else's file",
         )
         .print();
 }

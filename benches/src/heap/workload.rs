@@ -25,8 +25,8 @@ const LOAD: &str = "load from a table of granules";
 const MOVES_ON: &str = "memory that was executed is not used again before a cross-core step, so each function lands in \
      other, cold memory, and what is freed is filled with traps; peers write to the same warm place again, where another core \
      may still execute what was there";
-const FILLED: &str = "what is freed is filled with traps; without them a call of freed code runs what was there. asmjit does it \
-     on request, and then takes as long or longer";
+const FILLED: &str = "what is freed is filled with traps, so that a call of freed code does not run what was there (asmjit: on \
+     request); beside that, five tables are kept";
 const RECORDS: &str = "a start bit, a size, whether it was written, whether it was fetched, and where free memory begins: \
      one table each";
 
