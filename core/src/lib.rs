@@ -29,6 +29,7 @@ mod lock;
 mod memory;
 mod near;
 mod policy;
+mod prefetch;
 mod protection;
 mod registry;
 mod runtime;

@@ -5,9 +5,11 @@
 use crate::bits::Bits;
 use crate::memory::Arrays;
 use crate::policy::Policy;
+use crate::prefetch;
 use crate::span::Span;
 use crate::sync::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use core::ops::Range;
+use core::ptr;
 
 /// A block of more bytes has a chunk to itself: the table of sizes has 16 bits for each.
 pub(super) const LONGEST_SHARED: usize = 1 << 16;
@@ -90,11 +92,8 @@ impl Blocks {
     #[inline]
     pub(super) fn find(&self, granule: usize) -> Option<(usize, usize)> {
         // Most blocks are short: the size that will be read is near. The two reads miss caches together.
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
         if let Some(size) = self.sizes.get(granule) {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint; the entry is mapped.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(size).cast()) };
+            prefetch::for_read(ptr::from_ref(size).addr());
         }
         let start = self.starts.last_set(granule, SEARCH_WORDS)?;
         let size = self.size_at(start);

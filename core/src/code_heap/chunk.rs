@@ -11,6 +11,7 @@ use crate::free_space::{FreeSpace, LONGEST};
 use crate::memory::{Arrays, Index};
 use crate::near::Reach;
 use crate::platform::{PageRequest, Platform};
+use crate::prefetch;
 use crate::protection::Advice;
 use crate::registry::{Kind, Region};
 use crate::span::Span;
@@ -20,6 +21,9 @@ use core::ptr;
 
 /// A chunk for many blocks has at most so many bytes.
 pub(super) const LONGEST_CHUNK: usize = LONGEST << GRANULE_BITS;
+
+/// So many bytes come in before a lock is taken: a core can wait for about so many lines at once.
+const MOST_EXPECTED: usize = 1024;
 
 /// Bytes of a granule, as a power of two, where a single block has the whole chunk: more bits than any offset has.
 const ALL_BITS: u32 = usize::BITS - 1;
@@ -173,6 +177,22 @@ impl Chunk {
         self.in_one_generation(|| self.block_at(address).filter(|_| self.shard() == shard))
     }
 
+    /// A hint: bytes are about to be written. To take a lock a core waits until all its earlier stores are done, those
+    /// to the last block too; meanwhile the lines of this one come in. Takes no lock, and no harm from a chunk that goes.
+    #[inline]
+    pub(super) fn expect_write(&self, address: usize, length: usize) {
+        prefetch::for_write(self.view_of(address).unwrap_or(address), length.min(MOST_EXPECTED));
+    }
+
+    /// A hint: the block that starts at an address is about to be freed. If it was written it is filled.
+    #[inline]
+    pub(super) fn expect_free(&self, address: usize) {
+        let granule = self.granule_of(address);
+        if self.blocks.dirty.is_set(granule) {
+            self.expect_write(address, self.blocks.size_at(granule));
+        }
+    }
+
     /// Whether an address lies in its pages. Takes no lock.
     #[inline]
     pub(super) fn holds(&self, address: usize) -> bool {
@@ -283,12 +303,12 @@ impl Chunk {
     /// Where the byte at an address can be written, if there is a second view.
     pub(super) fn view_of(&self, address: usize) -> Option<usize> {
         let view = self.backing.view();
-        (view != 0).then(|| view + (address - self.base()))
+        (view != 0).then(|| view.wrapping_add(address.wrapping_sub(self.base())))
     }
 
     /// The granule that an address in the chunk lies in.
     pub(super) fn granule_of(&self, address: usize) -> usize {
-        (address - self.base()) >> self.granule_bits()
+        address.wrapping_sub(self.base()) >> self.granule_bits()
     }
 
     /// The granules at which a block can start whose `size` bytes are within reach.

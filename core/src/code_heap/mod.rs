@@ -209,7 +209,8 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
     }
 
     fn free_block(&self, address: i64) -> Result {
-        let mut found = self.lock_block(byte_at(address)?)?;
+        let mut found =
+            self.lock_block_after(byte_at(address)?, |chunk| chunk.expect_free(address as usize))?;
         if found.block.address as i64 != address {
             return Err(Error::NotOwned);
         }
@@ -328,7 +329,18 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
     /// The live block that holds bytes, and the lock of its shard.
     #[cfg_attr(not(target_os = "none"), inline(always))]
     fn lock_block(&self, bytes: Span) -> Result<LockedBlock<'_, P, Guard<'_, Shard, P>>> {
+        self.lock_block_after(bytes, |_| ())
+    }
+
+    /// The same; before it takes the lock it calls `expect`.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
+    fn lock_block_after(
+        &self,
+        bytes: Span,
+        expect: impl FnOnce(&Chunk),
+    ) -> Result<LockedBlock<'_, P, Guard<'_, Shard, P>>> {
         let (chunk, index) = self.chunk_of(bytes)?;
+        expect(chunk);
         self.block_in(chunk, index, bytes, self.shard(index).lock(self.space.platform))
     }
 }

@@ -38,10 +38,11 @@ impl<P: Platform> CodeHeap<'_, P> {
         let is_backwards = source.addr() < span.start();
         let mut done = 0;
         while done < span.length() {
-            let found = self.lock_block(from_address)?;
             let length = most.min(span.length() - done);
             let offset = if is_backwards { span.length() - done - length } else { done };
             let piece = Span::from_parts(span.start() + offset, length);
+            let found =
+                self.lock_block_after(from_address, |chunk| chunk.expect_write(piece.start(), length))?;
             let (source, block) = (source.wrapping_add(offset), found.block.span());
             let mut copied = Ok(());
             found.store(piece, &mut |target| {
