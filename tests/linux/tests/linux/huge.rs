@@ -150,11 +150,18 @@ fn as_mapped(blocks: &[i64]) -> i64 {
     huge
 }
 
+/// Whether the kernel makes private memory huge when it is first touched: the usual one of Debian's kernels.
+fn is_huge_unasked() -> bool {
+    let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    rt_exec_memory_policy() == RT_POLICY_RWX && setting.is_ok_and(|setting| setting.contains("[always]"))
+}
+
 #[track_caller]
 fn expect_huge(bytes: i64, blocks: &[i64]) {
     assert_eq!(rt_code_promote(0), bytes);
     assert_eq!(statistics().expect("figures").huge_code_bytes, bytes);
-    assert_eq!(as_mapped(blocks), bytes);
+    let mapped = as_mapped(blocks);
+    assert!(mapped == bytes || mapped > bytes && is_huge_unasked(), "{mapped} bytes of {bytes}");
 }
 
 fn as_the_kernel_says() {
@@ -210,6 +217,10 @@ fn places() -> Outcome {
 }
 
 fn sparse_chunks() {
+    if is_huge_unasked() {
+        // Then no chunk is sparse.
+        return;
+    }
     let blocks: Vec<i64> = (0..3 * HUGE / 4096).map(|_| rt_code_alloc(SIZE)).collect();
     let start = *blocks.iter().min().expect("a block");
     // Pages that are written one after another get memory in advance: so not those that are left out.
