@@ -174,6 +174,46 @@ impl Work for SystemCalls {
     fn end(self) {}
 }
 
+/// The system calls of policy `toggle`: a function's page is writable while it is written, and while traps take its place.
+struct Flips {
+    pages: usize,
+    random: Random,
+}
+
+impl Flips {
+    const PAGES: usize = 1024;
+
+    fn write(page: usize, bytes: &[u8]) {
+        let protect = |protection| {
+            // SAFETY: the page is this thread's.
+            assert_eq!(unsafe { libc::mprotect(page as *mut std::ffi::c_void, 4096, protection) }, 0);
+        };
+        protect(libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: it is writable, and as long.
+        unsafe { (page as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        protect(libc::PROT_READ | libc::PROT_EXEC);
+    }
+}
+
+impl Work for Flips {
+    fn begin(thread: usize) -> Self {
+        let pages = map(Self::PAGES * 4096, libc::PROT_READ | libc::PROT_EXEC, 0);
+        Self { pages, random: Random::new(thread) }
+    }
+
+    fn step(&mut self) -> u64 {
+        let page = self.pages + self.random.below(Self::PAGES) * 4096;
+        let size = 64 + self.random.below(960);
+        Self::write(page, &code()[..size]);
+        // SAFETY: the code is such a function.
+        black_box(unsafe { std::mem::transmute::<usize, extern "C" fn() -> i32>(page)() });
+        Self::write(page, &[0xcc; 1024][..size]);
+        1
+    }
+
+    fn end(self) {}
+}
+
 /// Lookups among a hundred regions and a thousand blocks.
 struct Lookups {
     regions: Vec<i64>,
@@ -260,9 +300,16 @@ fn fork() {
 }
 
 /// What is done, the policies under which it is, who else does it, and why it loses.
-const WORKS: [(&str, &[&str], Other, &str); 6] = [
-    ("heap: allocate, write, publish, call, find, free", &POLICIES, Some((Role::Peer, "asmjit")), TRAPS),
-    ("heap, with forks", &POLICIES, None, ""),
+const WORKS: [(&str, &[&str], Other, &str); 8] = [
+    (
+        "heap: allocate, write, publish, call, find, free",
+        &["dual", "rwx"],
+        Some((Role::Peer, "asmjit")),
+        TRAPS,
+    ),
+    ("heap: the same", &["toggle"], Some((Role::Bare, "two pairs of mprotect")), FLIPS),
+    ("heap, with forks", &["dual", "rwx"], None, ""),
+    ("heap: the same, with forks", &["toggle"], Some((Role::Bare, "two pairs of mprotect")), FLIPS),
     (
         "regions: allocate, write, make executable, call, free",
         &["rwx", "dual", "toggle"],
@@ -277,6 +324,8 @@ const TRAPS: &str =
     "what is freed is filled with traps; asmjit leaves it callable, and has one lock for all threads";
 const SYSTEM: &str = "the kernel takes a lock of the whole address space for each of these calls; ours adds checks, claims and a \
      record";
+const FLIPS: &str = "each change of a page's protection takes the lock of the whole address space and interrupts all other \
+     processors, so the kernel's own calls fall below one thread's";
 type Other = Option<(Role, &'static str)>;
 const POLICIES: [&str; 3] = ["dual", "rwx", "toggle"];
 
@@ -316,6 +365,7 @@ pub fn child(words: &[&str]) -> Vec<f64> {
     }
     let throughput = match (name, policy) {
         (_, "mmap, mprotect") => throughput::<SystemCalls>,
+        (_, "two pairs of mprotect") => throughput::<Flips>,
         #[cfg(asmjit)]
         (_, "asmjit") => throughput::<AsmjitHeap>,
         (name, _) if name.contains("regions") => throughput::<Regions>,
