@@ -17,7 +17,6 @@ use crate::registry::{Kind, Region};
 use crate::span::Span;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use core::ops::Range;
-use core::ptr;
 
 /// A chunk for many blocks has at most so many bytes.
 pub(super) const LONGEST_CHUNK: usize = LONGEST << GRANULE_BITS;
@@ -62,8 +61,8 @@ pub(crate) struct Chunk {
     pub(super) reuse_step: AtomicU64,
     /// The number of the cluster that it is in.
     pub(super) cluster: AtomicUsize,
-    /// The next one in the [`List`] that it is in.
-    next: AtomicPtr<Chunk>,
+    /// The next one in the [`List`](super::records::List) that it is in.
+    pub(super) next: AtomicPtr<Chunk>,
     /// Its number + 1: 0 stands for no chunk.
     pub(super) link: u16,
     /// The memory that its parts have their tables in; and how much of that the system has back.
@@ -342,40 +341,6 @@ pub(super) fn bring_in(tables: Span, platform: impl Platform) {
     let pages = tables.pages(platform.page_size());
     // SAFETY: the pages are the pool's. Only a hint: if it fails, each page comes when it is touched.
     let _ = unsafe { platform.request(pages, PageRequest::Populate { for_write: true }) };
-}
-
-/// A list of chunks, each of which is in one list at most. Whoever changes it holds its lock.
-pub(super) struct List(AtomicPtr<Chunk>);
-
-impl List {
-    pub(super) const fn new() -> Self {
-        Self(AtomicPtr::new(ptr::null_mut()))
-    }
-
-    pub(super) fn push(&mut self, chunk: &'static Chunk) {
-        chunk.next.store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.0.store(ptr::from_ref(chunk).cast_mut(), Ordering::Relaxed);
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &'static Chunk> + use<> {
-        core::iter::successors(chunk_at(&self.0), |chunk| chunk_at(&chunk.next))
-    }
-
-    /// Takes a chunk out if it is in.
-    pub(super) fn remove(&mut self, chunk: &'static Chunk) {
-        let mut place = &self.0;
-        while let Some(found) = chunk_at(place) {
-            if ptr::eq(found, chunk) {
-                return place.store(chunk.next.load(Ordering::Relaxed), Ordering::Relaxed);
-            }
-            place = &found.next;
-        }
-    }
-}
-
-fn chunk_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
-    // SAFETY: `push` stored null or a record, and records live for ever.
-    unsafe { place.load(Ordering::Relaxed).as_ref() }
 }
 
 #[cfg(test)]

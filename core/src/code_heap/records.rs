@@ -1,12 +1,12 @@
-//! The records of chunks, which serve one chunk after another, and the clusters that chunks lie in.
+//! The records of chunks, which serve one chunk after another, lists of them, and the clusters that chunks lie in.
 
-use super::chunk::{Chunk, List, bring_in};
+use super::chunk::{Chunk, bring_in};
 use crate::error::{Error, Result};
 use crate::free_space::LONGEST;
 use crate::memory::{Arrays, Index, Pool, Table};
 use crate::platform::Platform;
 use crate::span::Span;
-use crate::sync::Ordering;
+use crate::sync::{AtomicPtr, Ordering};
 use core::ops::Range;
 use core::ptr;
 
@@ -120,4 +120,38 @@ impl Shared {
 pub(super) fn record(chunks: &Table<Chunk>, number: Index) -> Option<&'static Chunk> {
     // SAFETY: the table's memory is the pool's, which gives none back.
     chunks.get(number).map(|chunk| unsafe { &*ptr::from_ref(chunk) })
+}
+
+/// A list of chunks, each of which is in one list at most. Whoever changes it holds its lock.
+pub(super) struct List(AtomicPtr<Chunk>);
+
+impl List {
+    pub(super) const fn new() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    pub(super) fn push(&mut self, chunk: &'static Chunk) {
+        chunk.next.store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.0.store(ptr::from_ref(chunk).cast_mut(), Ordering::Relaxed);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'static Chunk> + use<> {
+        core::iter::successors(chunk_at(&self.0), |chunk| chunk_at(&chunk.next))
+    }
+
+    /// Takes a chunk out if it is in.
+    pub(super) fn remove(&mut self, chunk: &'static Chunk) {
+        let mut place = &self.0;
+        while let Some(found) = chunk_at(place) {
+            if ptr::eq(found, chunk) {
+                return place.store(chunk.next.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            place = &found.next;
+        }
+    }
+}
+
+fn chunk_at(place: &AtomicPtr<Chunk>) -> Option<&'static Chunk> {
+    // SAFETY: `push` stored null or a record, and records live for ever.
+    unsafe { place.load(Ordering::Relaxed).as_ref() }
 }

@@ -8,7 +8,8 @@
 //! whatever became free space before such a step is as good as new memory after it.
 
 use super::blocks::LONGEST_SHARED;
-use super::chunk::{Chunk, List};
+use super::chunk::Chunk;
+use super::records::List;
 use crate::free_space::classes_above;
 use crate::near::Reach;
 use crate::policy::Policy;
