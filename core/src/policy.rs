@@ -199,9 +199,18 @@ impl Choice {
         self.tried_out(platform)
     }
 
+    /// The same where the system grants two views, as most do: the heap's first memory tries that out.
+    pub(crate) fn likely_for_heap(&self, platform: impl Platform) -> Result<(Policy, Policy)> {
+        match self.wish(platform)? {
+            Policy::Auto => Ok((Policy::Auto, Policy::Dual)),
+            _ => self.for_heap(platform),
+        }
+    }
+
     /// A heap has memory of this policy: it is in force, unless the choice was ours. False: another one is.
     pub(crate) fn keep_for_heap(&self, wish: Policy, policy: Policy) -> bool {
         if (wish, policy) == (Policy::Auto, Policy::Dual) {
+            self.note_trial(policy, Ok(()));
             self.keep(wish);
             return true;
         }
@@ -226,10 +235,14 @@ impl Choice {
 
     fn try_out(&self, policy: Policy, platform: impl Platform) -> Result {
         let result = policy.probe(platform);
+        self.note_trial(policy, result);
+        result
+    }
+
+    fn note_trial(&self, policy: Policy, result: Result) {
         if let Some(trial) = self.trials.get(policy as usize) {
             trial.store(result.map_or_else(|error| error as i32, |()| 0), Ordering::Relaxed);
         }
-        result
     }
 
     /// What came of trying each policy out, by its number, as `rt_exec_memory_stats` tells it.

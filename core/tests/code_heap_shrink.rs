@@ -92,6 +92,7 @@ fn a_block_never_grows_and_only_its_start_shrinks_it() {
         let freed = heap.alloc(300).unwrap() as i64;
         heap.free(freed).unwrap();
         let region = system.runtime.alloc_exec(5000).unwrap() as i64;
+        let other = system.runtime.new_code_heap(Limits::DEFAULT).unwrap();
         let moment = system.moment();
         for size in [301, i64::MAX - block, i64::MAX, 0, -1, i64::MIN] {
             assert_eq!(heap.shrink(block, size), Err(Error::InvalidArgument));
@@ -100,7 +101,6 @@ fn a_block_never_grows_and_only_its_start_shrinks_it() {
             assert_eq!(heap.shrink(address, size), Err(Error::NotOwned), "{address:#x} {size}");
         }
         assert_eq!(heap.shrink(0, 1), Err(Error::InvalidArgument));
-        let other = system.runtime.new_code_heap(Limits::DEFAULT).unwrap();
         assert_eq!(other.shrink(block, 100), Err(Error::NotOwned));
         assert_eq!(heap.shrink(block, 300), Ok(()));
         assert_eq!(system.moment(), moment);

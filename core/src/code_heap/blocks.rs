@@ -165,7 +165,7 @@ impl Blocks {
 
     /// Notes that cores may fetch from these granules. Whether they may have before.
     pub(super) fn record_fetched(&self, granules: Range<usize>) -> bool {
-        let was_fetched = self.fetched.any_set(granules.clone());
+        let was_fetched = self.was_fetched(granules.clone());
         self.fetched.set_all(granules);
         self.any_fetched.store(true, Ordering::Relaxed);
         was_fetched

@@ -86,8 +86,6 @@ impl Chunk {
     /// Makes a free record that of a new chunk without blocks and without free space, which is in hand.
     pub(super) fn begin(&self, pages: Range<usize>, granule_bits: u32, shard: u32, cluster: usize) {
         self.close();
-        self.blocks.forget_all_fetched();
-        self.space.clear();
         self.reuse_step.store(0, Ordering::Relaxed);
         self.cluster.store(cluster, Ordering::Relaxed);
         let granule_bits = if self.blocks.is_single() { ALL_BITS } else { granule_bits };
@@ -122,9 +120,11 @@ impl Chunk {
         self.stage.compare_exchange(RETIRED, IN_HAND, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// The chunk, which was in hand, is gone: the record is free.
+    /// The chunk, which was in hand, is gone: the record is free, and its tables as good as new ones.
     pub(super) fn forget(&self) {
         self.close();
+        self.blocks.forget_all_fetched();
+        self.space.clear();
         self.stage.store(IN_HAND, Ordering::Relaxed);
         self.length.store(0, Ordering::Release);
     }

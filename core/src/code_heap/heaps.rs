@@ -42,7 +42,7 @@ const RECENT: usize = 64;
 /// All heaps of a runtime.
 pub(crate) struct Heaps {
     /// The chunks' records by number.
-    pub(super) chunks: Table<Chunk>,
+    pub(super) chunks: Table<Chunk, 16>,
     /// Chunks that were looked up before, by [`recent_entry`]. Only a hint: whoever uses it asks the chunk whether it
     /// holds the address.
     recent: [AtomicPtr<Chunk>; RECENT],

@@ -117,8 +117,13 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
     /// A block while the heap has no memory, and no policy: nothing is decided before there is some.
     #[cold]
     fn alloc_first(&self, size: usize, reach: Reach) -> Result<usize> {
-        let (wish, policy) = self.space.policy.for_heap(self.space.platform)?;
-        self.alloc_elsewhere(preferred_shard(), self.request(size, reach, wish, policy))
+        let choice = &self.space.policy;
+        let by =
+            |(wish, policy)| self.alloc_elsewhere(preferred_shard(), self.request(size, reach, wish, policy));
+        match choice.likely_for_heap(self.space.platform).and_then(by) {
+            Err(Error::Refused | Error::Unsupported) => choice.for_heap(self.space.platform).and_then(by),
+            other => other,
+        }
     }
 
     #[inline(always)]

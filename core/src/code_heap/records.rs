@@ -58,7 +58,7 @@ impl Shared {
     /// A free record for a chunk of so many granules, or a new one.
     pub(super) fn free_record(
         &mut self,
-        chunks: &Table<Chunk>,
+        chunks: &Table<Chunk, 16>,
         granules: usize,
         platform: impl Platform,
     ) -> Result<&'static Chunk> {
@@ -117,7 +117,7 @@ impl Shared {
 
 /// The record of a number.
 #[inline]
-pub(super) fn record(chunks: &Table<Chunk>, number: Index) -> Option<&'static Chunk> {
+pub(super) fn record(chunks: &Table<Chunk, 16>, number: Index) -> Option<&'static Chunk> {
     // SAFETY: the table's memory is the pool's, which gives none back.
     chunks.get(number).map(|chunk| unsafe { &*ptr::from_ref(chunk) })
 }

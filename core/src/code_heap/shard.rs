@@ -234,12 +234,18 @@ impl Shard {
         unused.inspect(|unused| self.remove(unused))
     }
 
-    /// Adds a new chunk for many blocks.
+    /// Adds a new chunk for many blocks. They are bumped off it at once, unless they are bumped off another one, which
+    /// has room, but not where it is needed.
     pub(super) fn add(&mut self, chunk: &'static Chunk) {
-        chunk.space.reset(chunk.granules());
+        let run = 0..chunk.granules();
         chunk.put_to_use();
-        self.classes |= chunk.space.classes();
         self.chunks.push(chunk);
+        if self.bump.is_none() {
+            self.bump = Some(Bump { chunk, run, freed: 0 });
+        } else {
+            chunk.space.release(run);
+            self.classes |= chunk.space.classes();
+        }
     }
 
     /// The chunk's pages lost all access: nothing more is allocated there.

@@ -180,6 +180,8 @@ impl PageMap {
                 Some(node) => node,
                 None => {
                     let node = self.spare.take().map_or_else(&mut *fresh, Ok)?;
+                    // Memory that is first read and then written takes two page faults.
+                    node.0.slots()[0].store(Entry::EMPTY);
                     let mut split = Entry::of_node(node);
                     if entry != Entry::EMPTY {
                         node.0.slots().iter().for_each(|inherited| inherited.store(entry));
