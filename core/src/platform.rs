@@ -94,8 +94,9 @@ pub enum PageRequest {
     Lock,
     /// No longer keep them.
     Unlock,
-    /// A hint. With [`Advice::DontFork`] no child that is forked from now on has the pages, which are a view of a region, nor
-    /// what is [mapped again](Pages::map_again) of them or [moved](Pages::move_onto). If it fails, none is kept back.
+    /// A hint. With [`Advice::DontFork`] no child that is forked from now on has the pages, which are a view of a region and
+    /// its guards, nor what is [mapped again](Pages::map_again) of them or [moved](Pages::move_onto). If it fails, none is
+    /// kept back.
     Advise(Advice),
     /// A forked child has these pages of [`Memory::Dual`] again: takes [`Advice::DontFork`] back.
     Fork,

@@ -4,7 +4,7 @@
 
 mod support;
 
-use execmem_core::{Advice, Error, MapFlags, MapRequest, Policy, Protection};
+use execmem_core::{Advice, Error, Hardening, MapFlags, MapRequest, Policy, Protection};
 use execmem_fake::{Call, Request};
 use support::{POLICIES, System, copied, fork_as_child, fork_as_parent};
 
@@ -55,6 +55,34 @@ fn a_child_has_nothing_of_what_is_withheld_and_its_records_say_so() {
         let again = regions(&system);
         fork_as_child(&system);
         again.into_iter().for_each(|address| assert_eq!(system.read(address, 6), Ok(b"secret".to_vec())));
+        assert_eq!(system.read(kept, 1), Ok(vec![0]));
+    });
+}
+
+fn guard(system: &System) {
+    system.fake.switch(|switches| switches.hardening = Hardening::GUARDS);
+    system.runtime.set_hardening(Hardening::GUARDS).unwrap();
+}
+
+#[test]
+fn guards_are_withheld_with_what_they_guard() {
+    System::each(|system| {
+        guard(&system);
+        let kept = system.runtime.alloc_exec(100).unwrap();
+        let bytes = || system.mapped().iter().map(|(_, length, _)| length).sum::<usize>();
+        let before = bytes();
+        let [code, data] = [(); 2].map(|()| system.runtime.alloc_exec(SIZE).unwrap());
+        withhold(&system, code, SIZE);
+        withhold(&system, data, SIZE);
+        if system.policy != Policy::Jit {
+            // Where pages don't gain EXEC again a view is made for them, which has guards, too.
+            system.fake.switch(|switches| switches.refuse_exec_gain = true);
+            let views = system.mapped().len();
+            system.runtime.make_writable(data as i64, SIZE).unwrap();
+            assert!(system.policy != Policy::Dual || system.mapped().len() > views + 1);
+        }
+        fork_as_child(&system);
+        assert_eq!(bytes(), before);
         assert_eq!(system.read(kept, 1), Ok(vec![0]));
     });
 }
@@ -117,11 +145,15 @@ fn withholding_happens_to_a_whole_region_or_not_at_all() {
 
 #[test]
 fn withholding_that_fails_for_a_view_is_taken_back() {
-    for policy in POLICIES {
+    for (policy, is_guarded) in POLICIES.into_iter().flat_map(|policy| [(policy, false), (policy, true)]) {
         for failing in 0..2 {
             let system = System::new(policy, 4096);
+            if is_guarded {
+                guard(&system);
+            }
             let code = system.runtime.alloc_exec(SIZE).unwrap();
-            let views = system.mapped().len();
+            let bytes = || system.mapped().iter().map(|(_, length, _)| length).sum::<usize>();
+            let (views, before) = (if policy == Policy::Dual { 2 } else { 1 }, bytes());
             if failing >= views {
                 continue;
             }
@@ -130,7 +162,7 @@ fn withholding_that_fails_for_a_view_is_taken_back() {
             let failed = system.runtime.advise(code as i64, SIZE, Advice::DontFork);
             assert_eq!(failed, Err(Error::NoMemory));
             fork_as_child(&system);
-            assert_eq!(system.mapped().len(), views);
+            assert_eq!(bytes(), before);
             system.publish(code, &[2; 8]);
             assert_eq!(system.fake.executed(code, 8), [2; 8]);
         }

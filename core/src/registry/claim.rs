@@ -188,7 +188,9 @@ impl<P: Platform> Claim<'_, P> {
         }
         // SAFETY: the pages are the region's, which is claimed; what they hold stays.
         let request = |view, request| unsafe { self.registry.platform.request(view, request) };
-        let views = || record.region.all_views(self.registry.platform.page_size());
+        let region = record.region;
+        let views =
+            || region.all_views(self.registry.page_size()).map(|view| self.registry.whole(&region, view));
         for (done, view) in views().enumerate() {
             if let Err(error) = request(view, PageRequest::Advise(Advice::DontFork)) {
                 // What can't be taken back a child lacks, as after an unmapping that a program makes on its own.

@@ -2,10 +2,10 @@
 
 use super::Runtime;
 use crate::error::{Error, Result};
-use crate::platform::{Memory, Platform};
+use crate::platform::{Memory, PageRequest, Platform};
 use crate::policy::Policy;
-use crate::protection::{Hardening, Protection};
-use crate::registry::{Access, Claim, Kind, Region, Wanted};
+use crate::protection::{Advice, Hardening, Protection};
+use crate::registry::{Access, Claim, Forked, Kind, Region, Wanted};
 use crate::span::Span;
 
 impl<P: Platform> Runtime<P> {
@@ -124,7 +124,16 @@ impl<P: Platform> Runtime<P> {
             // SAFETY: the view was mapped above, and nobody has seen it.
             false => unsafe { self.space.platform.protect(view, Protection::RX) },
         };
-        if let Err(error) = readable.and_then(|()| claim.record_executable_view(view)) {
+        let known = readable.and_then(|()| match place {
+            // The view is withheld as what it shows is, the pages around it are not.
+            Some(_) if region.forked.contains(Forked::WITHHELD) => {
+                let whole = self.space.registry.whole(&region, view);
+                // SAFETY: mapped above, and nobody has seen them.
+                unsafe { self.space.platform.request(whole, PageRequest::Advise(Advice::DontFork)) }
+            }
+            _ => Ok(()),
+        });
+        if let Err(error) = known.and_then(|()| claim.record_executable_view(view)) {
             unmap(view);
             return Err(error);
         }

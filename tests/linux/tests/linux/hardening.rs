@@ -21,6 +21,12 @@ pub const TESTS: &[Test] = &[
         needs: Needs::Kernel,
         run: || each_policy(guards_go),
     },
+    // qemu's user mode says yes to the advice, and does nothing.
+    Test {
+        name: "hardening: a child has no guard of what is kept from it",
+        needs: Needs::Kernel,
+        run: || each_policy(guards_are_withheld),
+    },
 ];
 
 fn each_policy(test: fn()) -> Outcome {
@@ -151,4 +157,28 @@ fn guards_go() {
     assert_eq!(mapped, (views * regions.len()) as i64 * page(), "guards are not counted");
     assert!(regions.iter().all(|region| rt_free_exec_memory(*region, page())));
     assert_eq!((code_memory(), statistics().expect("figures").mapped_bytes), before);
+}
+
+fn guards_are_withheld() {
+    assert!(rt_set_hardening(RT_HARDEN_GUARDS));
+    let regions = [(); 3].map(|()| rt_alloc_exec_memory(page()));
+    assert!(regions.iter().all(|region| rt_madvise(*region, page(), RT_ADVICE_DONTFORK)));
+    let is_shared =
+        |line: &maps::Line| line.name.starts_with(b"/dev/zero") || line.name.starts_with(b"/memfd");
+    let others = maps::merged_lines().into_iter().filter(is_shared).map(|line| (line.start, line.end));
+    let views: Vec<_> = regions.iter().map(|region| (*region, region + page())).chain(others).collect();
+    assert!(views.len() > 3 || rt_exec_memory_policy() != RT_POLICY_DUAL, "{views:x?}");
+    let mapped = || {
+        let around = |line: &maps::Line| {
+            views.iter().any(|(start, end)| line.start < end + page() && start - page() < line.end)
+        };
+        let lines = maps::lines().into_iter().filter(around);
+        lines.map(|line| (line.start, line.end)).collect::<Vec<_>>()
+    };
+    assert_ne!(mapped(), []);
+    let child = || {
+        assert_eq!(mapped(), []);
+        Outcome::Passed
+    };
+    assert_eq!(children::run(child), Outcome::Passed);
 }
