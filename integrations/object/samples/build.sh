@@ -17,6 +17,13 @@ $gcc -O2 -fno-pie -mcmodel=tiny features.c -o aarch64-gcc-O2-tiny.o
 $clang -O2 features.c -o aarch64-clang-O2.o
 $clang -O2 -fPIC -fno-plt features.c -o aarch64-clang-O2-fPIC.o
 $clang -O2 -fno-pie -mcmodel=large features.c -o aarch64-clang-O2-large.o
+
+# With landing pads (BTI), and the same without.
+$gcc -O2 -mbranch-protection=standard features.c -o aarch64-gcc-O2-standard.o
+$clang -O2 -mbranch-protection=bti features.c -o aarch64-clang-O2-bti.o
+$gcc -O2 -mbranch-protection=bti pads.c -o aarch64-gcc-pads.o
+$gcc -O2 pads.c -o aarch64-gcc-no-pads.o
+
 rustc --edition 2024 -O -C panic=abort -C relocation-model=pic --target aarch64-unknown-linux-musl \
     --emit obj features.rs -o aarch64-rustc-O.o
 rustc --edition 2024 -C opt-level=1 -C panic=abort -C relocation-model=static -C code-model=large \

@@ -32,6 +32,10 @@ pub enum Error {
     Unwinding(String),
     /// This function (`pthread_atfork`) has others called later, when the image may be gone.
     LaterCall(String),
+    /// The process is hardened by `RT_HARDEN_BTI`, and the code doesn't say that it has landing pads.
+    NoLandingPads,
+    /// No indirect branch can end at this function: it has no landing pad, and the object's pages ask for them.
+    NotALandingPad(String),
     /// The object has indirect functions, whose addresses are known when it is started.
     NotStarted,
     /// This section or common symbol asks for a larger alignment than there is.

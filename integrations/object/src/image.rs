@@ -6,11 +6,12 @@ use crate::import::{self, Import, Imports};
 use crate::layout::{Layout, Shape};
 use crate::link;
 use crate::memory::Memory;
-use crate::object_file::{Definition, ObjectFile, SectionKind};
+use crate::object_file::{Definition, ObjectFile, Section, SectionKind};
+use crate::relocate::is_landing_pad;
 use crate::select::Selected;
 use crate::startup;
 use crate::unwind::{Registration, check_linked};
-use execmem::{Protection, runtime};
+use execmem::{Hardening, Protection, runtime};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,8 @@ const BLOCK_ALIGNMENT: u64 = 32;
 #[derive(Debug)]
 pub struct Image {
     symbols: BTreeMap<String, Place>,
+    /// Whether indirect branches into its code end at landing pads only.
+    is_guarded: bool,
     segments: Vec<Segment>,
     files: Vec<String>,
     /// Indirect functions: the function that finds the address, and the slot for it.
@@ -54,6 +57,8 @@ pub struct Place {
     pub size: u64,
     /// Whether it is in a section of code.
     pub is_code: bool,
+    /// Whether a landing pad is there.
+    is_pad: bool,
 }
 
 /// A part of an image with one protection.
@@ -80,11 +85,18 @@ impl Image {
         let imports = import::resolve(object, resolver)?;
         let layout = shape(object, &imports)?;
         let memory = Memory::new(&layout)?;
+        // What the process is hardened by stays, now that memory is allocated.
+        if let Some(file) = &selected.without_pads
+            && runtime().hardening().contains(Hardening::BTI)
+        {
+            return Err(Error::InFile { file: file.clone(), error: Box::new(Error::NoLandingPads) });
+        }
         let bases = memory.bases;
         link::link(object, &layout, &imports, bases, &mut |offset, bytes| {
             memory.write(&layout, offset, bytes)
         })?;
-        memory.protect(&layout)?;
+        memory.protect(&layout, selected.without_pads.is_none())?;
+        let is_guarded = memory.is_guarded()?;
 
         let list = |kind| {
             startup::addresses(object, kind, |section| {
@@ -114,10 +126,14 @@ impl Image {
         let segments = segments.map(|(range, protection)| Segment {
             address: layout.address(bases, range.start) as usize,
             size: (range.end - range.start) as usize,
-            protection: *protection,
+            protection: match *protection {
+                Protection::RX if is_guarded => Protection::RX | Protection::BTI,
+                other => other,
+            },
         });
         let image = Self {
             symbols: symbols(object, &layout, &address),
+            is_guarded,
             segments: segments.collect(),
             files: selected.files.clone(),
             indirect: indirect(object, &layout, bases),
@@ -182,6 +198,11 @@ impl Image {
     /// Whether functions can be called: indirect ones have no address before the start.
     pub fn is_ready(&self) -> bool {
         self.indirect.is_empty() || self.is_ready.load(Ordering::Acquire)
+    }
+
+    /// Whether indirect branches to a symbol end well.
+    pub fn can_be_called(&self, place: Place) -> bool {
+        place.is_pad || !self.is_guarded
     }
 
     /// The names of all functions, or of all data.
@@ -254,6 +275,11 @@ fn indirect(object: &ObjectFile<'_>, layout: &Layout, bases: crate::layout::Base
     symbols.filter_map(pair).collect()
 }
 
+fn has_landing_pad(section: &Section<'_>, offset: u64) -> bool {
+    let bytes = usize::try_from(offset).ok().and_then(|offset| section.data.get(offset..)?.first_chunk());
+    bytes.is_some_and(|bytes| is_landing_pad(u32::from_le_bytes(*bytes)))
+}
+
 /// The named symbols and where they are. Global ones come last, and so go before static ones of the same name.
 fn symbols(
     object: &ObjectFile<'_>,
@@ -266,7 +292,7 @@ fn symbols(
             if symbol.is_global != is_global || !symbol.is_name() {
                 continue;
             }
-            let is_code = match symbol.definition {
+            let (is_code, is_pad) = match symbol.definition {
                 Definition::InSection { section, offset } => {
                     let home = &object.sections[section];
                     let is_code = home.kind == SectionKind::Code;
@@ -278,13 +304,14 @@ fn symbols(
                     {
                         continue;
                     }
-                    is_code
+                    // An indirect function's address is that of its stub.
+                    (is_code, symbol.is_indirect || has_landing_pad(home, offset))
                 }
-                Definition::Common { .. } => false,
+                Definition::Common { .. } => (false, false),
                 _ => continue,
             };
             if let Ok(address) = address(index) {
-                let place = Place { address: address as usize, size: symbol.size, is_code };
+                let place = Place { address: address as usize, size: symbol.size, is_code, is_pad };
                 places.insert(symbol.name.to_string(), place);
             }
         }

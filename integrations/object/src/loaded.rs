@@ -22,8 +22,8 @@ impl Object {
     /// Loads the bytes of an object file, and links it with the symbols of this process. No code of it runs yet.
     ///
     /// # Errors
-    /// What is wrong with the file; symbols that this process doesn't have, all at once; [`Error::Memory`] if
-    /// execmem gives no memory.
+    /// What is wrong with the file; symbols that this process doesn't have, all at once; [`Error::NoLandingPads`];
+    /// [`Error::Memory`] if execmem gives no memory.
     pub fn load(file: &[u8]) -> Result<Self, Error> {
         Self::load_with(file, process_symbol)
     }
@@ -70,7 +70,8 @@ impl Object {
     /// same name.
     ///
     /// # Errors
-    /// [`Error::MissingFunction`], which names those that there are; [`Error::NotStarted`].
+    /// [`Error::MissingFunction`], which names those that there are; [`Error::NotStarted`];
+    /// [`Error::NotALandingPad`] for a static function that an indirect branch can't end at.
     pub fn function<F: FunctionType>(&self, name: &str) -> Result<Function<F>, Error> {
         Ok(Function::new(self.address(name)?, self.image.clone()))
     }
@@ -82,6 +83,9 @@ impl Object {
     pub fn address(&self, name: &str) -> Result<usize, Error> {
         match self.image.place(name) {
             Some(_) if !self.image.is_ready() => Err(Error::NotStarted),
+            Some(place) if place.is_code && !self.image.can_be_called(place) => {
+                Err(Error::NotALandingPad(name.into()))
+            }
             Some(Place { address, is_code: true, .. }) => Ok(address),
             _ => Err(Error::MissingFunction { name: name.into(), defined: self.image.names(true) }),
         }

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::layout::{Bases, Layout, Shape};
-use execmem::runtime;
+use execmem::{ErrorKind, Protection, runtime};
 
 /// As far apart code and data may be: on all architectures each can still address the other.
 const REACH: i64 = i32::MAX as i64 - 0x1000;
@@ -72,8 +72,9 @@ impl Memory {
         Ok(())
     }
 
-    /// Gives all parts their protection, and makes the code what every core executes.
-    pub fn protect(&self, layout: &Layout) -> Result<(), Error> {
+    /// Gives all parts their protection, and makes the code what every core executes. With `has_pads` its pages let
+    /// indirect branches end at landing pads only, where the system and the processor can.
+    pub fn protect(&self, layout: &Layout, has_pads: bool) -> Result<(), Error> {
         if let Code::Block(block) = &self.code {
             // The rest is read-write already.
             return Ok(runtime().code_heap().publish(block.address, block.size)?);
@@ -81,10 +82,18 @@ impl Memory {
         for (range, protection) in layout.segments.iter().filter(|(range, _)| !range.is_empty()) {
             let address = layout.address(self.bases, range.start) as i64;
             let size = (range.end - range.start) as i64;
-            // Also where the protection doesn't change: this makes the instruction caches coherent.
-            runtime().set_protection(address, size, *protection)?;
+            match *protection {
+                Protection::RX => make_executable(address, size, has_pads)?,
+                other => runtime().set_protection(address, size, other)?,
+            }
         }
         Ok(())
+    }
+
+    /// Whether indirect branches into the code end at landing pads only.
+    pub fn is_guarded(&self) -> Result<bool, Error> {
+        let protection = runtime().protection_at(self.bases.code as i64)?;
+        Ok(protection.is_some_and(|protection| protection.contains(Protection::BTI)))
     }
 
     /// The bytes of all mappings of its own.
@@ -95,6 +104,18 @@ impl Memory {
         };
         (code + self.data.as_ref().map_or(0, |data| data.size)) as usize
     }
+}
+
+/// Also where the protection doesn't change: this makes the instruction caches coherent.
+fn make_executable(address: i64, size: i64, has_pads: bool) -> Result<(), ErrorKind> {
+    if has_pads {
+        match runtime().set_protection(address, size, Protection::RX | Protection::BTI) {
+            // A filter may let pages be made executable once and not changed again.
+            Err(ErrorKind::Unsupported | ErrorKind::Refused) => {}
+            done => return done,
+        }
+    }
+    runtime().make_executable(address, size)
 }
 
 #[derive(Debug)]

@@ -40,6 +40,16 @@ impl fmt::Display for Error {
             Self::LaterCall(symbol) => {
                 write!(out, "{symbol} would have functions called when the object may be gone already")
             }
+            Self::NoLandingPads => write!(
+                out,
+                "its code has no landing pads (BTI), which this process asks for; \
+                 -mbranch-protection=standard makes them"
+            ),
+            Self::NotALandingPad(name) => write!(
+                out,
+                "{name} has no landing pad (BTI), which compilers leave out of static functions whose address \
+                 nothing takes"
+            ),
             Self::NotStarted => {
                 write!(
                     out,

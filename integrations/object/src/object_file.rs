@@ -34,13 +34,25 @@ pub struct Section<'data> {
     pub group: Option<Cow<'data, str>>,
     /// Whether it is linked even if nothing refers to it.
     pub is_kept: bool,
+    /// Of code for aarch64: whether the file says that indirect branches find a landing pad wherever they may end (BTI).
+    pub has_landing_pads: bool,
 }
 
 impl<'data> Section<'data> {
     /// A section in no group, without relocations.
     pub fn new(name: Cow<'data, str>, kind: SectionKind, data: Cow<'data, [u8]>, alignment: u64) -> Self {
         let size = data.len() as u64;
-        Self { name, kind, data, size, alignment, relocations: Vec::new(), group: None, is_kept: false }
+        Self {
+            name,
+            kind,
+            data,
+            size,
+            alignment,
+            relocations: Vec::new(),
+            group: None,
+            is_kept: false,
+            has_landing_pads: false,
+        }
     }
 }
 

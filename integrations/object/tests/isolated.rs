@@ -2,6 +2,7 @@
 //! process has one for ever, and that loading leaves no memory behind.
 
 mod cases;
+mod landing_pads;
 
 use cases::{check_c, check_rust};
 use execmem::{Policy, runtime};
@@ -9,6 +10,7 @@ use execmem_object::{Object, process_symbol};
 use execmem_object_samples as samples;
 use execmem_tests_linux::children::Outcome;
 use execmem_tests_linux::report::Report;
+use execmem_tests_linux::system::looks_for_pads;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,6 +18,9 @@ fn main() -> ExitCode {
     for policy in [Policy::Rwx, Policy::Dual, Policy::Toggle] {
         let name = format!("checked-in objects run under policy {}", policy.name());
         report.run(&name, false, || checked_in_objects_run_under(policy));
+    }
+    for (name, test) in landing_pads::TESTS {
+        report.run(name, !looks_for_pads(), test);
     }
     let name = "loading a damaged file never panics and leaves no memory behind";
     report.run(name, false, damaged_files_leave_no_memory_behind);
@@ -26,7 +31,7 @@ fn checked_in_objects_run_under(policy: Policy) -> Outcome {
     runtime().set_policy(policy).unwrap();
     // For x86_64 the tests compile the same sources themselves: see compilers.rs.
     if cfg!(target_arch = "aarch64") {
-        for (name, file) in samples::AARCH64_C {
+        for (name, file) in samples::AARCH64_C.iter().chain(samples::AARCH64_GUARDED) {
             check_c(name, file);
         }
         for (name, file) in samples::AARCH64_RUST {

@@ -26,6 +26,12 @@ pub const AARCH64_C: &[Sample] = samples![
     "aarch64-clang-O2-large.o",
 ];
 
+/// Made of `features.c`, for aarch64, with landing pads.
+pub const AARCH64_GUARDED: &[Sample] = samples!["aarch64-gcc-O2-standard.o", "aarch64-clang-O2-bti.o"];
+
+/// Made of `pads.c`, for aarch64, with landing pads and without.
+pub const AARCH64_PADS: &[Sample] = samples!["aarch64-gcc-pads.o", "aarch64-gcc-no-pads.o"];
+
 /// Made of `features.rs`, for aarch64.
 pub const AARCH64_RUST: &[Sample] = samples!["aarch64-rustc-O.o", "aarch64-rustc-large.o"];
 

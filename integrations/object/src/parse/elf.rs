@@ -1,7 +1,7 @@
 //! Reading a relocatable ELF file of 64 bits.
 
 use super::bounds::Bounds;
-use super::riscv64;
+use super::{property, riscv64};
 use crate::architecture::Architecture;
 use crate::error::Error;
 use crate::object_file::{Definition, ObjectFile, Relocation, Section, SectionKind, Symbol};
@@ -32,6 +32,9 @@ pub fn parse(file: &[u8]) -> Result<ObjectFile<'_>, Error> {
     let mut reader = Reader { file, object, bounds: Bounds::new(file) };
     for section in sections.iter() {
         reader.read_section(&sections, section)?;
+    }
+    if architecture == Architecture::Aarch64 {
+        reader.read_properties(&sections)?;
     }
     for (index, symbol) in symbols.iter().enumerate() {
         reader.read_symbol(&symbols, index, symbol)?;
@@ -94,6 +97,22 @@ impl<'data> Reader<'data> {
         };
         section.size = size;
         self.object.sections.push(section);
+        Ok(())
+    }
+
+    /// Notes whether the code has landing pads.
+    fn read_properties(&mut self, sections: &Sections<'data>) -> Result<(), Error> {
+        let mut all = None;
+        for (index, section) in sections.iter().enumerate() {
+            if property::is_properties(section, &self.object.sections[index].name) {
+                self.claim(section)?;
+                let has = property::has_landing_pads(section, self.file)?;
+                all = has.map(|has| has && all.unwrap_or(true)).or(all);
+            }
+        }
+        for section in &mut self.object.sections {
+            section.has_landing_pads = all == Some(true);
+        }
         Ok(())
     }
 

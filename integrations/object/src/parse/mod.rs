@@ -5,6 +5,7 @@ mod elf;
 mod file;
 mod foreign;
 mod mach_o;
+mod property;
 mod riscv64;
 
 pub use bounds::Bounds;

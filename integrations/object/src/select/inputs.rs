@@ -26,6 +26,8 @@ pub struct Selected<'data> {
     pub frames: Option<usize>,
     /// The objects, and the members of archives, of which something is linked.
     pub files: Vec<String>,
+    /// The first file of which code without landing pads is linked; `None` if all that is linked has them.
+    pub without_pads: Option<String>,
 }
 
 /// Chooses what is linked of the files. With `entries`, that is what these functions and variables reach.
@@ -166,6 +168,7 @@ impl<'data> Selection<'data> {
         let files = self.files.iter().zip(ends);
         let files = files.filter(|((_, first, _), end)| reached.sections[*first..*end].contains(&true));
         let files = files.map(|((name, ..), _)| name.clone()).collect();
+        let without_pads = self.file_without_pads(whole, &reached);
         let tables = self.tables;
         let Some(whole) = self.whole else { return Err(Error::TooLarge) };
         let mut object = whole.finish();
@@ -175,7 +178,16 @@ impl<'data> Selection<'data> {
             }
         }
         let frames = unwind::build(&mut object, &tables, &reached.sections);
-        Ok(Selected { object, frames, files })
+        Ok(Selected { object, frames, files, without_pads })
+    }
+
+    fn file_without_pads(&self, whole: &Whole<'data>, reached: &Reached) -> Option<String> {
+        let mut sections = whole.object.sections.iter().zip(&reached.sections);
+        let bare = sections.position(|(section, is_reached)| {
+            *is_reached && section.kind == SectionKind::Code && section.size > 0 && !section.has_landing_pads
+        })?;
+        let home = self.files.iter().rfind(|(_, first, _)| *first <= bare);
+        home.map(|(name, ..)| name.clone())
     }
 }
 

@@ -26,6 +26,7 @@ fn code(architecture: Architecture) -> &'static [Piece] {
             (&[0, 0, 0, 0], Some((elf::R_X86_64_PLT32, REGISTER))),
         ],
         Architecture::Aarch64 => &[
+            (&[0x5f, 0x24, 0x03, 0xd5], None), // bti c
             (&[0x01, 0x00, 0x80, 0xd2], None), // mov x1, #0
             (&[0x02, 0x00, 0x00, 0x90], Some((elf::R_AARCH64_ADR_PREL_PG_HI21, HANDLE))),
             (&[0x42, 0x00, 0x00, 0x91], Some((elf::R_AARCH64_ADD_ABS_LO12_NC, HANDLE))),
@@ -58,7 +59,7 @@ pub fn support(architecture: Architecture) -> ObjectFile<'static> {
     }
     let handle = Section::new(".data".into(), SectionKind::Data, Cow::Borrowed(&[0; 8]), 8);
     let code = Section::new(".text".into(), SectionKind::Code, bytes.into(), 16);
-    object.sections = vec![handle, Section { relocations, ..code }];
+    object.sections = vec![handle, Section { relocations, has_landing_pads: true, ..code }];
     let symbol = |name: &'static str, definition| Symbol {
         name: name.into(),
         definition,
