@@ -11,3 +11,5 @@ mod reach;
 mod support;
 
 pub use inputs::{Input, Selected, select};
+#[cfg(test)]
+pub use support::support;

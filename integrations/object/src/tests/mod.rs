@@ -4,6 +4,7 @@
 mod bounds;
 mod damage;
 mod formats;
+mod landing_pads;
 mod mach_o;
 mod patch;
 mod refusals;
