@@ -70,7 +70,8 @@ fn show(object: &Object) -> Result<(), String> {
     say(&format!("{}{further}, in {bytes} bytes:", first.join(", ")))?;
     for segment in object.segments() {
         let letters = segment.protection.letters();
-        say(&format!("  {:#x} {:>8} bytes {letters}", segment.address, segment.size))?;
+        let pads = if segment.protection.contains(Protection::BTI) { ", landing pads alone" } else { "" };
+        say(&format!("  {:#x} {:>8} bytes {letters}{pads}", segment.address, segment.size))?;
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ $clang -O2 -fno-pie -mcmodel=large features.c -o aarch64-clang-O2-large.o
 # With landing pads (BTI), and the same without.
 $gcc -O2 -mbranch-protection=standard features.c -o aarch64-gcc-O2-standard.o
 $clang -O2 -mbranch-protection=bti features.c -o aarch64-clang-O2-bti.o
+$gcc -O2 -mbranch-protection=bti indirect.c -o aarch64-gcc-indirect.o
 $gcc -O2 -mbranch-protection=bti pads.c -o aarch64-gcc-pads.o
 $gcc -O2 pads.c -o aarch64-gcc-no-pads.o
 

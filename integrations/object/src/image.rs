@@ -304,8 +304,8 @@ fn symbols(
                     {
                         continue;
                     }
-                    // An indirect function's address is that of its stub.
-                    (is_code, symbol.is_indirect || has_landing_pad(home, offset))
+                    // An indirect function's stub has a pad. So has the function that is called to choose, where it can be.
+                    (is_code, has_landing_pad(home, offset))
                 }
                 Definition::Common { .. } => (false, false),
                 _ => continue,

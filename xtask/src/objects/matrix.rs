@@ -83,7 +83,8 @@ pub fn run(project: &Project, machine: &Machine, program: &Path) -> Result<Table
         let results = ["gcc", "clang"].map(|compiler| run.one(compiler, "c", options, &[]));
         table.rows.push((format!("C `{options}`"), results.to_vec()));
     }
-    for options in CPP_OPTIONS {
+    let own = if machine.name == "aarch64" { &["-O2 -fPIC -mbranch-protection=standard"][..] } else { &[] };
+    for options in CPP_OPTIONS.iter().chain(own) {
         let results = ["g++", "clang++"].map(|compiler| run.one(compiler, "cpp", options, &["stdc++"]));
         table.rows.push((format!("C++ `{options}`"), results.to_vec()));
     }

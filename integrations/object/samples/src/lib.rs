@@ -32,6 +32,9 @@ pub const AARCH64_GUARDED: &[Sample] = samples!["aarch64-gcc-O2-standard.o", "aa
 /// Made of `pads.c`, for aarch64, with landing pads and without.
 pub const AARCH64_PADS: &[Sample] = samples!["aarch64-gcc-pads.o", "aarch64-gcc-no-pads.o"];
 
+/// Made of `indirect.c`, for aarch64, with landing pads.
+pub const AARCH64_INDIRECT: Sample = ("aarch64-gcc-indirect.o", include_bytes!("../aarch64-gcc-indirect.o"));
+
 /// Made of `features.rs`, for aarch64.
 pub const AARCH64_RUST: &[Sample] = samples!["aarch64-rustc-O.o", "aarch64-rustc-large.o"];
 

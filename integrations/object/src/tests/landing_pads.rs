@@ -82,6 +82,10 @@ fn all_properties_of_all_notes_have_to_say_so() {
         words[at] = word;
         assert_eq!(has_pads(&with_notes(&words).0), Ok(false), "{words:x?}");
     }
+    // A section of another name.
+    let file = Patch::new(PADS.1);
+    let (at, name) = (file.section_header(NOTE), file.header(".note.GNU-stack"));
+    assert_eq!(has_pads(&file.put(at, &name[..4]).0), Ok(false));
     // A second section.
     for (first, second, expected) in [(BTI, BTI, true), (BTI, 0, false), (0, BTI, false)] {
         let file = with_notes(&note(&property(first)));

@@ -7,7 +7,9 @@ use execmem_object_samples as samples;
 use execmem_tests_linux::children::{self, Outcome, Status};
 use execmem_tests_linux::system::looks_for_pads;
 
-pub const TESTS: [(&str, fn() -> Outcome); 3] = [
+type Test = (&'static str, fn() -> Outcome);
+
+pub const TESTS: [Test; 3] = [
     ("landing pads: code that has them lies on pages that ask for them", || where_pads_count(asking)),
     ("landing pads: with a file that has none no page asks for them", || where_pads_count(mixed)),
     ("landing pads: a hardened process has no other code", || where_pads_count(hardened)),
@@ -69,6 +71,14 @@ fn asking() {
     let (name, file) = samples::AARCH64_GUARDED[0];
     let linker = Linker::new().file(name, file).file(NO_PADS.0, NO_PADS.1);
     assert_eq!(protection_of_code(&linker.entry("watch").link().unwrap()), GUARDED);
+    // An indirect function is called at its stub.
+    let (_, file) = samples::AARCH64_INDIRECT;
+    let object = Object::load(file).unwrap();
+    // SAFETY: the function that chooses takes nothing, and returns an address.
+    unsafe { object.start() }.unwrap();
+    let indirect = object.address("indirect").unwrap();
+    assert_eq!((protection_of_code(&object), jump(indirect, 11)), (GUARDED, RETURNS));
+    assert_eq!(jump(indirect + BEHIND, 11), DIES);
     // Small objects share pages with others, whose code may have none.
     let small = Object::load(PADS.1).unwrap();
     assert_eq!(small.mapped_bytes(), 0);
