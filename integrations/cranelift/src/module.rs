@@ -50,6 +50,14 @@ fn asks_for_landing_pads() -> bool {
     runtime().hardening().contains(Hardening::BTI)
 }
 
+/// Refuses code without landing pads where all must have them.
+pub fn check_landing_pads(has_them: bool) -> ModuleResult<()> {
+    match has_them || !asks_for_landing_pads() {
+        true => Ok(()),
+        false => Err(backend("use_bti must be true: the process is hardened so".to_owned())),
+    }
+}
+
 impl Defined {
     fn address(&self) -> usize {
         match self {
@@ -103,9 +111,7 @@ impl HeapModule {
         if isa.flags().is_pic() {
             return Err(backend("is_pic must be false".to_owned()));
         }
-        if asks_for_landing_pads() && !isa.is_branch_protection_enabled() {
-            return Err(backend("use_bti must be true: the process is hardened so".to_owned()));
-        }
+        check_landing_pads(isa.is_branch_protection_enabled())?;
         Ok(Self {
             isa,
             declarations: ModuleDeclarations::default(),

@@ -1,6 +1,7 @@
 //! Memory for `cranelift-jit`'s own module.
 
 use crate::data::Pool;
+use crate::module::check_landing_pads;
 use cranelift_jit::{BranchProtection, JITMemoryKind, JITMemoryProvider};
 use cranelift_module::{ModuleError, ModuleResult};
 use execmem::{ErrorKind, Protection, runtime};
@@ -68,6 +69,9 @@ impl JITMemoryProvider for Provider {
     }
 
     fn finalize(&mut self, protection: BranchProtection) -> ModuleResult<()> {
+        if protection == BranchProtection::None {
+            check_landing_pads(false)?;
+        }
         let guarded = |address, size| match protection {
             BranchProtection::None => Ok(()),
             BranchProtection::BTI => guard(address, size),

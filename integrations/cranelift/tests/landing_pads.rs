@@ -6,9 +6,10 @@ mod support;
 use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, JumpTableData, types};
 use cranelift_codegen::settings::{self, Configurable};
-use cranelift_module::{Linkage, Module, ModuleReloc};
+use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_module::{Linkage, Module, ModuleReloc, default_libcall_names};
 use execmem::{ErrorKind, Hardening, Protection, runtime};
-use execmem_cranelift::HeapModule;
+use execmem_cranelift::{HeapModule, Provider};
 use support::{Unary, alone, declare, define, define_adding, define_calling};
 
 fn harden() {
@@ -103,4 +104,28 @@ fn code_without_landing_pads_is_refused_as_a_whole() {
     let isa = cranelift_native::builder().unwrap().finish(settings::Flags::new(flags)).unwrap();
     let refused = HeapModule::new(isa).err().expect("it is refused");
     assert!(format!("{refused:?}").contains("use_bti"), "{refused:?}");
+}
+
+#[test]
+fn cranelift_jits_module_has_no_such_code_finalized() {
+    let _alone = alone();
+    harden();
+    for (use_bti, is_refused) in [("false", true), ("true", false)] {
+        let mut isa = cranelift_native::builder().unwrap();
+        isa.set("use_bti", use_bti).unwrap();
+        let mut flags = settings::builder();
+        flags.set("use_colocated_libcalls", "false").unwrap();
+        let isa = isa.finish(settings::Flags::new(flags)).unwrap();
+        let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
+        builder.memory_provider(Box::new(Provider::new()));
+        let mut module = JITModule::new(builder);
+        let function = declare(&mut module, "function", Linkage::Local);
+        // bti c; ret
+        let code = [0xd503_245fu32, 0xd65f_03c0].map(u32::to_le_bytes).concat();
+        module.define_function_bytes(function, 4, &code, &[]).unwrap();
+        let finalized = module.finalize_definitions();
+        assert_eq!(finalized.is_err(), is_refused, "{finalized:?}");
+        // SAFETY: nobody uses it any more.
+        unsafe { module.free_memory() };
+    }
 }

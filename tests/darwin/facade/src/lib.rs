@@ -1,9 +1,9 @@
 //! Stands in for the crate `execmem` where `execmem-object` works on a modelled Mac: its memory is that of the macOS
 //! library, which it reaches by the C symbols.
 
-pub use execmem_core::{Error as ErrorKind, Protection};
+pub use execmem_core::{Error as ErrorKind, Hardening, Protection};
 
-use execmem_core::Error;
+use execmem_core::{Error, Statistics};
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
@@ -82,6 +82,24 @@ impl Runtime {
     /// `rt_set_protection`.
     pub fn set_protection(self, address: i64, size: i64, wanted: Protection) -> Result<(), Error> {
         checked("rt_set_protection", &[address, size, wanted.bits().into()], 0).map(drop)
+    }
+
+    /// `rt_make_executable`.
+    pub fn make_executable(self, address: i64, size: i64) -> Result<(), Error> {
+        checked("rt_make_executable", &[address, size], 0).map(drop)
+    }
+
+    /// `rt_get_protection`.
+    pub fn protection_at(self, address: i64) -> Result<Option<Protection>, Error> {
+        let bits = u8::try_from(call("rt_get_protection", &[address]));
+        Ok(bits.ok().and_then(Protection::from_bits))
+    }
+
+    /// What `rt_exec_memory_stats` says of it.
+    pub fn hardening(self) -> Hardening {
+        let mut figures = Statistics { size: size_of::<Statistics>() as i64, ..Statistics::default() };
+        call("rt_exec_memory_stats", &[(&raw mut figures).expose_provenance() as i64]);
+        Hardening::from_bits_truncate(figures.hardening as i32)
     }
 
     /// `rt_code_set_name`.
