@@ -3,9 +3,10 @@
 use crate::sync::{AtomicU64, Ordering};
 use core::ops::Range;
 
-/// Bits in memory that lives for ever. An index behind the end names a bit that is never set.
+/// Bits in memory that lives for ever. An index behind the end names a bit that is never set. Their words are every
+/// `STEP`-th one of the memory: others have those between.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Bits(pub(crate) &'static [AtomicU64]);
+pub(crate) struct Bits<const STEP: usize = 1>(pub(crate) &'static [AtomicU64]);
 
 /// The bits from `first` to `last` of a word; what is above 63 counts as 63.
 fn mask(first: usize, last: usize) -> u64 {
@@ -21,15 +22,20 @@ fn words(range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
     })
 }
 
-impl Bits {
+impl<const STEP: usize> Bits<STEP> {
     /// The word of this number.
     #[inline]
     pub(crate) fn word(self, index: usize) -> u64 {
-        self.0.get(index).map_or(0, |word| word.load(Ordering::Acquire))
+        self.0.get(index * STEP).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// How many words there are.
+    fn words(self) -> usize {
+        self.0.len().div_ceil(STEP)
     }
 
     fn change(self, index: usize, change: impl FnOnce(u64) -> u64) {
-        if let Some(word) = self.0.get(index) {
+        if let Some(word) = self.0.get(index * STEP) {
             word.store(change(word.load(Ordering::Relaxed)), Ordering::Release);
         }
     }
@@ -68,7 +74,7 @@ impl Bits {
 
     /// Clears every bit.
     pub(crate) fn reset(self) {
-        self.0.iter().for_each(|word| word.store(0, Ordering::Release));
+        self.0.iter().step_by(STEP).for_each(|word| word.store(0, Ordering::Release));
     }
 
     /// The first set bit from `from` up to `end`.
@@ -102,7 +108,7 @@ impl Bits {
     pub(crate) fn runs(self) -> impl Iterator<Item = Range<usize>> {
         let mut from = 0;
         core::iter::from_fn(move || {
-            let start = self.first_set(from, self.0.len() * 64)?;
+            let start = self.first_set(from, self.words() * 64)?;
             from = start;
             loop {
                 let ones = self.ones_after(from);
@@ -116,7 +122,7 @@ impl Bits {
 
     /// The numbers of all set bits.
     pub(crate) fn set_bits(self) -> impl Iterator<Item = usize> {
-        (0..self.0.len()).flat_map(move |index| {
+        (0..self.words()).flat_map(move |index| {
             let mut rest = self.word(index);
             core::iter::from_fn(move || {
                 let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;

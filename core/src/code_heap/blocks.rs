@@ -58,9 +58,9 @@ pub(super) struct Blocks {
     /// The bytes of the only block, which need not fit into the table; 0 where there may be many.
     single: AtomicUsize,
     /// The block that starts here was written since it was allocated: there may be code in it.
-    pub(super) dirty: Bits,
+    pub(super) dirty: Bits<2>,
     /// A core may have fetched from here: publishing anew takes a cross-core step.
-    pub(super) fetched: Bits,
+    pub(super) fetched: Bits<2>,
     /// Whether any granule was ever fetched.
     any_fetched: AtomicBool,
     /// How many blocks are live.
@@ -71,7 +71,10 @@ impl Blocks {
     /// Of so many granules, without any block. Where there is one granule it is for a single block of any length.
     pub(super) fn lay_out(arrays: &mut Arrays, granules: usize) -> Self {
         let words = granules.div_ceil(64);
-        let [starts, dirty, fetched] = core::array::from_fn(|_| Bits(arrays.next(words)));
+        let starts = Bits(arrays.next(words));
+        // Word by word beside each other: who frees a block looks at both.
+        let history = arrays.next(2 * words);
+        let (dirty, fetched) = (Bits(history), Bits(history.get(1..).unwrap_or_default()));
         Self { starts, sizes: arrays.next(granules), dirty, fetched, ..Self::default() }
     }
 
