@@ -45,6 +45,11 @@ const fn class_of(length: usize) -> usize {
     (log as usize - 1) * 4 + (length >> (log - 2) & 3)
 }
 
+/// The shortest length of a class.
+const fn shortest_of(class: usize) -> usize {
+    if class < 8 { class } else { (4 + class % 4) << (class / 4 - 1) }
+}
+
 /// The classes all of whose runs have at least `length` granules, as bits.
 pub(crate) fn classes_above(length: usize) -> u64 {
     let longest_below = match length {
@@ -190,7 +195,16 @@ impl FreeSpace {
         let line = self.line_of(class);
         let entry_from = |from| self.index.first_set(from, line.end);
         let entries = core::iter::successors(entry_from(line.start), |entry| entry_from(entry + 1));
-        entries.take(TRIES).find_map(|entry| self.fitting_run(entry - line.start, length))
+        // A word where nothing of the class is left is not looked at again.
+        let is_left = |entry: &usize| {
+            let is_left = self.fitting_run(entry - line.start, shortest_of(class)).is_some();
+            if !is_left {
+                self.index.clear(*entry);
+            }
+            is_left
+        };
+        let mut entries = entries.filter(is_left).take(TRIES);
+        entries.find_map(|entry| self.fitting_run(entry - line.start, length))
     }
 
     fn line_of(&self, class: usize) -> Range<usize> {
@@ -290,11 +304,29 @@ mod tests {
     fn classes_follow_each_other_and_a_search_passes_few_runs_over() {
         for length in (2..=LONGEST).step_by(if cfg!(miri) { 61 } else { 1 }) {
             assert!(class_of(length) - class_of(length - 1) <= 1, "{length}");
+            let shortest = shortest_of(class_of(length));
+            assert!(shortest <= length && class_of(shortest) == class_of(length), "{length}");
+            assert!(class_of(shortest - 1) < class_of(length), "{length}");
             let lowest = classes_above(length).trailing_zeros() as usize;
             assert!(class_of(length - 1) < lowest, "{length}");
             assert!(class_of(length + length / 4) >= lowest, "{length}");
         }
         assert_eq!((class_of(1), class_of(LONGEST)), (1, CLASSES - 1));
+    }
+
+    #[test]
+    fn every_run_of_a_class_is_found_however_many_were_taken_before() {
+        let space = space(LONGEST);
+        for start in (0..LONGEST).step_by(16) {
+            space.release(start..start + 15);
+        }
+        for number in 0..LONGEST / 16 {
+            assert_eq!(space.find(15), None);
+            let run = space.find_in_class(15).unwrap_or_else(|| panic!("{number} were found"));
+            assert_eq!(run.len(), 15);
+            space.take(run);
+        }
+        assert_eq!(space.find_in_class(15), None);
     }
 
     /// Takes and gives back at random beside a list of which granules are free.

@@ -29,42 +29,51 @@ pub(crate) fn map_hardened(
     at: Option<usize>,
     hardening: Hardening,
 ) -> Result<Views, Error> {
+    // SAFETY: mapped here, and nobody else knows of them. What can't be unmapped is lost.
+    let give_up = |pages: Option<Span>| pages.into_iter().for_each(|pages| _ = unsafe { unmap(pages) });
     let has_guards = hardening.contains(Hardening::GUARDS);
-    let views = map(length, memory, at.filter(|_| !has_guards))?;
+    // First of all: what is mapped before it could lie where it has to be.
+    let room = if has_guards { Some(room_for(length, at)?) } else { None };
+    let give_room_up = || give_up(room.and_then(|room| whole(room, length).ok()));
+    let views = map(length, memory, at.filter(|_| !has_guards)).inspect_err(|_| give_room_up())?;
     let (first, second) = (span(views.address, length)?, span(views.writable, length).ok());
-    // SAFETY: mapped above, and nobody else knows of them. What can't be unmapped is lost.
-    let give_up = |view: Option<Span>| view.into_iter().for_each(|view| _ = unsafe { unmap(view) });
     if let Some(view) = second.filter(|_| hardening.contains(Hardening::KEYS)) {
         // SAFETY: mapped above; who is given it knows of the key.
-        unsafe { keys::attach(view) }.inspect_err(|_| [Some(first), second].into_iter().for_each(give_up))?;
+        let attached = unsafe { keys::attach(view) };
+        attached.inspect_err(|_| {
+            [Some(first), second].into_iter().for_each(give_up);
+            give_room_up();
+        })?;
     }
-    if !has_guards {
-        return Ok(views);
-    }
+    let Some(room) = room else { return Ok(views) };
     // SAFETY: mapped above, and nobody else knows of them.
     unsafe {
-        let address = guard(first, at).inspect_err(|_| give_up(second))?;
-        let writable = second.map_or(Ok(0), |view| guard(view, None));
+        let address = guard(first, Ok(room)).inspect_err(|_| give_up(second))?;
+        let writable = second.map_or(Ok(0), |view| guard(view, room_for(length, None)));
         let writable = writable.inspect_err(|_| give_up(whole(address, length).ok()))?;
         Ok(Views { address, writable })
     }
 }
 
-/// Moves pages into the middle of addresses that nobody else has. Of a mapping of its own, since a guard that is a part of
-/// shared memory would keep all of that alive when other memory comes between the guards; and the middle keeps its place in
-/// that memory, without which it could not be huge. If it fails, the pages are unmapped. What can't be is lost.
+/// Addresses that nobody else has, for pages of so many bytes and a guard on each side. Where the pages go.
+fn room_for(length: usize, at: Option<usize>) -> Result<usize, Error> {
+    let (guard, flags) = (page_size(), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    let start = mmap(length + 2 * guard, Protection::NONE, flags, -1, at.map(|at| at - guard))?;
+    Ok(start + guard)
+}
+
+/// Moves pages into the middle of a [room](room_for). Of a mapping of its own, since a guard that is a part of shared
+/// memory would keep all of that alive when other memory comes between the guards; and the middle keeps its place in
+/// that memory, without which it could not be huge. If it fails, the pages and the room are unmapped. What can't be is lost.
 ///
 /// # Safety
-/// The pages were mapped just now, and nobody else knows of them.
-unsafe fn guard(pages: Span, at: Option<usize>) -> Result<usize, Error> {
-    let (guard, flags) = (page_size(), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
-    let length = pages.length() + 2 * guard;
-    let reserved = mmap(length, Protection::NONE, flags, -1, at.map(|at| at - guard));
-    let moved = reserved.and_then(|start| {
-        // SAFETY: the caller gives the pages up; those that they replace were mapped above.
-        let moved = unsafe { move_onto(pages, start + guard) }.map(|()| start + guard);
-        // SAFETY: mapped above, and nobody else knows of them.
-        moved.inspect_err(|_| _ = span(start, length).and_then(|whole| unsafe { unmap(whole) }))
+/// The pages and the room were mapped just now, and nobody else knows of them.
+unsafe fn guard(pages: Span, room: Result<usize, Error>) -> Result<usize, Error> {
+    let moved = room.and_then(|start| {
+        // SAFETY: the caller gives both up.
+        let moved = unsafe { move_onto(pages, start) }.map(|()| start);
+        // SAFETY: the caller gives the room up.
+        moved.inspect_err(|_| _ = whole(start, pages.length()).and_then(|whole| unsafe { unmap(whole) }))
     });
     // SAFETY: the caller gives the pages up.
     moved.inspect_err(|_| _ = unsafe { unmap(pages) })

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::platform::{FilePart, Memory, PageRequest, Platform};
 use crate::protection::{Advice, MapFlags, Protection};
 use crate::registry::{Access, Kind, Region, Wanted};
-use crate::span::Span;
+use crate::span::{Span, round_up};
 use core::ffi::CStr;
 
 /// What [`Runtime::map_file`] is asked for.
@@ -77,7 +77,9 @@ impl<P: Platform> Runtime<P> {
                 let size = self.space.allocation_size(length)?;
                 // They differ only in what a forked child sees.
                 let memory = if shared { Memory::Shared(protection) } else { Memory::Private(protection) };
-                Region::new(Kind::Anonymous, self.space.map(size, memory)?.address, size)
+                // Not hardened, and no reason to settle how regions are.
+                let views = self.space.platform.map(round_up(size, self.page_size()), memory, None)?;
+                Region::new(Kind::Anonymous, views.address, size)
             }
         };
         let base = self.space.register(region, protection)?;

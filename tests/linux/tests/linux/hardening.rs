@@ -21,6 +21,16 @@ pub const TESTS: &[Test] = &[
         needs: Needs::Kernel,
         run: || each_policy(guards_go),
     },
+    Test {
+        name: "hardening: mappings have no guards, and settle nothing",
+        needs: Needs::Kernel,
+        run: || each_policy(mappings),
+    },
+    Test {
+        name: "hardening: with guards what has to be near lies where there is room for nothing else",
+        needs: Needs::Kernel,
+        run: || each_policy(near),
+    },
     // qemu's user mode says yes to the advice, and does nothing.
     Test {
         name: "hardening: a child has no guard of what is kept from it",
@@ -157,6 +167,34 @@ fn guards_go() {
     assert_eq!(mapped, (views * regions.len()) as i64 * page(), "guards are not counted");
     assert!(regions.iter().all(|region| rt_free_exec_memory(*region, page())));
     assert_eq!((code_memory(), statistics().expect("figures").mapped_bytes), before);
+}
+
+fn mappings() {
+    assert!(rt_set_hardening(RT_HARDEN_GUARDS));
+    let without_access = || -> i64 {
+        let lines = maps::lines().into_iter().filter(|line| line.protection == 0);
+        lines.map(|line| line.end - line.start).sum()
+    };
+    let before = without_access();
+    for flags in [RT_MAP_PRIVATE | RT_MAP_ANONYMOUS, RT_MAP_SHARED | RT_MAP_ANONYMOUS] {
+        let protection = i64::from(RT_PROT_READ | RT_PROT_WRITE);
+        let mapping = rt_mmap_fd(-1, protection, flags.into(), 0, 3 * page());
+        assert!(mapping > 0, "error {}", rt_last_error());
+        assert_eq!(without_access(), before);
+        assert!(rt_munmap(mapping, 3 * page()));
+        assert_eq!(without_access(), before);
+    }
+    assert!(rt_set_hardening(0), "no region was mapped yet");
+}
+
+fn near() {
+    assert!(rt_set_hardening(RT_HARDEN_GUARDS));
+    let (size, region) = (3 * page(), rt_alloc_exec_memory(3 * page()));
+    let beside = rt_alloc_exec_memory(1);
+    assert!(beside > 0 && rt_free_exec_memory(region, size));
+    // Where the kernel would put whatever is mapped next.
+    let near = rt_alloc_exec_memory_near(size, region, size + page() / 8);
+    assert!(near > 0, "error {}", rt_last_error());
 }
 
 fn guards_are_withheld() {
