@@ -96,7 +96,7 @@
 /// macOS `MAP_JIT` pages with a write switch for each thread.
 #define RT_POLICY_JIT 4
 
-/// A page without access before and behind each region and each chunk of the code heap.
+/// A page without access before and behind each view of a region, and of a chunk of the code heap.
 #define RT_HARDEN_GUARDS 1
 
 /// A processor's key for the write views of memory with two views: only this library's own writes have it.
@@ -418,8 +418,8 @@ bool rt_try_call(int64_t fn, const int64_t *args, int64_t count, int64_t *result
 /// As `rt_alloc_exec_memory`, with every byte within `max_distance` bytes of `target`; 0 if there is no room.
 int64_t rt_alloc_exec_memory_near(int64_t size, int64_t target, int64_t max_distance);
 
-/// As `rt_alloc_rw_memory`, so near to a target, for data that code there refers to: it has one view, and becomes
-/// read-only data, not code. 0 if there is no room.
+/// As `rt_alloc_rw_memory`, so near to a target, for data that code there refers to: it has one view. 0 if there
+/// is no room.
 int64_t rt_alloc_rw_memory_near(int64_t size, int64_t target, int64_t max_distance);
 
 /// The policy in force (`RT_POLICY_*`), or the one wished for while nothing was allocated; -1 if

@@ -139,7 +139,7 @@ pub const RT_POLICY_TOGGLE: i32 = 3;
 /// macOS `MAP_JIT` pages with a write switch for each thread.
 pub const RT_POLICY_JIT: i32 = 4;
 
-/// A page without access before and behind each region and each chunk of the code heap.
+/// A page without access before and behind each view of a region, and of a chunk of the code heap.
 pub const RT_HARDEN_GUARDS: i32 = 1;
 /// A processor's key for the write views of memory with two views: only this library's own writes have it.
 pub const RT_HARDEN_KEYS: i32 = 2;

@@ -165,8 +165,8 @@ macro_rules! for_each_symbol {
         /// As `rt_alloc_exec_memory`, with every byte within `max_distance` bytes of `target`; 0 if there is no room.
         fn rt_alloc_exec_memory_near(size: i64, target: i64, max_distance: i64) -> i64, else 0
             => runtime.alloc_exec_near(size, target, max_distance);
-        /// As `rt_alloc_rw_memory`, so near to a target, for data that code there refers to: it has one view, and becomes
-        /// read-only data, not code. 0 if there is no room.
+        /// As `rt_alloc_rw_memory`, so near to a target, for data that code there refers to: it has one view. 0 if there
+        /// is no room.
         fn rt_alloc_rw_memory_near(size: i64, target: i64, max_distance: i64) -> i64, else 0
             => runtime.alloc_rw_near(size, target, max_distance);
         /// The policy in force (`RT_POLICY_*`), or the one wished for while nothing was allocated; -1 if
