@@ -79,9 +79,6 @@ impl<P: Platform> Runtime<P> {
 
     /// Refuses WRITE together with EXEC unless the policy allows it, and landing pads that nobody looks for.
     pub(super) fn check_protection(&self, wanted: Protection) -> Result {
-        if wanted.contains(Protection::BTI) && !wanted.contains(Protection::EXEC) {
-            return Err(Error::InvalidArgument);
-        }
         if wanted.is_writable_code() && self.space.policy.fix(self.space.platform)? != Policy::Rwx {
             return Err(Error::Refused);
         }
@@ -91,7 +88,8 @@ impl<P: Platform> Runtime<P> {
         if !P::HARDENING.contains(Hardening::BTI) {
             return Err(Error::Unsupported);
         }
-        self.space.platform.try_hardening(Hardening::BTI)
+        self.space.platform.try_hardening(Hardening::BTI)?;
+        if wanted.contains(Protection::EXEC) { Ok(()) } else { Err(Error::InvalidArgument) }
     }
 
     /// Code memory with two views is about to lose EXEC for the first time: where the system won't let the
