@@ -41,7 +41,8 @@ impl CodeMemory {
         self.region.write("CodeMemory::write", offset, code)
     }
 
-    /// Forked children don't get this memory: neither a fork nor a later write copies it.
+    /// Forked children don't get this memory. A fork copies nothing of it, nor does a write, unless an earlier child has it
+    /// in common still.
     ///
     /// # Safety
     /// A child neither uses this owner nor drops it, nor runs its code: what is at its addresses then is somebody else's.
@@ -51,7 +52,8 @@ impl CodeMemory {
 
     /// Makes the memory read-execute, with coherent caches.
     pub fn make_executable(&self) -> Result<(), Error> {
-        self.region.set_protection("CodeMemory::make_executable", Protection::RX)
+        let made = runtime().make_executable(self.region.address, self.region.size);
+        made.map_err(self.region.failed("CodeMemory::make_executable", 0, self.len()))
     }
 
     /// Makes the memory read-write, to be rewritten by plain stores. Nobody executes there meanwhile. *Unsupported* under

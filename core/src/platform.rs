@@ -126,6 +126,8 @@ impl<T: Pages + Process> Platform for T {}
 /// - [`map`](Pages::map), [`map_file`](Pages::map_file) and [`map_descriptor`](Pages::map_descriptor) give pages that
 ///   nobody else uses, zeroed or with the file's bytes, readable and writable as asked for;
 /// - [`protect`](Pages::protect) does to exactly the given pages what it says;
+/// - with [`Hardening::GUARDS`], [`map_hardened`](Pages::map_hardened) gives views each between two pages of its own that
+///   nobody else has or knows of;
 /// - [`map_again`](Pages::map_again) and [`move_onto`](Pages::move_onto) leave other pages alone;
 /// - [`copy_guarded`](Pages::copy_guarded) has copied everything where it says so;
 /// - [`DROPS_PAGES`](Pages::DROPS_PAGES) is true only where that is so;
@@ -180,8 +182,7 @@ pub unsafe trait Pages: Copy + Send + Sync + 'static {
         at: Option<usize>,
         hardening: Hardening,
     ) -> Result<Views, Error> {
-        let _ = hardening;
-        self.map(length, memory, at)
+        if hardening.is_empty() { self.map(length, memory, at) } else { Err(Error::Unsupported) }
     }
 
     /// Unmaps pages.

@@ -1,8 +1,9 @@
-//! Protection keys of x86-64: whatever their protection allows, pages that have a key are there for threads that have it,
-//! too. A register of each thread (PKRU) says which keys it has, and no system call is needed to change that.
+//! Protection keys of x86-64: whatever its protection allows, a page that is tagged with a key can be accessed only by
+//! threads that have it. A register of each thread (PKRU) says which keys it has, and no system call is needed to change that.
 //!
 //! A thread has what the one that made it had, the first one of a program and each signal handler only the key of usual
-//! pages (`init_pkru_value` in arch/x86/mm/pkeys.c). So no thread has to be told that there is another key.
+//! pages (`init_pkru_value` in arch/x86/mm/pkeys.c). So no thread has to be told that there is another key,
+//! unless it had rights to one of the same number that was freed before: `pkey_free` leaves them (pkeys(7)).
 
 use crate::pages;
 use core::arch::asm;

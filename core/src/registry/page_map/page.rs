@@ -19,7 +19,7 @@ pub(crate) struct Page {
 // A page's word, from its highest bit to its lowest. Zero is no page.
 //
 //   63    32 31   16      6     5       4        3  1   0
-//   region   chunk     HIDDEN  BTI  OTHER_VIEW  r w x  PAGE
+//   region   chunk     HIDDEN  BTI  OTHER_VIEW  x w r  PAGE
 
 /// In every page's word, and in no address of a node.
 pub(super) const PAGE: usize = 1;
