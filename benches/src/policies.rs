@@ -1,6 +1,7 @@
 //! What a policy costs: the same operations under each, in processes of their own, since a process has one.
 
 use crate::allocators::bare::map;
+use crate::regions::bare;
 use execmem_benches::{Role, Unit, children, live_function, now, rounds, row, set_policy};
 use execmem_os_linux::*;
 use std::ffi::c_void;
@@ -10,37 +11,39 @@ const COUNT: usize = 5_000;
 const SIZE: i64 = 256;
 const PAGE: usize = 4096;
 
-/// What is measured, and whether a pair of `mprotect` around a copy would do.
-const FIGURES: [(&str, bool); 5] = [
-    ("a block: allocate, write 256 bytes, publish, call, free", true),
-    ("write and publish 256 bytes of a block", true),
-    ("patch eight bytes of a block", false),
-    ("a region: allocate, write 64 bytes, flush, call, free", false),
-    ("write 64 bytes to a region", true),
+/// What is measured, and what does as much without the library.
+const FIGURES: [(&str, Option<(Role, &str)>); 5] = [
+    ("a block: allocate, write 256 bytes, publish, call, free", PAIR),
+    ("write and publish 256 bytes of a block", PAIR),
+    ("patch eight bytes of a block", None),
+    ("a region: allocate, write 64 bytes, flush, call, free", Some((Role::Bare, "mmap, memcpy, munmap"))),
+    ("write 64 bytes to a region", PAIR),
 ];
+const PAIR: Option<(Role, &str)> = Some((Role::Peer, "a pair of mprotect"));
+const VIEWS: &str = "a second view takes three system calls more, and page faults of its own; the heap shares one among thousands of blocks";
 
 pub fn run() {
     let processes: Vec<_> =
         ["dual", "rwx", "toggle", "by hand"].map(|policy| vec!["policies", policy]).into();
     let samples = children(rounds(15, 3), &processes);
-    for (index, (name, has_pair)) in FIGURES.into_iter().enumerate() {
+    for (index, (name, other)) in FIGURES.into_iter().enumerate() {
         let [dual, rwx, toggle, by_hand] = [0, 1, 2, 3].map(|process: usize| &samples[process][index][..]);
         let mut cells =
             vec![(Role::Ours, "dual", dual), (Role::Own, "rwx", rwx), (Role::Own, "toggle", toggle)];
-        if has_pair {
-            cells.push((Role::Peer, "a pair of mprotect", by_hand));
-        }
-        row(TABLE, name, Unit::Nanoseconds, &cells).print();
+        cells.extend(other.map(|(role, name)| (role, name, by_hand)));
+        row(TABLE, name, Unit::Nanoseconds, &cells).why(VIEWS).print();
     }
 }
 
-/// Nanoseconds of each figure under a policy; "by hand" knows pairs of `mprotect` alone.
+/// Nanoseconds of each figure under a policy; "by hand" knows the system calls alone.
 pub fn child(words: &[&str]) -> Vec<f64> {
     let code = live_function(SIZE as usize);
     if words == ["by hand"] {
         let page = map(PAGE, libc::PROT_READ | libc::PROT_EXEC, 0);
         let pair = average(|| flip(page, &code));
-        return vec![pair; FIGURES.len()];
+        let region = average(|| bare(&live_function(64), false));
+        let figure = |other| if other == PAIR { pair } else { region };
+        return FIGURES.map(|(_, other)| figure(other)).into();
     }
     set_policy(words[0]);
     let has_patches = words[0] != "toggle";

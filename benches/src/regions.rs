@@ -17,7 +17,7 @@ fn call(page: usize) {
 }
 
 /// Map, copy, make executable if `flip`, call, unmap: by hand.
-fn bare(code: &[u8], flip: bool) {
+pub fn bare(code: &[u8], flip: bool) {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let page = map(PAGE, if flip { protection } else { protection | libc::PROT_EXEC }, 0);
     // SAFETY: a page of our own, longer than the code.
@@ -84,8 +84,8 @@ mod peers {
 pub fn run() {
     let code = live_function(LENGTH);
     for (name, flip, why) in [
-        ("allocate, write 64 bytes, flush, call, free", false, LIFE),
-        ("allocate read-write, write, make executable, call, free", true, LIFE),
+        ("under rwx: allocate, write 64 bytes, flush, call, free", false, LIFE),
+        ("under rwx: allocate read-write, write, make executable, call, free", true, LIFE),
     ] {
         let race = Race::of(timed(CALLS, || ours(&code, flip)));
         let race = race.beside(Role::Bare, "mmap, memcpy, munmap", timed(CALLS, || bare(&code, flip)));
