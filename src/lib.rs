@@ -28,6 +28,7 @@ mod reserved;
 mod signature;
 
 pub use execmem_core::MapRequest;
+pub use execmem_core::icache::is_aarch64_landing_pad;
 pub use execmem_core::{Advice, Hardening, MapFlags, Policy, Protection, Runtime, Span, abi};
 pub use execmem_core::{Block, ChunkPicture, CodeHeap, Limits};
 

@@ -189,21 +189,18 @@ impl Choice {
         }
     }
 
-    /// The wish, and the policy that it becomes for a code heap, which stays open: nothing in its contract needs pages that
-    /// are writable and executable, so where the choice is left to us two views are preferred, whatever the other
-    /// allocations get.
-    pub(crate) fn for_heap(&self, platform: impl Platform) -> Result<(Policy, Policy)> {
-        if self.wish(platform)? == Policy::Auto && is_granted(self.try_out(Policy::Dual, platform))? {
-            return Ok((Policy::Auto, Policy::Dual));
-        }
-        self.tried_out(platform)
+    /// The wish, and the policy that a code heap prefers, where the choice is left to us: nothing in a heap's contract
+    /// needs pages that are writable and executable, so it has two views, whatever the other allocations get. Not tried
+    /// out: most systems grant it, and the heap's first memory shows.
+    pub(crate) fn preferred_for_heap(&self, platform: impl Platform) -> Result<Option<(Policy, Policy)>> {
+        Ok((self.wish(platform)? == Policy::Auto).then_some((Policy::Auto, Policy::Dual)))
     }
 
-    /// The same where the system grants two views, as most do: the heap's first memory tries that out.
-    pub(crate) fn likely_for_heap(&self, platform: impl Platform) -> Result<(Policy, Policy)> {
-        match self.wish(platform)? {
-            Policy::Auto => Ok((Policy::Auto, Policy::Dual)),
-            _ => self.for_heap(platform),
+    /// The wish, and the policy that it becomes for a code heap, tried out: it stays open.
+    pub(crate) fn for_heap(&self, platform: impl Platform) -> Result<(Policy, Policy)> {
+        match self.preferred_for_heap(platform)? {
+            Some(preferred) if is_granted(self.try_out(preferred.1, platform))? => Ok(preferred),
+            _ => self.tried_out(platform),
         }
     }
 

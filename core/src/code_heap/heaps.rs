@@ -2,7 +2,7 @@
 
 use super::blocks::Block;
 use super::chunk::{Chunk, LONGEST_CHUNK};
-use super::records::{Shared, record};
+use super::records::{Chunks, Shared, record};
 use super::shard::{SHARDS, Shard};
 use crate::error::{Error, Result};
 use crate::header::RtExecMemoryStats;
@@ -42,7 +42,7 @@ const RECENT: usize = 64;
 /// All heaps of a runtime.
 pub(crate) struct Heaps {
     /// The chunks' records by number.
-    pub(super) chunks: Table<Chunk, 16>,
+    pub(super) chunks: Chunks,
     /// Chunks that were looked up before, by [`recent_entry`]. Only a hint: whoever uses it asks the chunk whether it
     /// holds the address.
     recent: [AtomicPtr<Chunk>; RECENT],

@@ -120,10 +120,13 @@ impl<'r, P: Platform> CodeHeap<'r, P> {
         let choice = &self.space.policy;
         let by =
             |(wish, policy)| self.alloc_elsewhere(preferred_shard(), self.request(size, reach, wish, policy));
-        match choice.likely_for_heap(self.space.platform).and_then(by) {
-            Err(Error::Refused | Error::Unsupported) => choice.for_heap(self.space.platform).and_then(by),
-            other => other,
+        if let Some(preferred) = choice.preferred_for_heap(self.space.platform)? {
+            match by(preferred) {
+                Err(Error::Refused | Error::Unsupported) => {}
+                other => return other,
+            }
         }
+        choice.for_heap(self.space.platform).and_then(by)
     }
 
     #[inline(always)]

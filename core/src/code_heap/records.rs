@@ -10,6 +10,9 @@ use crate::sync::{AtomicPtr, Ordering};
 use core::ops::Range;
 use core::ptr;
 
+/// The records by number.
+pub(super) type Chunks = Table<Chunk, 16>;
+
 /// A page word has 16 bits for a chunk's number + 1.
 const MOST_CHUNKS: u32 = u16::MAX as u32;
 
@@ -58,7 +61,7 @@ impl Shared {
     /// A free record for a chunk of so many granules, or a new one.
     pub(super) fn free_record(
         &mut self,
-        chunks: &Table<Chunk, 16>,
+        chunks: &Chunks,
         granules: usize,
         platform: impl Platform,
     ) -> Result<&'static Chunk> {
@@ -117,7 +120,7 @@ impl Shared {
 
 /// The record of a number.
 #[inline]
-pub(super) fn record(chunks: &Table<Chunk, 16>, number: Index) -> Option<&'static Chunk> {
+pub(super) fn record(chunks: &Chunks, number: Index) -> Option<&'static Chunk> {
     // SAFETY: the table's memory is the pool's, which gives none back.
     chunks.get(number).map(|chunk| unsafe { &*ptr::from_ref(chunk) })
 }

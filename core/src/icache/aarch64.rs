@@ -10,20 +10,11 @@ pub(super) const INSTRUCTION_ALIGNMENT: usize = 4;
 /// `brk #0`.
 pub(super) const TRAP: [u8; 4] = 0xd420_0000u32.to_le_bytes();
 
-/// What `BLR` may branch to in a guarded page (DDI 0487, D8.4.6 "Branch Target Identification"). Those that sign the
-/// return address are pads of calls whatever SCTLR_ELx.BT says, and `brk` raises its own exception: a debugger may have
-/// put it on a pad.
+/// Or `brk`, which raises its own exception: a debugger may have put it on a pad.
 pub(super) fn is_landing_pad(instruction: u32) -> bool {
-    const BTI_C: u32 = 0xd503_245f;
-    const BTI_JC: u32 = 0xd503_24df;
-    const PACIASP: u32 = 0xd503_233f;
-    const PACIBSP: u32 = 0xd503_237f;
-    const PACIASPPC: u32 = 0xdac1_a3fe;
-    const PACIBSPPC: u32 = 0xdac1_a7fe;
     const BRK: u32 = 0xd420_0000;
     const NUMBER: u32 = 0xffff << 5;
-    matches!(instruction, BTI_C | BTI_JC | PACIASP | PACIBSP | PACIASPPC | PACIBSPPC)
-        || instruction & !NUMBER == BRK
+    super::is_aarch64_landing_pad(instruction) || instruction & !NUMBER == BRK
 }
 
 /// See [`super::make_coherent`].

@@ -7,11 +7,10 @@ use crate::layout::{Layout, Shape};
 use crate::link;
 use crate::memory::Memory;
 use crate::object_file::{Definition, ObjectFile, Section, SectionKind};
-use crate::relocate::is_landing_pad;
 use crate::select::Selected;
 use crate::startup;
 use crate::unwind::{Registration, check_linked};
-use execmem::{Hardening, Protection, runtime};
+use execmem::{Hardening, Protection, is_aarch64_landing_pad, runtime};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -277,7 +276,7 @@ fn indirect(object: &ObjectFile<'_>, layout: &Layout, bases: crate::layout::Base
 
 fn has_landing_pad(section: &Section<'_>, offset: u64) -> bool {
     let bytes = usize::try_from(offset).ok().and_then(|offset| section.data.get(offset..)?.first_chunk());
-    bytes.is_some_and(|bytes| is_landing_pad(u32::from_le_bytes(*bytes)))
+    bytes.is_some_and(|bytes| is_aarch64_landing_pad(u32::from_le_bytes(*bytes)))
 }
 
 /// The named symbols and where they are. Global ones come last, and so go before static ones of the same name.

@@ -91,17 +91,6 @@ pub fn stub(place: u64, entry: u64) -> Result<[u8; STUB as usize], Misfit> {
     Ok(code)
 }
 
-/// Whether a call by an address may end at an instruction of a page that asks for landing pads (Arm ARM, D8.4.6).
-pub fn is_landing_pad(instruction: u32) -> bool {
-    const BTI_C: u32 = 0xd503_245f;
-    const BTI_JC: u32 = 0xd503_24df;
-    const PACIASP: u32 = 0xd503_233f;
-    const PACIBSP: u32 = 0xd503_237f;
-    const PACIASPPC: u32 = 0xdac1_a3fe;
-    const PACIBSPPC: u32 = 0xdac1_a7fe;
-    matches!(instruction, BTI_C | BTI_JC | PACIASP | PACIBSP | PACIASPPC | PACIBSPPC)
-}
-
 /// The start of an address's 4 KiB page, which `adrp` counts in on every system.
 const fn page(address: u64) -> u64 {
     address & !0xfff

@@ -6,5 +6,4 @@ mod form;
 mod riscv64;
 mod x86_64;
 
-pub use aarch64::is_landing_pad;
 pub use form::{Field, Form, Origin, STUB, Target};

@@ -5,8 +5,8 @@ use crate::Architecture;
 use crate::error::Error;
 use crate::object_file::SectionKind;
 use crate::parse::parse;
-use crate::relocate::is_landing_pad;
 use crate::select::{Input, select};
+use execmem::is_aarch64_landing_pad;
 use execmem_object_samples::{AARCH64_GUARDED, AARCH64_PADS, BUNDLED, Sample};
 use object::LittleEndian;
 use object::elf::{self, SectionHeader64};
@@ -189,5 +189,8 @@ fn what_is_linked_decides() {
     // What the loader adds has pads: it may not take them from the others.
     let support = crate::select::support(Architecture::Aarch64);
     let code = support.sections.iter().find(|section| section.kind == SectionKind::Code).unwrap();
-    assert!(code.has_landing_pads && is_landing_pad(u32::from_le_bytes(*code.data.first_chunk().unwrap())));
+    assert!(
+        code.has_landing_pads
+            && is_aarch64_landing_pad(u32::from_le_bytes(*code.data.first_chunk().unwrap()))
+    );
 }

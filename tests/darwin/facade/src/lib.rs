@@ -1,6 +1,7 @@
 //! Stands in for the crate `execmem` where `execmem-object` works on a modelled Mac: its memory is that of the macOS
 //! library, which it reaches by the C symbols.
 
+pub use execmem_core::icache::is_aarch64_landing_pad;
 pub use execmem_core::{Error as ErrorKind, Hardening, Protection};
 
 use execmem_core::{Error, Statistics};
