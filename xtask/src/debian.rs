@@ -27,8 +27,9 @@ pub fn install_at_least(packages: &[&str], oldest: Version) -> Result<()> {
     let codename = require_root_on_debian()?;
     apt_get(&["update"])?;
     let first = packages.first().ok_or("no package was named")?;
-    if offered_version(first)? >= Some(oldest) {
-        return apt_install(packages, None);
+    // A package that only the backports have is offered without asking for them, but not what else it needs of them.
+    if offered_version(first)? >= Some(oldest) && apt_install(packages, None).is_ok() {
+        return Ok(());
     }
     let backports = format!("{codename}-backports");
     add_backports(&codename, &backports)?;
