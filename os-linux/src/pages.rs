@@ -1,6 +1,6 @@
 //! Mapping pages, also twice and hardened, replacing them, and making them huge.
 
-use crate::keys;
+use crate::{copy, keys};
 use core::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -326,6 +326,11 @@ pub(crate) unsafe fn resident(pages: Span) -> Result<usize, Error> {
 /// # Safety
 /// As [`Pages::make_huge`](execmem_core::platform::Pages::make_huge).
 pub(crate) unsafe fn make_huge(pages: Span) -> Result<(), Error> {
+    // Where the process has touched nothing of the same gibibyte, Linux 6.12 makes shared memory huge and then says EINVAL
+    // (6.18 doesn't): `collapse_pte_mapped_thp` of mm/khugepaged.c finds no tables of addresses. Code that was written by
+    // another view is such memory until it runs. If this fails, what follows tells.
+    // SAFETY: the caller says that the pages are mapped.
+    let _ = unsafe { copy::populate(span(pages.start(), page_size())?, false) };
     // SAFETY: the caller says that the pages are ours and stay; the advice leaves their contents as they are.
     let collapse = || unsafe { libc::madvise(pointer(pages), pages.length(), MADV_COLLAPSE) };
     match retried(|| collapse() as isize) {

@@ -29,6 +29,11 @@ pub const TESTS: &[Test] = &[
         run: || under_each(&SETTINGS[..2], sparse_chunks),
     },
     Test {
+        name: "huge: code that nobody has run, in a gibibyte where nothing else is",
+        needs: Needs::NewKernel,
+        run: || under_each_policy(far_from_all),
+    },
+    Test {
         name: "huge: after a fork both processes count what each of them has, whichever writes",
         needs: Needs::NewKernel,
         run: || under_each_policy(forks),
@@ -100,9 +105,13 @@ fn under_each(settings: &[(i32, i32)], test: fn()) -> Outcome {
 
 /// Blocks of a page each that are written to their end; the function at their start returns a number of one byte.
 fn fill(bytes: i64) -> Vec<i64> {
+    fill_by(bytes, || rt_code_alloc(SIZE))
+}
+
+fn fill_by(bytes: i64, alloc: impl Fn() -> i64) -> Vec<i64> {
     (0..bytes / SIZE)
         .map(|number| {
-            let block = rt_code_alloc(SIZE);
+            let block = alloc();
             assert!(block > 0, "error {}", rt_last_error());
             assert_eq!(write_block(block, &[0xcc; SIZE as usize], 0), SIZE);
             rewrite(block, number as u8);
@@ -156,9 +165,17 @@ fn is_huge_unasked() -> bool {
     rt_exec_memory_policy() == RT_POLICY_RWX && setting.is_ok_and(|setting| setting.contains("[always]"))
 }
 
+/// Makes code huge, which has to succeed.
+#[track_caller]
+fn promote(budget: i64) -> i64 {
+    let bytes = rt_code_promote(budget);
+    assert!(bytes >= 0, "error {}", rt_last_error());
+    bytes
+}
+
 #[track_caller]
 fn expect_huge(bytes: i64, blocks: &[i64]) {
-    assert_eq!(rt_code_promote(0), bytes);
+    assert_eq!(promote(0), bytes);
     assert_eq!(statistics().expect("figures").huge_code_bytes, bytes);
     let mapped = as_mapped(blocks);
     assert!(mapped == bytes || mapped > bytes && is_huge_unasked(), "{mapped} bytes of {bytes}");
@@ -168,11 +185,11 @@ fn as_the_kernel_says() {
     let blocks = fill(12 * MIB);
     expect_huge(0, &blocks);
     for bytes in [2 * MIB, 4 * MIB] {
-        assert_eq!(rt_code_promote(2 * MIB + 1), bytes);
+        assert_eq!(promote(2 * MIB + 1), bytes);
         expect_all(&blocks);
         expect_huge(bytes, &blocks);
     }
-    assert_eq!(rt_code_promote(ALL), 12 * MIB);
+    assert_eq!(promote(ALL), 12 * MIB);
     expect_all(&blocks);
     expect_huge(12 * MIB, &blocks);
     let large = rt_code_alloc(11 * MIB);
@@ -192,7 +209,7 @@ fn as_the_kernel_says() {
     expect_huge(12 * MIB, &blocks);
     assert!(blocks.iter().all(|block| rt_code_free(*block)));
     // One chunk stays for those who come next.
-    assert_eq!(rt_code_promote(0), 4 * MIB);
+    assert_eq!(promote(0), 4 * MIB);
 }
 
 fn places() -> Outcome {
@@ -239,7 +256,7 @@ fn sparse_chunks() {
     write(2, 9);
     let [before, huge] = [6 * MIB, 2 * MIB].map(|length| resident(start + 6 * MIB - length, length));
     assert!(before < 5 * MIB && huge < 2 * MIB, "{before} bytes, {huge} of them in the fullest part");
-    assert_eq!(rt_code_promote(ALL), 2 * MIB);
+    assert_eq!(promote(ALL), 2 * MIB);
     let after = resident(start, 6 * MIB);
     assert_eq!(after, before + 2 * MIB - huge);
     assert!(after <= before + 2 * MIB / 8);
@@ -247,23 +264,32 @@ fn sparse_chunks() {
     assert_eq!(bytes, [0xcc, 0, 0xcc]);
 }
 
+/// There the processor has no tables of addresses yet for the view that is executed.
+fn far_from_all() {
+    let far = rt_alloc_exec_memory(100) & !((1 << 40) - 1) | 3 << 29;
+    let blocks = fill_by(8 * MIB, || rt_code_alloc_near(SIZE, far, 1 << 29));
+    assert_eq!(promote(ALL), 8 * MIB);
+    expect_all(&blocks);
+    expect_huge(8 * MIB, &blocks);
+}
+
 fn forks() {
     let blocks = fill(8 * MIB);
-    assert_eq!(rt_code_promote(ALL), 8 * MIB);
+    assert_eq!(promote(ALL), 8 * MIB);
     let is_dual = rt_exec_memory_policy() == RT_POLICY_DUAL;
     expect_success(fork(|| {
         let of_parent = if is_dual { 8 * MIB } else { 0 };
-        assert_eq!(rt_code_promote(0), of_parent);
+        assert_eq!(promote(0), of_parent);
         rewrite(blocks[0], 0);
-        assert_eq!(rt_code_promote(0), of_parent / 2);
+        assert_eq!(promote(0), of_parent / 2);
         expect_all(&blocks);
-        assert_eq!(rt_code_promote(ALL), 8 * MIB);
+        assert_eq!(promote(ALL), 8 * MIB);
         expect_all(&blocks);
         expect_huge(8 * MIB, &blocks);
     }));
     rewrite(blocks[0], 0);
-    assert_eq!(rt_code_promote(0), if is_dual { 4 * MIB } else { 0 });
-    assert_eq!(rt_code_promote(ALL), 8 * MIB);
+    assert_eq!(promote(0), if is_dual { 4 * MIB } else { 0 });
+    assert_eq!(promote(ALL), 8 * MIB);
     expect_all(&blocks);
     expect_huge(8 * MIB, &blocks);
 }
@@ -291,7 +317,7 @@ fn meanwhile_in_use() {
     rt_code_promote(ALL);
     expect_all(&blocks);
     // Empty chunks are as huge as others.
-    assert!(rt_code_promote(0) >= as_mapped(&blocks));
+    assert!(promote(0) >= as_mapped(&blocks));
     assert_eq!(as_mapped(&blocks), 8 * MIB);
 }
 
@@ -357,14 +383,14 @@ fn refusals() -> Outcome {
                 return lacks;
             }
             let blocks = fill(8 * MIB);
-            assert_eq!(rt_code_promote(2 * MIB), 2 * MIB);
+            assert_eq!(promote(2 * MIB), 2 * MIB);
             expect_success(fork(|| {
                 confinement::refuse(&[refusal]).expect("a filter");
                 assert_eq!((rt_code_promote(ALL), rt_last_error()), (-1, expected));
-                assert_eq!(rt_code_promote(0), 2 * MIB, "what is huge stays so");
+                assert_eq!(promote(0), 2 * MIB, "what is huge stays so");
                 expect_all(&blocks);
             }));
-            assert_eq!(rt_code_promote(ALL), 8 * MIB);
+            assert_eq!(promote(ALL), 8 * MIB);
             expect_all(&blocks);
             Outcome::Passed
         });
