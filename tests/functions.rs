@@ -76,7 +76,7 @@ fn a_function_is_patched_in_place() {
     other.resize(8, 0);
     // SAFETY: it is of that type, with the word in it too.
     unsafe { function.patch(0, u64::from_ne_bytes(other.try_into().unwrap())) }.unwrap();
-    // SAFETY: as above.
+    // SAFETY: what was patched in is of that type.
     assert_eq!(unsafe { function.call(1) }, 6);
     // SAFETY: these are refused.
     let refused = [16, 4].map(|offset| said(unsafe { function.patch(offset, 0) }));

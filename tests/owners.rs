@@ -62,7 +62,7 @@ fn parts_of_code_memory_have_protections_of_their_own() {
     memory.make_writable().unwrap();
     memory.write(0, &adds(8)).unwrap();
     memory.make_executable().unwrap();
-    // SAFETY: as before.
+    // SAFETY: there is a function of one argument again.
     assert_eq!(unsafe { memory.call(0, &[1]) }, Ok(9));
     for (offset, size) in [(page, page + 1), (usize::MAX, 2), (2 * page + 1, 0)] {
         let error = memory.set_protection(offset, size, Protection::READ).unwrap_err();
@@ -98,7 +98,7 @@ fn code_reaches_the_cell_that_was_made_near_it() {
         assert_eq!(unsafe { function.call() }, number);
     }
     let constants = cells.into_constants().unwrap();
-    // SAFETY: as before.
+    // SAFETY: it is such a function, and the cell lives on in the constants.
     assert_eq!(unsafe { function.call() }, -1);
     let mut bytes = [7; 10];
     constants.read(23, &mut bytes).unwrap();

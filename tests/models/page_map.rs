@@ -54,7 +54,7 @@ struct Memory {
 
 // SAFETY: loom's threads are one thread.
 unsafe impl Send for Memory {}
-// SAFETY: the same.
+// SAFETY: loom's threads are one thread.
 unsafe impl Sync for Memory {}
 
 impl Memory {

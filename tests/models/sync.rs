@@ -128,7 +128,7 @@ impl<T: Word> Atomic<T> {
             Err(place) => {
                 // SAFETY: nobody else accesses it: see `Sync`.
                 let old = unsafe { *place };
-                // SAFETY: the same.
+                // SAFETY: nobody else accesses it: see `Sync`.
                 unsafe { *place = T::of(new(old.number())) };
                 old
             }

@@ -90,12 +90,28 @@ pub fn guests(toolchain: &Toolchain) -> Result<()> {
 
 /// The name of a C compiler for aarch64 Linux with glibc.
 pub fn aarch64_compiler() -> Result<&'static str> {
-    require_program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu").map(|()| "aarch64-linux-gnu-gcc")
+    cross_compiler("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"])
 }
 
 /// The name of a C compiler for riscv64 Linux.
 pub fn riscv64_compiler() -> Result<&'static str> {
-    require_program("riscv64-linux-gnu-gcc", "gcc-riscv64-linux-gnu").map(|()| "riscv64-linux-gnu-gcc")
+    cross_compiler("riscv64-linux-gnu-gcc", &["gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross"])
+}
+
+/// A compiler with the C library that it links: the packages of compilers only recommend theirs.
+fn cross_compiler(program: &'static str, packages: &[&str]) -> Result<&'static str> {
+    let links = || {
+        // What the compiler doesn't find it calls by its name alone.
+        let start = capture(Command::new(program).arg("-print-file-name=crti.o"));
+        start.is_ok_and(|path| path.contains('/'))
+    };
+    if links() {
+        return Ok(program);
+    }
+    let missing =
+        format!("`{program}` with its C library is missing: please install {}", packages.join(" and "));
+    debian::install(packages).map_err(|reason| format!("{missing} ({reason})"))?;
+    if links() { Ok(program) } else { Err(missing) }
 }
 
 fn qemu(names: &[&str], packages: &[&str]) -> Result<PathBuf> {

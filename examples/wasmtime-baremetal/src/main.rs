@@ -37,7 +37,7 @@ fn run() -> Result<()> {
     // SAFETY: build.rs compiled it, with the same Wasmtime.
     let module = unsafe { deserialize(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/module.cwasm"))) }?;
     println!("the module takes one region: {}", execmem::runtime().region_count() - HEAPS);
-    // SAFETY: as above.
+    // SAFETY: build.rs compiled this one with the same Wasmtime, too.
     let empty = unsafe { deserialize(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/empty.cwasm"))) }?;
     drop(empty);
     println!("an empty module comes and goes");

@@ -71,7 +71,7 @@ fn expect(setup: *const ExecmemSetup, error: i32) {
 
 /// What a second set-up gives.
 pub fn set_up_again() -> i32 {
-    // SAFETY: as before.
+    // SAFETY: the library refuses it, since it is set up.
     unsafe { execmem_init(&SETUP) }
 }
 

@@ -178,7 +178,7 @@ fn fix_up(
                 let name = String::from_utf8_lossy(bind.symbol);
                 let address = libsystem(&name).ok_or_else(|| format!("the model has no {name}"))?;
                 let place = place(bind.segment_index, bind.segment_offset)?;
-                // SAFETY: as above.
+                // SAFETY: the place is inside a segment, which is writable still.
                 unsafe { place.write_unaligned(address.wrapping_add(bind.addend as usize)) };
             }
         }

@@ -62,7 +62,7 @@ impl Library {
     /// If the library does not export it.
     pub fn call_for_pair(&self, name: &str, [a, b, c, d, e]: [i64; 5]) -> Pair {
         let address = self.address(name).unwrap_or_else(|error| panic!("{error}"));
-        // SAFETY: as above.
+        // SAFETY: `rt_*` functions take numbers, of which further ones are ignored; the name is one of a pair's.
         let function: extern "C" fn(i64, i64, i64, i64, i64) -> Pair =
             unsafe { std::mem::transmute(address) };
         function(a, b, c, d, e)

@@ -53,15 +53,15 @@ fn descriptors_have_the_bits_of_the_architecture() {
         // SAFETY: no core uses the tables.
         unsafe { tables.map(page, frame, protection) }.unwrap();
         assert_eq!(leaf(&tables, page), shared | bits, "mapped {protection:?}");
-        // SAFETY: as above.
+        // SAFETY: no core uses the tables.
         unsafe { tables.protect(page..page + PAGE_SIZE, Protection::RW) }.unwrap();
         assert_eq!(leaf(&tables, page), shared | 1 << 53 | 1);
-        // SAFETY: as above.
+        // SAFETY: no core uses the tables.
         unsafe { tables.protect(page..page + PAGE_SIZE, protection) }.unwrap();
         assert_eq!(leaf(&tables, page), shared | bits, "changed to {protection:?}");
         assert_eq!(tables.frame(page), Some(frame));
         let mut released = Vec::new();
-        // SAFETY: as above.
+        // SAFETY: no core uses the tables.
         unsafe { tables.unmap(page..page + PAGE_SIZE, &mut |frame| released.push(frame)) }.unwrap();
         assert_eq!((leaf(&tables, page), released), (0, [frame].to_vec()));
     }
@@ -75,10 +75,10 @@ fn landing_pads_are_asked_for_with_the_guarded_page_bit_and_kept() {
     // SAFETY: no core uses the tables.
     unsafe { tables.map(page, 0x4000_0000, Protection::RW) }.unwrap();
     tables.set_landing_pads(false);
-    // SAFETY: as above.
+    // SAFETY: no core uses the tables.
     unsafe { tables.protect(page..page + PAGE_SIZE, Protection::RX) }.unwrap();
     assert_eq!(leaf(&tables, page) >> 50 & 1, 1);
-    // SAFETY: as above.
+    // SAFETY: no core uses the tables.
     unsafe { tables.map(page + PAGE_SIZE, 0x4000_1000, Protection::RX) }.unwrap();
     assert_eq!(leaf(&tables, page + PAGE_SIZE) >> 50 & 1, 0);
 }
@@ -146,6 +146,6 @@ fn what_can_not_be_built_is_an_error() {
         assert_eq!(refused(&[], range, memory(16)), Error::InvalidArgument);
     }
     let (tables, _) = built(&[], memory(16));
-    // SAFETY: as above.
+    // SAFETY: no core uses the tables.
     assert_eq!(unsafe { tables.build(&[], ARENA, memory(16)) }, Err(Error::Refused));
 }

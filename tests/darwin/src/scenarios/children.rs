@@ -205,7 +205,7 @@ fn shared_memory(machine: &Machine) -> Result<(), String> {
         unsafe { byte.write_volatile(7) };
         Ok(())
     })?;
-    // SAFETY: as above.
+    // SAFETY: the mapping is readable.
     check_eq!(unsafe { byte.read_volatile() }, 7);
     check_eq!(library.call("rt_munmap", &[address, size]), 1);
     Ok(())

@@ -141,7 +141,7 @@ fn dropping(machine: &Machine) -> Result<(), String> {
         unsafe { byte(number).write_volatile(7) };
     }
     check_eq!(library.call("rt_madvise", &[address + page, 1, RT_ADVICE_DONTNEED.into()]), 1);
-    // SAFETY: as above.
+    // SAFETY: the memory is ours and readable.
     let bytes = unsafe { [byte(0).read_volatile(), byte(1).read_volatile(), byte(2).read_volatile()] };
     check_eq!(bytes, [7, 0, 7]);
     check_eq!(library.call("rt_free_exec_memory", &[address, 3 * page]), 1);

@@ -126,7 +126,7 @@ fn every_core() -> Outcome {
             let (is_over, sender) = (&is_over, sender.clone());
             scope.spawn(move || {
                 stay_on(core);
-                // SAFETY: asks for a number.
+                // SAFETY: gettid(2) has no arguments.
                 sender.send(unsafe { libc::syscall(libc::SYS_gettid) }).expect("it is waited for");
                 while !is_over.load(Ordering::Relaxed) {
                     std::hint::spin_loop()

@@ -66,7 +66,7 @@ pub fn fork(child: impl FnOnce()) -> libc::pid_t {
     match unsafe { libc::fork() } {
         0 => {
             let status = catch_unwind(AssertUnwindSafe(child)).map_or(1, |()| 0);
-            // SAFETY: as above.
+            // SAFETY: this ends the child without running what the parent has left to clean up.
             unsafe { libc::_exit(status) }
         }
         child => {

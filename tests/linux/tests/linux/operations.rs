@@ -42,7 +42,7 @@ const TEXT: usize = 1500;
 
 /// The kernel's: the library is asked by an operation alone, since it may be the first that asks it anything.
 pub fn page() -> i64 {
-    // SAFETY: asks for a number.
+    // SAFETY: has no preconditions (sysconf(3)).
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) }
 }
 

@@ -62,7 +62,7 @@ extern "C" fn forking(_signal: i32) {
     let child = unsafe { libc::fork() };
     if child == 0 {
         let is_right = looks(FUNCTION.load(Ordering::Relaxed), REGION.load(Ordering::Relaxed));
-        // SAFETY: as above.
+        // SAFETY: this ends the child alone.
         unsafe { libc::_exit(i32::from(!is_right)) }
     }
     let mut status = -1;
@@ -153,7 +153,7 @@ fn unheard() -> Outcome {
     let begin = |number: i64, is_program: bool| match number {
         // SAFETY: this is a child with one thread.
         0 if looks(function, region) && is_program => unsafe { execute() },
-        // SAFETY: as above.
+        // SAFETY: this ends the child alone.
         0 => unsafe { libc::_exit(i32::from(!looks(function, region))) },
         number => expect_success(number as libc::pid_t),
     };
@@ -161,7 +161,7 @@ fn unheard() -> Outcome {
     for round in 0..rounds(100) {
         // SAFETY: the child looks, and ends.
         begin(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) }, round % 2 == 0);
-        // SAFETY: as above.
+        // SAFETY: the child looks, and ends.
         begin(unsafe { _Fork() }.into(), round % 2 == 0);
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         let top = stack.as_mut_ptr_range().end.cast();

@@ -171,7 +171,7 @@ fn around_a_fork() -> Outcome {
     // SAFETY: one thread; the child ends at once.
     let first = unsafe { libc::fork() };
     if first == 0 {
-        // SAFETY: as above.
+        // SAFETY: this ends the child alone.
         unsafe { libc::_exit(0) };
     }
     assert_eq!(children::wait(first), Status::Exit(0));

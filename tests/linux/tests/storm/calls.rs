@@ -159,7 +159,7 @@ impl Report {
         // SAFETY: null, or a constant of the program, which is at the same address in parent and child.
         let stage = unsafe { self.stage.load(Ordering::Relaxed).as_ref() }.copied().unwrap_or("nothing");
         let what = self.wrong.swap(std::ptr::null_mut(), Ordering::Acquire);
-        // SAFETY: as above, and so is the place.
+        // SAFETY: null, or a constant of the program, as the place is, at the same address in parent and child.
         let Some(what) = (unsafe { what.as_ref() }) else { return format!("at: {stage}") };
         // SAFETY: `tell` stored it before what is wrong.
         let place = unsafe { self.place.load(Ordering::Relaxed).as_ref() }.unwrap_or(Location::caller());
