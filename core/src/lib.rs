@@ -20,6 +20,7 @@ pub mod platform;
 pub mod unix;
 
 mod bits;
+mod clusters;
 mod code_heap;
 mod error;
 mod free_space;

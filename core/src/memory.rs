@@ -5,7 +5,7 @@
 //! them. Records that nobody reads without a lock lie elsewhere: in [`Slots`](crate::slots::Slots).
 
 use crate::error::{Error, Result};
-use crate::platform::{Memory, Platform};
+use crate::platform::{Memory, PageRequest, Platform};
 use crate::protection::Protection;
 use crate::span::Span;
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -62,6 +62,13 @@ impl Pool {
 /// The next address for `length` bytes.
 fn aligned_for(length: usize, next: usize) -> usize {
     next.next_multiple_of(1 << length.trailing_zeros().min(UNIT.ilog2()))
+}
+
+/// Has memory of a pool brought in that is about to be filled: all its pages in one call, not one by one.
+pub(crate) fn bring_in(memory: Span, platform: impl Platform) {
+    let pages = memory.pages(platform.page_size());
+    // SAFETY: the pages are the pool's. Only a hint: if it fails, each page comes when it is touched.
+    let _ = unsafe { platform.request(pages, PageRequest::Populate { for_write: true }) };
 }
 
 /// Cuts memory into arrays; without any memory it only measures.

@@ -8,7 +8,7 @@
 use super::backing::Backing;
 use super::blocks::{Block, Blocks, GRANULE_BITS};
 use crate::free_space::{FreeSpace, LONGEST};
-use crate::memory::{Arrays, Index};
+use crate::memory::{Arrays, Index, bring_in};
 use crate::near::Reach;
 use crate::platform::{PageRequest, Platform};
 use crate::prefetch;
@@ -334,13 +334,6 @@ impl Chunk {
     pub(super) fn is_for_others(&self) -> bool {
         !self.blocks.is_single() && !self.backing.is_withdrawn.load(Ordering::Relaxed)
     }
-}
-
-/// Who needs another chunk's tables is about to fill them: all their pages in one call, not one by one.
-pub(super) fn bring_in(tables: Span, platform: impl Platform) {
-    let pages = tables.pages(platform.page_size());
-    // SAFETY: the pages are the pool's. Only a hint: if it fails, each page comes when it is touched.
-    let _ = unsafe { platform.request(pages, PageRequest::Populate { for_write: true }) };
 }
 
 #[cfg(test)]

@@ -1,15 +1,11 @@
-//! Chunks come from the system and go back to it; where they lie.
-//!
-//! They lie near enough to each other that any block reaches any other by a direct branch: a cluster is a range of
-//! addresses, no longer than such a branch reaches, that holds chunks. The next chunk is asked for behind the last one
-//! of a cluster, then anywhere within reach of one, then elsewhere, which makes a new one. A chunk that has to be near
-//! something else, far from all clusters, is in none.
+//! Chunks come from the system and go back to it. They lie in [clusters](crate::clusters): any block reaches any other by a
+//! direct branch.
 
 use super::blocks::granule_bits;
 use super::chunk::{Chunk, LONGEST_CHUNK};
 use super::heaps::{Heap, Heaps};
-use super::records::Cluster;
 use super::shard::{Request, Shard};
+use crate::clusters::within_reach_of;
 use crate::error::{Error, Result};
 use crate::lock::Lock;
 use crate::near::{self, Reach};
@@ -19,14 +15,9 @@ use crate::registry::{Access, Claim, Wanted};
 use crate::space::AddressSpace;
 use crate::span::round_up;
 use crate::sync::Ordering;
-use core::ops::Range;
 
 /// So many chunks at least physical memory has room for.
 const CHUNKS_IN_MEMORY: usize = 64;
-
-/// How far a direct call reaches: `bl` on aarch64 (±128 MiB), `call rel32` on x86-64 and `auipc` with
-/// `jalr` on riscv64 (±2 GiB).
-const REACH: usize = if cfg!(target_arch = "aarch64") { 128 << 20 } else { 2 << 30 };
 
 /// So far below the place that the system would have chosen the first chunk of a cluster goes. Systems
 /// place mappings from the top down, also the second views: they must not fill the room between chunks.
@@ -82,10 +73,8 @@ impl Heaps {
             return self.latest_near.map(request.reach, mapper, size, memory);
         }
         let clusters = self.shared.lock(platform).clusters.clone();
-        let clusters =
-            || clusters.iter().map(|cluster| &cluster.addresses).filter(|cluster| !cluster.is_empty());
         // Behind the chunks of the shortest, which has the most room: that costs no look at what is mapped.
-        if let Some(cluster) = clusters().min_by_key(|cluster| cluster.len())
+        if let Some(cluster) = clusters.iter().min_by_key(|cluster| cluster.len())
             && let Some(place) = (cluster.end + 2 * mapper.guard())
                 .checked_next_multiple_of(length.next_power_of_two().min(ALIGNMENT))
             && within_reach_of(cluster).holds(place, length)
@@ -98,7 +87,7 @@ impl Heaps {
             unsafe { mapper.unmap(views, length) };
         }
         let map_near = |cluster| self.latest.map(within_reach_of(cluster), mapper, length, memory).ok();
-        if let Some(views) = clusters().find_map(map_near) {
+        if let Some(views) = clusters.iter().find_map(map_near) {
             return Ok(views);
         }
         // The first chunk of a new cluster. Where the system would place it, pages without access tell.
@@ -132,7 +121,7 @@ impl Heaps {
                 unsafe { space.mapper().unmap(views, length) };
             })?;
         let pages = views.address..views.address + length;
-        let cluster = join(&mut shared.clusters, &pages, request.reach == Reach::ANYWHERE);
+        let cluster = shared.clusters.join(&pages, request.reach == Reach::ANYWHERE);
         chunk.backing.reset(views.writable, length, space.page_size(), is_in_common);
         chunk.begin(pages, granule_bits, shard, cluster);
         drop(shared);
@@ -182,44 +171,5 @@ impl Heaps {
         let found = heap.shards.iter().fold(false, remove);
         self.sweep(space);
         found
-    }
-}
-
-/// Where pages are within reach of all of a cluster.
-fn within_reach_of(cluster: &Range<usize>) -> Reach {
-    Reach::between(cluster.end.saturating_sub(REACH), cluster.start.saturating_add(REACH))
-}
-
-/// Enters pages in the cluster that they are within reach of all of, or else in a new one, if they `may_open` it. Its
-/// number; that behind the last one's stands for none.
-fn join(clusters: &mut [Cluster], pages: &Range<usize>, may_open: bool) -> usize {
-    let with =
-        |cluster: &Cluster| cluster.addresses.start.min(pages.start)..cluster.addresses.end.max(pages.end);
-    let joins = |cluster: &Cluster| cluster.chunks > 0 && with(cluster).len() <= REACH;
-    let opens = |cluster: &Cluster| may_open && cluster.chunks == 0;
-    let joined = clusters.iter().position(joins).or_else(|| clusters.iter().position(opens));
-    if let Some(cluster) = joined.and_then(|number| clusters.get_mut(number)) {
-        *cluster = Cluster { addresses: with(cluster), chunks: cluster.chunks + 1 };
-    }
-    joined.unwrap_or(clusters.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_join_the_cluster_that_they_are_within_reach_of_all_of_or_open_one() {
-        let (start, page) = (1 << 40, 4096);
-        let clusters = [Cluster::NONE, Cluster { addresses: start..start + page, chunks: 1 }];
-        let joined = |place, may_open| join(&mut clusters.clone(), &(place..place + page), may_open);
-        for place in [start + page, start + REACH - page, start + page - REACH] {
-            assert_eq!((joined(place, false), joined(place, true)), (1, 1));
-            assert!(within_reach_of(&clusters[1].addresses).holds(place, page));
-        }
-        for place in [start + REACH - page + 1, start + page - REACH - 1] {
-            assert_eq!((joined(place, false), joined(place, true)), (2, 0));
-            assert!(!within_reach_of(&clusters[1].addresses).holds(place, page));
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The code heap: many small functions in few mappings.
 //!
-//! A heap's blocks lie in [chunks](chunk) of four megabytes, which lie near each other, in clusters ([`grow`]). A chunk is cut
-//! into granules of a cache line, and its record beside it says of each what is there:
+//! A heap's blocks lie in [chunks](chunk) of four megabytes, which lie near each other, in [clusters](crate::clusters). A
+//! chunk is cut into granules of a cache line, and its record beside it says of each what is there:
 //!
 //! ```text
 //!  pages      | A A A . B B b b . . C C C C . . . . . . . . . |    A, B, C live blocks, b freed, . free
@@ -22,12 +22,11 @@
 //! |---|---|
 //! | [`write`] | writes, patches and publishes blocks |
 //! | this one | allocates, shrinks, frees and finds them |
-//! | [`grow`] | chunks come from the system and go back to it; where they lie |
+//! | [`grow`] | chunks come from the system and go back to it |
 //! | [`promote`] | huge pages behind code that stays |
 //! | [`store`] | the ways into a block's bytes, by policy |
-//! | [`heaps`] | all heaps, how addresses lead to chunks, forks |
-//! | [`records`] | the records of chunks, which serve one after another; clusters |
-//! | [`picture`] | chunks, drawn for people |
+//! | [`heaps`] | all heaps, how addresses lead to chunks, forks, figures and pictures |
+//! | [`records`] | the records of chunks, which serve one after another |
 //! | [`shard`] | which free space a block gets, and when that is used again |
 //! | [`chunk`] | composed of [`blocks`], [`free_space`](crate::free_space) and [`backing`] |
 #![allow(rustdoc::private_intra_doc_links, reason = "who reads the source can follow them")]
@@ -37,7 +36,6 @@ mod blocks;
 mod chunk;
 mod grow;
 mod heaps;
-mod picture;
 mod promote;
 mod records;
 mod shard;
@@ -46,8 +44,7 @@ mod write;
 
 pub use blocks::Block;
 pub(crate) use heaps::Heaps;
-pub use heaps::Limits;
-pub use picture::ChunkPicture;
+pub use heaps::{ChunkPicture, Limits};
 
 use crate::error::{Error, Result};
 use crate::lock::{Guard, Lock};

@@ -1,13 +1,13 @@
-//! The records of chunks, which serve one chunk after another, lists of them, and the clusters that chunks lie in.
+//! The records of chunks, which serve one chunk after another, and lists of them.
 
-use super::chunk::{Chunk, bring_in};
+use super::chunk::Chunk;
+use crate::clusters::Clusters;
 use crate::error::{Error, Result};
 use crate::free_space::LONGEST;
-use crate::memory::{Arrays, Index, Pool, Table};
+use crate::memory::{Arrays, Index, Pool, Table, bring_in};
 use crate::platform::Platform;
 use crate::span::Span;
 use crate::sync::{AtomicPtr, Ordering};
-use core::ops::Range;
 use core::ptr;
 
 /// The records by number.
@@ -15,9 +15,6 @@ pub(super) type Chunks = Table<Chunk, 16>;
 
 /// A page word has 16 bits for a chunk's number + 1.
 const MOST_CHUNKS: u32 = u16::MAX as u32;
-
-/// The most clusters at once. What would be another one's is in none.
-const MOST_CLUSTERS: usize = 16;
 
 /// From one granule to those of the longest chunk.
 const CAPACITIES: usize = LONGEST.ilog2() as usize + 1;
@@ -29,18 +26,7 @@ pub(super) struct Shared {
     dropped: usize,
     /// Records without a chunk, by the logarithm of how many granules they have room for.
     free: [List; CAPACITIES],
-    pub(super) clusters: [Cluster; MOST_CLUSTERS],
-}
-
-/// A range of addresses around chunks. It grows with each that joins, and ends with the last one that goes.
-#[derive(Clone)]
-pub(super) struct Cluster {
-    pub(super) addresses: Range<usize>,
-    pub(super) chunks: u32,
-}
-
-impl Cluster {
-    pub(super) const NONE: Self = Self { addresses: Range { start: usize::MAX, end: 0 }, chunks: 0 };
+    pub(super) clusters: Clusters,
 }
 
 impl Shared {
@@ -49,7 +35,7 @@ impl Shared {
             pool: Pool::new(),
             dropped: 0,
             free: [const { List::new() }; CAPACITIES],
-            clusters: [const { Cluster::NONE }; MOST_CLUSTERS],
+            clusters: Clusters::new(),
         }
     }
 
@@ -95,12 +81,7 @@ impl Shared {
     /// Takes back the record of a chunk that is gone. Of the free ones of a length, the one that came last keeps the
     /// memory of its tables, so that who maps and unmaps one chunk costs the system no more.
     pub(super) fn give_record<P: Platform>(&mut self, chunk: &'static Chunk, platform: P) {
-        if let Some(cluster) = self.clusters.get_mut(chunk.cluster.load(Ordering::Relaxed)) {
-            cluster.chunks -= 1;
-            if cluster.chunks == 0 {
-                *cluster = Cluster::NONE;
-            }
-        }
+        self.clusters.leave(chunk.cluster.load(Ordering::Relaxed));
         chunk.forget();
         let free = self.free_of(chunk.blocks.room());
         let first = free.iter().next();

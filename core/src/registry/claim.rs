@@ -202,14 +202,19 @@ impl<P: Platform> Claim<'_, P> {
         Ok(())
     }
 
-    /// Records that an unwinder is given records of code in the region. *Refused* if children don't get it.
-    pub(crate) fn record_unwound(&mut self) -> Result {
-        let mut is_withheld = false;
+    /// Records whether an unwinder has records of code in the region. Whether it had some before; *refused* if children
+    /// don't get the region.
+    pub(crate) fn record_unwound(&mut self, is_unwound: bool) -> Result<bool> {
+        let mut before = Forked::empty();
         self.update(|region| {
-            is_withheld = region.forked.contains(Forked::WITHHELD);
-            region.forked.set(Forked::UNWOUND, !is_withheld);
+            before = region.forked;
+            region.forked.set(Forked::UNWOUND, is_unwound && !before.contains(Forked::WITHHELD));
         });
-        if is_withheld { Err(Error::Refused) } else { Ok(()) }
+        if before.contains(Forked::WITHHELD) {
+            Err(Error::Refused)
+        } else {
+            Ok(before.contains(Forked::UNWOUND))
+        }
     }
 
     /// Records whether nothing changes the pages any more.

@@ -350,6 +350,8 @@ fn announced() -> Outcome {
     } else {
         // A static program's can't be looked up.
         assert_eq!(rt_last_error(), RT_ERROR_UNSUPPORTED);
+        // Nothing has changed.
+        withhold(known);
     }
     assert!(rt_free_exec_memory(known, SIZE) && rt_free_exec_memory(gone, SIZE));
     Outcome::Passed
