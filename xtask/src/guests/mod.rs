@@ -50,11 +50,12 @@ fn prepare(project: &Project, kernels: &[&Kernel]) -> Result<()> {
     kernels.iter().try_for_each(|kernel| kernel.image(project).map(drop))
 }
 
-/// The kernels whose names have the part that `EXECMEM_GUESTS` is; without that, the usual ones.
+/// The kernel of the name that `EXECMEM_GUESTS` is, or those whose names have it as a part; without that, the usual ones.
 fn chosen(is_usual: impl Fn(&Kernel) -> bool) -> Vec<&'static Kernel> {
     let part = std::env::var("EXECMEM_GUESTS").ok();
+    let is_name = KERNELS.iter().any(|kernel| part.as_deref() == Some(kernel.name));
     let is_chosen = |kernel: &Kernel| match &part {
-        Some(part) => kernel.name.contains(part.as_str()),
+        Some(part) => kernel.name == part || !is_name && kernel.name.contains(part.as_str()),
         None => is_usual(kernel),
     };
     KERNELS.iter().filter(|kernel| is_chosen(kernel)).collect()
