@@ -135,8 +135,11 @@ impl HeapModule {
 
     /// Looks imports up that no [`symbol`](Self::symbol) was given for, before this process's own are asked. The one
     /// that was added last comes first.
-    pub fn symbol_lookup(&mut self, lookup: impl Fn(&str) -> Option<usize> + Send + 'static) -> &mut Self {
-        self.symbols.add_lookup(Box::new(lookup));
+    pub fn symbol_lookup(
+        &mut self,
+        lookup: impl Fn(&str) -> Option<*const u8> + Send + 'static,
+    ) -> &mut Self {
+        self.symbols.add_lookup(Box::new(move |name| lookup(name).map(<*const u8>::expose_provenance)));
         self
     }
 

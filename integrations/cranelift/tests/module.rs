@@ -112,7 +112,7 @@ fn imports_come_from_the_program_and_a_missing_one_can_be_given() {
 
     let absolute = declare(&mut module, "labs", Linkage::Import);
     let by_lookup = declare(&mut module, "found", Linkage::Import);
-    module.symbol_lookup(|name| (name == "found" || name == "labs").then_some(triple as *const () as usize));
+    module.symbol_lookup(|name| (name == "found" || name == "labs").then_some(triple as *const u8));
     let callers = [absolute, by_lookup].map(|callee| {
         let id = module
             .declare_anonymous_function(&module.declarations().get_function_decl(callee).signature.clone());

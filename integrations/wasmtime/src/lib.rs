@@ -92,7 +92,7 @@ impl CustomCodeMemory for CodePages {
     fn publish_executable(&self, text: *const u8, length: usize) -> Result<()> {
         ensure!(
             images::holds(text.addr()),
-            "the module is in memory of Wasmtime's own: execmem_wasmtime::compile or deserialize loads it"
+            "it is in memory of Wasmtime's own: execmem_wasmtime::compile or deserialize loads a module, load a component"
         );
         execmem::runtime().make_executable(text.addr() as i64, length as i64).map_err(Error::new)
     }
