@@ -102,7 +102,7 @@ pub fn riscv64_compiler() -> Result<&'static str> {
 fn cross_compiler(program: &'static str, packages: &[&str]) -> Result<&'static str> {
     let links = || {
         // What the compiler doesn't find it calls by its name alone.
-        let start = capture(Command::new(program).arg("-print-file-name=crti.o"));
+        let start = capture(Command::new(program).arg("-print-file-name=crt1.o"));
         start.is_ok_and(|path| path.contains('/'))
     };
     if links() {
