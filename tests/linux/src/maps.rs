@@ -72,8 +72,13 @@ fn parse(line: &[u8]) -> Line {
 
 /// The protection of the page at an address, or -1.
 pub fn protection_at(address: i64) -> i32 {
-    let line = lines().into_iter().find(|line| line.start <= address && address < line.end);
-    line.map_or(-1, |line| line.protection)
+    protection_in(&lines(), address)
+}
+
+/// What these lines say of it.
+pub fn protection_in(lines: &[Line], address: i64) -> i32 {
+    let line = lines.partition_point(|line| line.end as u64 <= address as u64);
+    lines.get(line).filter(|line| line.start <= address).map_or(-1, |line| line.protection)
 }
 
 /// Whether any page is writable and executable at once.
