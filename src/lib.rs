@@ -28,7 +28,6 @@ mod reserved;
 mod signature;
 
 pub use execmem_core::MapRequest;
-pub use execmem_core::icache::is_aarch64_landing_pad;
 pub use execmem_core::{Advice, Hardening, MapFlags, Policy, Protection, Runtime, Span, abi};
 pub use execmem_core::{Block, ChunkPicture, CodeHeap, Limits};
 
@@ -44,6 +43,9 @@ pub use execmem_os_macos as os;
 
 #[cfg(not(any(target_os = "linux", target_os = "macos", all(target_os = "none", target_arch = "aarch64"))))]
 compile_error!("execmem has no adapter for this system yet: implement execmem_core::Platform for it");
+
+#[doc(hidden)]
+pub use execmem_core::icache::is_aarch64_landing_pad;
 
 pub use data::{Constants, DataMemory};
 pub use error::{Error, ErrorKind};

@@ -15,7 +15,7 @@ pub fn run() {
 
 fn write_code() {
     let source = vec![0x90u8; MIB];
-    // SAFETY: any size will do.
+    // SAFETY: the contract takes any size.
     let region = unsafe { rt_alloc_rw_memory(MIB as i64) };
     let ours = || {
         // SAFETY: the source is readable.

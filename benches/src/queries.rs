@@ -21,7 +21,7 @@ pub fn run() {
     let mut regions = Vec::new();
     for live in [10, 1_000, 50_000] {
         while regions.len() < live {
-            // SAFETY: any size will do.
+            // SAFETY: the contract takes any size.
             let base = unsafe { rt_alloc_exec_memory(4096) };
             assert!(base > 0);
             regions.push(base);
@@ -45,7 +45,7 @@ fn questions(regions: &[i64]) {
     let table = vec![1u64; live];
     let first = regions.iter().copied().min().unwrap_or_default();
     let load = |address: i64| _ = black_box(table[((address - first) / 4096) as usize % live]);
-    // SAFETY: it loads nothing from there; any address will do.
+    // SAFETY: the contract takes any address.
     let executable = |address| _ = black_box(unsafe { rt_is_executable(address) });
     let race = Race::of(each(calls, &asked, executable))
         .beside(
@@ -67,7 +67,7 @@ fn questions(regions: &[i64]) {
         race.beside(Role::Peer, "region", region).beside(Role::Peer, "mmap-rs", mmap_rs)
     };
     race.row(TABLE, "rt_is_executable").at(live, "regions").print();
-    // SAFETY: it loads nothing from there; any address will do.
+    // SAFETY: the contract takes any address.
     let protection = |address| _ = black_box(unsafe { rt_get_protection(address) });
     Race::of(each(calls, &asked, protection)).row(TABLE, "rt_get_protection").at(live, "regions").print();
 }
@@ -103,7 +103,7 @@ fn foreign() {
         // SAFETY: the structure has the 104 bytes that it says.
         assert_eq!(unsafe { libc::ioctl(maps, 0xc068_6611, query.as_mut_ptr()) }, 0);
     };
-    // SAFETY: it loads nothing from there; any address will do.
+    // SAFETY: the contract takes any address.
     let ours = || _ = black_box(unsafe { rt_is_executable(address) });
     Race::of(timed(200, ours))
         .beside(Role::Bare, "PROCMAP_QUERY", timed(200, query))

@@ -51,7 +51,7 @@ pub fn child(words: &[&str]) -> Vec<f64> {
     let count: usize = count.parse().expect("a number");
     let (functions, huge) = match kind {
         "not promoted" => (made::<Ours>(count), 0),
-        // SAFETY: any budget will do.
+        // SAFETY: the contract takes any budget.
         "promoted" => (made::<Ours>(count), unsafe { rt_code_promote(i64::MAX) }),
         "anonymous huge pages" => (on_huge_pages(count), (count * SIZE).next_multiple_of(HUGE) as i64),
         peer => (with_allocator!(peer, self::made(count)), 0),

@@ -1,15 +1,18 @@
 //! Clusters: ranges of addresses, no longer than a direct branch reaches, in which memory is placed.
 //!
-//! From any byte in a cluster a direct branch reaches any other one. The next memory is asked for behind the last of a
-//! cluster, then anywhere within reach of one, then elsewhere, which opens a new one. What has to be near something else,
-//! far from all clusters, is in none.
+//! From any byte in a cluster a direct branch reaches any other one. What has to be near something else, far from all
+//! clusters, is in none.
 
 use crate::near::Reach;
 use core::ops::Range;
 
-/// How far a direct call reaches: `bl` on aarch64 (±128 MiB), `call rel32` on x86-64 and `auipc` with
-/// `jalr` on riscv64 (±2 GiB).
-const REACH: usize = if cfg!(target_arch = "aarch64") { 128 << 20 } else { 2 << 30 };
+/// How far a direct call reaches both ways: `bl` on aarch64 (128 MiB), `call rel32` on x86-64 (2 GiB), `auipc` with `jalr`
+/// on riscv64 (2 GiB up and down from 2 KiB below: the lower 12 bits have a sign).
+const REACH: usize = match () {
+    () if cfg!(target_arch = "aarch64") => 128 << 20,
+    () if cfg!(target_arch = "riscv64") => (2 << 30) - (2 << 10),
+    () => 2 << 30,
+};
 
 /// The most clusters at once. What would be another one's is in none.
 const MOST: usize = 16;
@@ -26,7 +29,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    const NONE: Self = Self { addresses: Range { start: usize::MAX, end: 0 }, members: 0 };
+    const EMPTY: Self = Self { addresses: Range { start: usize::MAX, end: 0 }, members: 0 };
 
     fn with(&self, pages: &Range<usize>) -> Range<usize> {
         self.addresses.start.min(pages.start)..self.addresses.end.max(pages.end)
@@ -34,8 +37,11 @@ impl Cluster {
 }
 
 impl Clusters {
+    /// No cluster's number.
+    pub(crate) const NONE: usize = MOST;
+
     pub(crate) const fn new() -> Self {
-        Self([const { Cluster::NONE }; MOST])
+        Self([const { Cluster::EMPTY }; MOST])
     }
 
     /// The addresses of each that there is.
@@ -43,24 +49,24 @@ impl Clusters {
         self.0.iter().filter(|cluster| cluster.members > 0).map(|cluster| &cluster.addresses)
     }
 
-    /// Enters pages in the cluster that they are within reach of all of, or else in a new one, if they `may_open` it. Its
-    /// number; that behind the last one's stands for none.
+    /// Enters pages in the cluster that they are within reach of all of, or else in a new one, if they `may_open` it and are
+    /// no longer than one. Its number, or [`NONE`](Self::NONE).
     pub(crate) fn join(&mut self, pages: &Range<usize>, may_open: bool) -> usize {
         let joins = |cluster: &Cluster| cluster.members > 0 && cluster.with(pages).len() <= REACH;
-        let opens = |cluster: &Cluster| may_open && cluster.members == 0;
+        let opens = |cluster: &Cluster| may_open && pages.len() <= REACH && cluster.members == 0;
         let joined = self.0.iter().position(joins).or_else(|| self.0.iter().position(opens));
         if let Some(cluster) = joined.and_then(|number| self.0.get_mut(number)) {
             *cluster = Cluster { addresses: cluster.with(pages), members: cluster.members + 1 };
         }
-        joined.unwrap_or(MOST)
+        joined.unwrap_or(Self::NONE)
     }
 
-    /// What had joined the cluster of this number is gone.
+    /// What [`join`](Self::join) gave this number for is gone.
     pub(crate) fn leave(&mut self, number: usize) {
         if let Some(cluster) = self.0.get_mut(number) {
             cluster.members -= 1;
             if cluster.members == 0 {
-                *cluster = Cluster::NONE;
+                *cluster = Cluster::EMPTY;
             }
         }
     }
@@ -80,14 +86,14 @@ mod tests {
         let (start, page) = (1 << 40, 4096);
         let cluster = start..start + page;
         let mut clusters = Clusters::new();
-        assert_eq!((clusters.join(&cluster, false), clusters.join(&cluster, true)), (MOST, 0));
+        assert_eq!((clusters.join(&cluster, false), clusters.join(&cluster, true)), (Clusters::NONE, 0));
         let joined = |place, may_open| clusters.clone().join(&(place..place + page), may_open);
         for place in [start + page, start + REACH - page, start + page - REACH] {
             assert_eq!((joined(place, false), joined(place, true)), (0, 0));
             assert!(within_reach_of(&cluster).holds(place, page));
         }
         for place in [start + REACH - page + 1, start + page - REACH - 1] {
-            assert_eq!((joined(place, false), joined(place, true)), (MOST, 1));
+            assert_eq!((joined(place, false), joined(place, true)), (Clusters::NONE, 1));
             assert!(!within_reach_of(&cluster).holds(place, page));
         }
     }
@@ -99,11 +105,20 @@ mod tests {
         let numbers = [1, 1, 2].map(|number| clusters.join(&pages(number), true));
         assert_eq!(numbers, [0, 0, 1]);
         clusters.leave(0);
-        clusters.leave(MOST);
+        clusters.leave(Clusters::NONE);
         assert_eq!(clusters.iter().cloned().collect::<Vec<_>>(), [pages(1), pages(2)]);
         clusters.leave(0);
         assert_eq!(clusters.iter().cloned().collect::<Vec<_>>(), [pages(2)]);
         assert_eq!(clusters.join(&pages(3), true), 0);
+    }
+
+    #[test]
+    fn what_is_too_long_or_comes_when_all_are_in_use_is_in_none() {
+        let mut clusters = Clusters::new();
+        assert_eq!(clusters.join(&(1 << 40..(1 << 40) + REACH + 1), true), Clusters::NONE);
+        let numbers: Vec<_> =
+            (1..=MOST + 1).map(|n| clusters.join(&(n << 40..(n << 40) + 4096), true)).collect();
+        assert_eq!(numbers, (0..MOST).chain([Clusters::NONE]).collect::<Vec<_>>());
     }
 
     extern crate std;

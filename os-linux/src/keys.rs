@@ -88,6 +88,7 @@ fn rights() -> u32 {
 /// No access before or after it is moved to its other side, by the compiler (which takes it to use memory) or the
 /// processor.
 fn set_rights(rights: u32) {
-    // SAFETY: a kernel that gives keys has turned the instruction on. What this thread gains or loses is about pages of the key, which only this file uses.
+    // SAFETY: a kernel that gives keys has turned the instruction on. What this thread gains or loses is about pages of the
+    // key, which only this file uses.
     unsafe { asm!("wrpkru", in("eax") rights, in("ecx") 0, in("edx") 0, options(nostack, preserves_flags)) };
 }

@@ -326,9 +326,9 @@ pub(crate) unsafe fn resident(pages: Span) -> Result<usize, Error> {
 /// # Safety
 /// As [`Pages::make_huge`](execmem_core::platform::Pages::make_huge).
 pub(crate) unsafe fn make_huge(pages: Span) -> Result<(), Error> {
-    // Where the process has touched nothing of the same gibibyte, Linux 6.12 makes shared memory huge and then says EINVAL
-    // (6.18 doesn't): `collapse_pte_mapped_thp` of mm/khugepaged.c finds no tables of addresses. Code that was written by
-    // another view is such memory until it runs. If this fails, what follows tells.
+    // Linux 6.12 makes shared memory huge, and says EINVAL all the same, where the process has no page table of its gibibyte
+    // yet (`collapse_pte_mapped_thp` in mm/khugepaged.c; not seen on 6.18): code that was written by its other view, and has
+    // not run. Bringing in the first page makes that table. If it fails, the advice tells why.
     // SAFETY: the caller says that the pages are mapped.
     let _ = unsafe { copy::populate(span(pages.start(), page_size())?, false) };
     // SAFETY: the caller says that the pages are ours and stay; the advice leaves their contents as they are.

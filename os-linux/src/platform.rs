@@ -208,6 +208,10 @@ unsafe impl Process for Linux {
         uncancelled(|| process::unharmed(|| unsafe { LISTENERS.announce(code, about) }))
     }
 
+    fn can_unwind(self) -> bool {
+        uncancelled(|| process::unharmed(Listeners::<Self>::can_unwind))
+    }
+
     #[inline]
     fn has_announced(self) -> bool {
         LISTENERS.has_announced()

@@ -27,11 +27,14 @@ pub fn install_at_least(packages: &[&str], oldest: Version) -> Result<()> {
     let codename = require_root_on_debian()?;
     apt_get(&["update"])?;
     let first = packages.first().ok_or("no package was named")?;
-    // A package that only the backports have is offered without asking for them, but not what else it needs of them.
-    if offered_version(first)? >= Some(oldest) && apt_install(packages, None).is_ok() {
-        return Ok(());
-    }
     let backports = format!("{codename}-backports");
+    if offered_version(first)? >= Some(oldest) {
+        let installed = apt_install(packages, None);
+        // Once apt knows the backports it offers what only they have, but takes what that needs from the release.
+        if installed.is_ok() || !is_known(&backports)? {
+            return installed;
+        }
+    }
     add_backports(&codename, &backports)?;
     apt_install(packages, Some(&backports))
 }
@@ -68,13 +71,18 @@ fn candidate(policy: &str) -> Option<&str> {
 
 /// Tells apt about the backports suite, at the mirror that serves this machine's own release.
 fn add_backports(codename: &str, backports: &str) -> Result<()> {
-    if configured_sources()?.iter().any(|source| source.has_suite(backports)) {
+    if is_known(backports)? {
         return Ok(());
     }
     fs::write(BACKPORTS_FILE, release_source(codename)?.with_suite(backports).to_string())
         .map_err(|error| format!("{BACKPORTS_FILE} can't be written: {error}"))?;
     println!("set-up: added {backports} to apt's sources ({BACKPORTS_FILE})");
     apt_get(&["update"])
+}
+
+/// Whether apt has a source of the suite.
+fn is_known(suite: &str) -> Result<bool> {
+    Ok(configured_sources()?.iter().any(|source| source.has_suite(suite)))
 }
 
 /// Another suite, at the mirror that serves this machine's own release.

@@ -100,18 +100,18 @@ pub fn riscv64_compiler() -> Result<&'static str> {
 
 /// A compiler with the C library that it links: the packages of compilers only recommend theirs.
 fn cross_compiler(program: &'static str, packages: &[&str]) -> Result<&'static str> {
-    let links = || {
-        // What the compiler doesn't find it calls by its name alone.
+    let has_library = || {
+        // A file that the compiler doesn't find it prints without a folder.
         let start = capture(Command::new(program).arg("-print-file-name=crt1.o"));
         start.is_ok_and(|path| path.contains('/'))
     };
-    if links() {
+    if has_library() {
         return Ok(program);
     }
     let missing =
-        format!("`{program}` with its C library is missing: please install {}", packages.join(" and "));
+        format!("`{program}`, or its C library, is missing: please install {}", packages.join(" and "));
     debian::install(packages).map_err(|reason| format!("{missing} ({reason})"))?;
-    if links() { Ok(program) } else { Err(missing) }
+    if has_library() { Ok(program) } else { Err(missing) }
 }
 
 fn qemu(names: &[&str], packages: &[&str]) -> Result<PathBuf> {

@@ -14,7 +14,7 @@ impl Allocator for Ours {
     }
 
     fn alloc(&mut self, size: usize) -> Block {
-        // SAFETY: any size will do.
+        // SAFETY: the contract takes any size.
         let code = unsafe { rt_code_alloc(size as i64) } as usize;
         assert_ne!(code, 0);
         Block { code, writable: 0, size }

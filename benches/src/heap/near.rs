@@ -29,7 +29,7 @@ pub fn run() {
 /// Nanoseconds to allocate and free one block, among so many others.
 pub fn measure(share: &str, blocks: usize) -> f64 {
     let mut random = Random::new(2);
-    // SAFETY: any size will do.
+    // SAFETY: the contract takes any size.
     let mut allocate = || unsafe { rt_code_alloc(8 + random.below(1024) as i64) };
     let blocks: Vec<i64> = (0..blocks).map(|_| allocate()).collect();
     let target: Box<dyn Fn(usize) -> Option<i64>> = match share {

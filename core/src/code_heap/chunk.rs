@@ -7,6 +7,7 @@
 
 use super::backing::Backing;
 use super::blocks::{Block, Blocks, GRANULE_BITS};
+use crate::clusters::Clusters;
 use crate::free_space::{FreeSpace, LONGEST};
 use crate::memory::{Arrays, Index, bring_in};
 use crate::near::Reach;
@@ -77,6 +78,7 @@ impl Chunk {
             blocks: Blocks::lay_out(arrays, granules),
             space: FreeSpace::lay_out(arrays, if granules == 1 { 0 } else { granules }),
             backing: Backing::lay_out(arrays),
+            cluster: AtomicUsize::new(Clusters::NONE),
             link: number as u16 + 1,
             tables: arrays.memory(),
             ..Self::default()

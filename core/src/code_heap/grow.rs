@@ -1,5 +1,6 @@
-//! Chunks come from the system and go back to it. They lie in [clusters](crate::clusters): any block reaches any other by a
-//! direct branch.
+//! Chunks come from the system and go back to it. They lie in [clusters](crate::clusters), within which any block reaches any
+//! other by a direct branch. The next chunk is asked for behind the last one of a cluster, then anywhere within reach of
+//! one, then elsewhere, which opens a new one.
 
 use super::blocks::granule_bits;
 use super::chunk::{Chunk, LONGEST_CHUNK};

@@ -2,7 +2,7 @@
 
 use super::blocks::Block;
 use super::chunk::{Chunk, LONGEST_CHUNK};
-use super::records::{Chunks, Shared, record};
+use super::records::{ChunkRecords, Shared, record};
 use super::shard::{SHARDS, Shard};
 use crate::error::{Error, Result};
 use crate::header::RtExecMemoryStats;
@@ -54,8 +54,8 @@ const RECENT: usize = 64;
 /// All heaps of a runtime.
 pub(crate) struct Heaps {
     /// The chunks' records by number.
-    pub(super) chunks: Chunks,
-    /// Chunks that were looked up before, by [`recent_entry`]. Only a hint: whoever uses it asks the chunk whether it
+    pub(super) chunks: ChunkRecords,
+    /// ChunkRecords that were looked up before, by [`recent_entry`]. Only a hint: whoever uses it asks the chunk whether it
     /// holds the address.
     recent: [AtomicPtr<Chunk>; RECENT],
     pub(super) shared: Lock<Shared>,

@@ -11,7 +11,7 @@ use crate::sync::{AtomicPtr, Ordering};
 use core::ptr;
 
 /// The records by number.
-pub(super) type Chunks = Table<Chunk, 16>;
+pub(super) type ChunkRecords = Table<Chunk, 16>;
 
 /// A page word has 16 bits for a chunk's number + 1.
 const MOST_CHUNKS: u32 = u16::MAX as u32;
@@ -47,7 +47,7 @@ impl Shared {
     /// A free record for a chunk of so many granules, or a new one.
     pub(super) fn free_record(
         &mut self,
-        chunks: &Chunks,
+        chunks: &ChunkRecords,
         granules: usize,
         platform: impl Platform,
     ) -> Result<&'static Chunk> {
@@ -81,7 +81,7 @@ impl Shared {
     /// Takes back the record of a chunk that is gone. Of the free ones of a length, the one that came last keeps the
     /// memory of its tables, so that who maps and unmaps one chunk costs the system no more.
     pub(super) fn give_record<P: Platform>(&mut self, chunk: &'static Chunk, platform: P) {
-        self.clusters.leave(chunk.cluster.load(Ordering::Relaxed));
+        self.clusters.leave(chunk.cluster.swap(Clusters::NONE, Ordering::Relaxed));
         chunk.forget();
         let free = self.free_of(chunk.blocks.room());
         let first = free.iter().next();
@@ -101,7 +101,7 @@ impl Shared {
 
 /// The record of a number.
 #[inline]
-pub(super) fn record(chunks: &Chunks, number: Index) -> Option<&'static Chunk> {
+pub(super) fn record(chunks: &ChunkRecords, number: Index) -> Option<&'static Chunk> {
     // SAFETY: the table's memory is the pool's, which gives none back.
     chunks.get(number).map(|chunk| unsafe { &*ptr::from_ref(chunk) })
 }

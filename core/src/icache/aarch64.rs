@@ -10,7 +10,7 @@ pub(super) const INSTRUCTION_ALIGNMENT: usize = 4;
 /// `brk #0`.
 pub(super) const TRAP: [u8; 4] = 0xd420_0000u32.to_le_bytes();
 
-/// Or `brk`, which raises its own exception: a debugger may have put it on a pad.
+/// A landing pad, or `brk`, which raises its own exception: a debugger may have put it on a pad.
 pub(super) fn is_landing_pad(instruction: u32) -> bool {
     const BRK: u32 = 0xd420_0000;
     const NUMBER: u32 = 0xffff << 5;

@@ -71,6 +71,11 @@ pub unsafe trait Process: Copy + Send + Sync + 'static {
         Err(Error::Unsupported)
     }
 
+    /// Whether [`announce`](Self::announce) takes [`About::Frames`].
+    fn can_unwind(self) -> bool {
+        false
+    }
+
     /// Whether anybody was told anything of any code.
     fn has_announced(self) -> bool {
         false

@@ -202,19 +202,14 @@ impl<P: Platform> Claim<'_, P> {
         Ok(())
     }
 
-    /// Records whether an unwinder has records of code in the region. Whether it had some before; *refused* if children
-    /// don't get the region.
-    pub(crate) fn record_unwound(&mut self, is_unwound: bool) -> Result<bool> {
-        let mut before = Forked::empty();
+    /// Records that an unwinder is given records of code in the region. *Refused* if children don't get it.
+    pub(crate) fn record_unwound(&mut self) -> Result {
+        let mut is_withheld = false;
         self.update(|region| {
-            before = region.forked;
-            region.forked.set(Forked::UNWOUND, is_unwound && !before.contains(Forked::WITHHELD));
+            is_withheld = region.forked.contains(Forked::WITHHELD);
+            region.forked.set(Forked::UNWOUND, !is_withheld);
         });
-        if before.contains(Forked::WITHHELD) {
-            Err(Error::Refused)
-        } else {
-            Ok(before.contains(Forked::UNWOUND))
-        }
+        if is_withheld { Err(Error::Refused) } else { Ok(()) }
     }
 
     /// Records whether nothing changes the pages any more.

@@ -31,15 +31,15 @@ impl<P: Platform> Runtime<P> {
         if !unsafe { unwind_records::are_of(records, code) } {
             return Err(Error::InvalidArgument);
         }
-        // SAFETY: they are whole, and about this code alone; the caller's promise is passed on.
-        let announce = || unsafe { self.space.platform.announce(code, About::Frames(records)) };
-        if self.find_block(address).is_some() {
-            return announce();
+        // Before the region is marked, which stays so.
+        if !self.space.platform.can_unwind() {
+            return Err(Error::Unsupported);
         }
-        // Whether children get the region is decided by who comes first.
-        let mut claim = self.space.registry.claim(Wanted::Bytes(code.start(), code), Access::Exclusive)?;
-        let was_unwound = claim.record_unwound(true)?;
-        announce().inspect_err(|_| _ = claim.record_unwound(was_unwound))
+        if self.find_block(address).is_none() {
+            self.space.registry.claim(Wanted::Bytes(code.start(), code), Access::Shared)?.record_unwound()?;
+        }
+        // SAFETY: they are whole, and about this code alone; the caller's promise is passed on.
+        unsafe { self.space.platform.announce(code, About::Frames(records)) }
     }
 
     /// A range inside one live block, or inside one region's requested size. That it stays so is the caller's promise.

@@ -44,8 +44,8 @@ impl<P: Platform> Runtime<P> {
         self.space.page_size()
     }
 
-    /// The policy in force, or the wish while there is none: under `auto` a code heap has two views where it can, and
-    /// puts none in force. *Unknown policy* if the wish is a name in `EXECMEM_POLICY` which is none.
+    /// The policy in force, or the wish while there is none. (A code heap that has two views under `auto` puts no
+    /// policy in force.) *Unknown policy* if the wish is a name in `EXECMEM_POLICY` which is none.
     pub fn policy(&self) -> Result<Policy> {
         self.space.policy.get(self.space.platform)
     }

@@ -92,7 +92,7 @@ impl CustomCodeMemory for CodePages {
     fn publish_executable(&self, text: *const u8, length: usize) -> Result<()> {
         ensure!(
             images::holds(text.addr()),
-            "it is in memory of Wasmtime's own: execmem_wasmtime::compile or deserialize loads a module, load a component"
+            "this code is in Wasmtime's own memory: load modules by execmem_wasmtime::compile or deserialize, components by load"
         );
         execmem::runtime().make_executable(text.addr() as i64, length as i64).map_err(Error::new)
     }

@@ -75,10 +75,11 @@ pub fn protection_at(address: i64) -> i32 {
     protection_in(&lines(), address)
 }
 
-/// What these lines say of it.
+/// What these lines say of it. As unsigned numbers: the vsyscall page lies behind all others.
 pub fn protection_in(lines: &[Line], address: i64) -> i32 {
-    let line = lines.partition_point(|line| line.end as u64 <= address as u64);
-    lines.get(line).filter(|line| line.start <= address).map_or(-1, |line| line.protection)
+    let address = address as u64;
+    let line = lines.partition_point(|line| line.end as u64 <= address);
+    lines.get(line).filter(|line| line.start as u64 <= address).map_or(-1, |line| line.protection)
 }
 
 /// Whether any page is writable and executable at once.
@@ -96,4 +97,21 @@ pub fn has_query() -> bool {
     // SAFETY: the kernel reads and writes as much as the structure says, which is its size.
     let result = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&file), QUERY as _, &raw mut query) };
     result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ENOTTY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_holds_an_address_tells_its_protection() {
+        let [stack, vsyscall] = [
+            &b"7ffe0000-7fff0000 rw-p 0 00:00 0 [stack]"[..],
+            b"ffffffffff600000-ffffffffff601000 --xp 0 00:00 0 [vsyscall]",
+        ];
+        let lines = [stack, vsyscall].map(parse);
+        let told = [0x7ffd_ffff, 0x7ffe_0000, 0x7ffe_ffff, 0x7fff_0000, i64::MAX]
+            .map(|at| protection_in(&lines, at));
+        assert_eq!(told, [-1, 3, 3, -1, -1]);
+    }
 }

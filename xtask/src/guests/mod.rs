@@ -27,14 +27,14 @@ const LIMITS: Limits = Limits { quiet: Duration::from_secs(700), total: Duration
 
 /// All kernels, with all programs.
 pub fn test(project: &Project, tally: &mut Tally) -> Result<()> {
-    let kernels = chosen(|_| true);
+    let kernels = chosen(|_| true)?;
     prepare(project, &kernels)?;
     test_on(project, &kernels, programs::all, tally)
 }
 
 /// A kernel of each architecture, with what takes a few minutes.
 pub fn test_short_form(project: &Project, tally: &mut Tally) -> Result<()> {
-    let kernels = chosen(|kernel| kernel.is_in_short_form);
+    let kernels = chosen(|kernel| kernel.is_in_short_form)?;
     match prepare(project, &kernels) {
         Ok(()) => test_on(project, &kernels, programs::short_form, tally),
         Err(reason) => {
@@ -51,14 +51,17 @@ fn prepare(project: &Project, kernels: &[&Kernel]) -> Result<()> {
 }
 
 /// The kernel of the name that `EXECMEM_GUESTS` is, or those whose names have it as a part; without that, the usual ones.
-fn chosen(is_usual: impl Fn(&Kernel) -> bool) -> Vec<&'static Kernel> {
-    let part = std::env::var("EXECMEM_GUESTS").ok();
-    let is_name = KERNELS.iter().any(|kernel| part.as_deref() == Some(kernel.name));
-    let is_chosen = |kernel: &Kernel| match &part {
-        Some(part) => kernel.name == part || !is_name && kernel.name.contains(part.as_str()),
-        None => is_usual(kernel),
+fn chosen(is_usual: impl Fn(&Kernel) -> bool) -> Result<Vec<&'static Kernel>> {
+    let Ok(part) = std::env::var("EXECMEM_GUESTS") else {
+        return Ok(KERNELS.iter().filter(|kernel| is_usual(kernel)).collect());
     };
-    KERNELS.iter().filter(|kernel| is_chosen(kernel)).collect()
+    let named: Vec<_> = KERNELS.iter().filter(|kernel| kernel.name == part).collect();
+    let alike: Vec<_> = KERNELS.iter().filter(|kernel| kernel.name.contains(&part)).collect();
+    match (named.is_empty(), alike.is_empty()) {
+        (false, _) => Ok(named),
+        (true, false) => Ok(alike),
+        (true, true) => Err(format!("no kernel has EXECMEM_GUESTS, `{part}`, in its name")),
+    }
 }
 
 fn test_on(

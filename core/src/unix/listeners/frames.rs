@@ -37,6 +37,11 @@ fn object_of(function: OfRecords) -> Option<usize> {
 }
 
 impl Frames {
+    /// Whether the process has an unwinder.
+    pub(super) fn are_taken() -> bool {
+        [c"__register_frame", c"__deregister_frame"].into_iter().all(|name| function(name).is_some())
+    }
+
     /// Records, and the process's unwinder, which stays loaded: who looks a function up there depends on it. (glibc notes
     /// that, musl unloads nothing.) *Unsupported*: there is none.
     pub(super) fn new(records: Span) -> Result<Self, Error> {

@@ -82,6 +82,11 @@ impl<P: Platform> Listeners<P> {
         matches!(about, About::Frames(_)) || self.wanted() != READ
     }
 
+    /// As [`Process::can_unwind`](crate::platform::Process::can_unwind).
+    pub fn can_unwind() -> bool {
+        Frames::are_taken()
+    }
+
     /// As [`Process::announce`](crate::platform::Process::announce).
     ///
     /// # Safety

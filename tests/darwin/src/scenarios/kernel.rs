@@ -178,7 +178,7 @@ unsafe extern "C" fn store_and_execute_elsewhere(page: *mut c_void) -> i32 {
     let page = page as usize;
     let result = std::thread::spawn(move || execute(page)).join().unwrap_or(0);
     // The other thread's turn has not taken this one's right.
-    // SAFETY: as `store`.
+    // SAFETY: the caller's promise, which is that of `store`.
     unsafe { store(page as *mut c_void) };
     result
 }

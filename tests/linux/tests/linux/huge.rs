@@ -264,9 +264,14 @@ fn sparse_chunks() {
     assert_eq!(bytes, [0xcc, 0, 0xcc]);
 }
 
-/// There the processor has no tables of addresses yet for the view that is executed.
+/// There the processor has no tables of addresses yet for the view that is executed. Kernels as new as 6.18 make it huge in
+/// any case: only older ones, under `dual`, show that the library sees to it.
 fn far_from_all() {
-    let far = rt_alloc_exec_memory(100) & !((1 << 40) - 1) | 3 << 29;
+    let anchor = rt_alloc_exec_memory(100);
+    assert!(anchor > 0);
+    let far = anchor & !((1 << 40) - 1) | 3 << 29;
+    let is_apart = |line: &Line| line.end <= far - (1 << 29) || far + (1 << 29) <= line.start;
+    assert!(execmem_tests_linux::maps::lines().iter().all(is_apart), "something is there");
     let blocks = fill_by(8 * MIB, || rt_code_alloc_near(SIZE, far, 1 << 29));
     assert_eq!(promote(ALL), 8 * MIB);
     expect_all(&blocks);

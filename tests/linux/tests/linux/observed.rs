@@ -23,7 +23,7 @@ pub fn statistics() -> RtExecMemoryStats {
 pub fn untrue_pages(watched: &[Watched]) -> Option<String> {
     let addresses =
         watched.iter().flat_map(|(address, size)| (*address..address + size).step_by(page() as usize));
-    // Looked at once, since there may be many. Pages where nothing is may be mapped meanwhile.
+    // Read once: there may be many lines. A difference may be a mapping that came since, so it is looked at again.
     let lines = maps::lines();
     for address in addresses {
         let told = rt_get_protection(address);

@@ -266,7 +266,7 @@ fn real_time() -> Outcome {
     const ROUNDS: usize = 5000;
     const MOST: Duration = Duration::from_millis(500);
     let region = rt_alloc_exec_memory(4096);
-    // SAFETY: has no arguments (sched_getcpu(3)).
+    // SAFETY: has no preconditions (sched_getcpu(3)).
     stay_on(unsafe { libc::sched_getcpu() } as usize);
     let flush = |_| rt_flush_icache(region, 64);
     let short_calls = || {

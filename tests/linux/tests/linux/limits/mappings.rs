@@ -17,7 +17,7 @@ pub const TESTS: &[Test] = &[Test {
 }];
 
 const LIMIT: &str = "/proc/sys/vm/max_map_count";
-/// The kernel's 65,530 take an emulated processor half an hour, and fewer are as few when they are used up.
+/// The kernel's 65,530 take an emulated processor half an hour, and any number runs out alike.
 const IN_A_GUEST: &str = "4000";
 
 fn each_operation() -> Outcome {
