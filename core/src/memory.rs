@@ -44,7 +44,10 @@ impl Pool {
         let length = length.next_multiple_of(ALIGNMENT);
         let mut start = aligned_for(length, self.next);
         if self.end < start + length {
-            let slab = length.next_multiple_of(SLAB.max(platform.page_size()));
+            // A long piece gets what it takes, but for the first: records follow that one.
+            let is_exact = length > SLAB && self.mapped > 0;
+            let unit = if is_exact { platform.page_size() } else { SLAB.max(platform.page_size()) };
+            let slab = length.next_multiple_of(unit);
             start = platform.map(slab, Memory::Private(Protection::RW), None)?.address;
             self.end = start + slab;
             self.mapped += slab;
