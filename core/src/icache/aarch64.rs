@@ -4,6 +4,7 @@
 //! between data and instruction accesses".
 
 use super::ctr::{CacheType, lines};
+use super::landing_pads::is_aarch64_landing_pad;
 use core::arch::asm;
 
 pub(super) const INSTRUCTION_ALIGNMENT: usize = 4;
@@ -14,7 +15,7 @@ pub(super) const TRAP: [u8; 4] = 0xd420_0000u32.to_le_bytes();
 pub(super) fn is_landing_pad(instruction: u32) -> bool {
     const BRK: u32 = 0xd420_0000;
     const NUMBER: u32 = 0xffff << 5;
-    super::is_aarch64_landing_pad(instruction) || instruction & !NUMBER == BRK
+    is_aarch64_landing_pad(instruction) || instruction & !NUMBER == BRK
 }
 
 /// See [`super::make_coherent`].

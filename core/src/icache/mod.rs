@@ -2,6 +2,9 @@
 //! instructions for each architecture.
 
 pub mod ctr;
+mod landing_pads;
+
+pub use landing_pads::is_aarch64_landing_pad;
 
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
@@ -13,19 +16,6 @@ pub const INSTRUCTION_ALIGNMENT: usize = arch::INSTRUCTION_ALIGNMENT;
 
 /// Trap instructions: what freed code is filled with.
 pub const TRAP: [u8; 4] = arch::TRAP;
-
-/// Whether `BLR` may branch to an instruction in a guarded page of aarch64 (DDI 0487, D8.4.6 "Branch Target
-/// Identification"). Those that sign the return address are pads of calls whatever SCTLR_ELx.BT says.
-#[must_use]
-pub const fn is_aarch64_landing_pad(instruction: u32) -> bool {
-    const BTI_C: u32 = 0xd503_245f;
-    const BTI_JC: u32 = 0xd503_24df;
-    const PACIASP: u32 = 0xd503_233f;
-    const PACIBSP: u32 = 0xd503_237f;
-    const PACIASPPC: u32 = 0xdac1_a3fe;
-    const PACIBSPPC: u32 = 0xdac1_a7fe;
-    matches!(instruction, BTI_C | BTI_JC | PACIASP | PACIBSP | PACIASPPC | PACIBSPPC)
-}
 
 /// Whether an indirect call of an instruction passes on pages with [`Protection::BTI`](crate::Protection::BTI).
 pub(crate) fn is_landing_pad(instruction: u32) -> bool {

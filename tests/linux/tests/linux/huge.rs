@@ -1,6 +1,7 @@
 //! Huge pages: what the library counts is what the kernel has made, whatever becomes of the code afterwards.
 
 use crate::forks::{expect_success, fork, rounds};
+use crate::observed::resident;
 use crate::service::rewrite;
 use crate::{Needs, Test};
 use execmem_conformance::memory::statistics;
@@ -124,16 +125,6 @@ fn expect_all(blocks: &[i64]) {
     for (number, block) in blocks.iter().enumerate() {
         assert_eq!(call(*block, &[]), i64::from(number as u8), "block {number}");
     }
-}
-
-/// Bytes of pages that have memory.
-fn resident(start: i64, length: i64) -> i64 {
-    let mut pages = vec![0u8; (length / 4096) as usize];
-    let address = std::ptr::with_exposed_provenance_mut(start as usize);
-    // SAFETY: there is room for a byte for each page.
-    let result = unsafe { libc::mincore(address, length as usize, pages.as_mut_ptr().cast()) };
-    assert_eq!(result, 0);
-    4096 * pages.iter().filter(|page| **page & 1 != 0).count() as i64
 }
 
 /// Bytes of huge pages that this process has at the addresses of blocks, after each was touched.

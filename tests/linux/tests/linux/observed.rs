@@ -56,3 +56,13 @@ pub fn amount_of_code_memory() -> i64 {
 pub fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("the kernel tells the open files").count()
 }
+
+/// Bytes of pages that have memory.
+pub fn resident(start: i64, length: i64) -> i64 {
+    let mut pages = vec![0u8; (length / page()) as usize];
+    let address = std::ptr::with_exposed_provenance_mut(start as usize);
+    // SAFETY: there is room for a byte for each page.
+    let result = unsafe { libc::mincore(address, length as usize, pages.as_mut_ptr().cast()) };
+    assert_eq!(result, 0);
+    page() * pages.iter().filter(|page| **page & 1 != 0).count() as i64
+}
