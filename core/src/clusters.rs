@@ -79,7 +79,9 @@ pub(crate) fn within_reach_of(cluster: &Range<usize>) -> Reach {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
+    use std::vec::Vec;
 
     #[test]
     fn pages_join_the_cluster_that_they_are_within_reach_of_all_of_or_open_one() {
@@ -120,7 +122,4 @@ mod tests {
             (1..=MOST + 1).map(|n| clusters.join(&(n << 40..(n << 40) + 4096), true)).collect();
         assert_eq!(numbers, (0..MOST).chain([Clusters::NONE]).collect::<Vec<_>>());
     }
-
-    extern crate std;
-    use std::vec::Vec;
 }

@@ -105,13 +105,7 @@ fn cross_compiler(program: &'static str, packages: &[&str]) -> Result<&'static s
         let start = capture(Command::new(program).arg("-print-file-name=crt1.o"));
         start.is_ok_and(|path| path.contains('/'))
     };
-    if has_library() {
-        return Ok(program);
-    }
-    let missing =
-        format!("`{program}`, or its C library, is missing: please install {}", packages.join(" and "));
-    debian::install(packages).map_err(|reason| format!("{missing} ({reason})"))?;
-    if has_library() { Ok(program) } else { Err(missing) }
+    require(&format!("`{program}`, or its C library,"), packages, has_library).map(|()| program)
 }
 
 fn qemu(names: &[&str], packages: &[&str]) -> Result<PathBuf> {
@@ -197,10 +191,15 @@ pub fn musl_compiler() -> Result<&'static str> {
 }
 
 fn require_program(program: &str, package: &str) -> Result<()> {
-    if find_program(program).is_some() {
+    require(&format!("`{program}`"), &[package], || find_program(program).is_some())
+}
+
+/// Installs packages if what they bring is not there.
+fn require(what: &str, packages: &[&str], is_there: impl Fn() -> bool) -> Result<()> {
+    if is_there() {
         return Ok(());
     }
-    let missing = format!("`{program}` is missing: please install {package}");
-    debian::install(&[package]).map_err(|reason| format!("{missing} ({reason})"))?;
-    find_program(program).map(drop).ok_or(missing)
+    let missing = format!("{what} is missing: please install {}", packages.join(" and "));
+    debian::install(packages).map_err(|reason| format!("{missing} ({reason})"))?;
+    if is_there() { Ok(()) } else { Err(missing) }
 }

@@ -31,11 +31,11 @@ impl<P: Platform> Runtime<P> {
         if !unsafe { unwind_records::are_of(records, code) } {
             return Err(Error::InvalidArgument);
         }
-        // Before the region is marked, which stays so.
-        if !self.space.platform.can_unwind() {
-            return Err(Error::Unsupported);
-        }
         if self.find_block(address).is_none() {
+            // Before the region is marked, which stays so.
+            if !self.space.platform.can_unwind() {
+                return Err(Error::Unsupported);
+            }
             self.space.registry.claim(Wanted::Bytes(code.start(), code), Access::Shared)?.record_unwound()?;
         }
         // SAFETY: they are whole, and about this code alone; the caller's promise is passed on.

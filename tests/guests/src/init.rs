@@ -15,7 +15,7 @@ fn main() {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    unimplemented!("it starts as a Linux kernel's first process");
+    panic!("it starts as a Linux kernel's first process");
 }
 
 #[cfg(target_os = "linux")]

@@ -26,6 +26,13 @@ fn function(name: &CStr) -> Option<OfRecords> {
     unsafe { mem::transmute::<*mut c_void, Option<OfRecords>>(found) }
 }
 
+/// By which functions the process's unwinder takes records, and takes them back.
+fn unwinder() -> Result<(OfRecords, OfRecords), Error> {
+    let [register, deregister] =
+        [c"__register_frame", c"__deregister_frame"].map(|name| function(name).ok_or(Error::Unsupported));
+    Ok((register?, deregister?))
+}
+
 /// Where the library that a function is in was loaded.
 fn object_of(function: OfRecords) -> Option<usize> {
     let mut found = mem::MaybeUninit::<libc::Dl_info>::zeroed();
@@ -39,15 +46,13 @@ fn object_of(function: OfRecords) -> Option<usize> {
 impl Frames {
     /// Whether the process has an unwinder.
     pub(super) fn are_taken() -> bool {
-        [c"__register_frame", c"__deregister_frame"].into_iter().all(|name| function(name).is_some())
+        unwinder().is_ok()
     }
 
     /// Records, and the process's unwinder, which stays loaded: who looks a function up there depends on it. (glibc notes
     /// that, musl unloads nothing.) *Unsupported*: there is none.
     pub(super) fn new(records: Span) -> Result<Self, Error> {
-        let [register, deregister] =
-            [c"__register_frame", c"__deregister_frame"].map(|name| function(name).ok_or(Error::Unsupported));
-        let (register, deregister) = (register?, deregister?);
+        let (register, deregister) = unwinder()?;
         // LLVM's may be there beside libgcc's.
         let of_llvm = function(c"__unw_add_dynamic_fde").and_then(object_of);
         let is_of_functions = of_llvm.is_some() && of_llvm == object_of(register);
